@@ -82,7 +82,7 @@ public sealed partial class ArchitectureTests
         {
             Assert.That(ReferencesOf(tool), Is.All.Matches<string>(r => r!.EndsWith("src/Engine/Tiller.Engine.csproj", StringComparison.Ordinal)
                 || r.EndsWith("src/Evaluation/Tiller.Evaluation.csproj", StringComparison.Ordinal)
-                || r == "../../src/Serving/Tiller.Serving.csproj" || r == "../Bench/Tiller.Bench.csproj"), tool);
+                || r == "../../src/Serving/Tiller.Serving.csproj" || r.EndsWith("/Tiller.Bench.csproj", StringComparison.Ordinal)), tool);
         }
     }
 

@@ -5,46 +5,46 @@ using Tiller.Model;
 namespace Tiller.Evaluation;
 
 /// <summary>
-/// What a model is asked and how its answers are scored: prompts in splits, the contrast that a controller is fitted on, settings of generation and
-/// scorers. On disk it is a folder with task.yaml and its data (docs/evaluation.md).
+/// A task for a model and its scoring: prompts in splits, the contrast that a controller is fitted on, settings of generation, and scorers. On disk
+/// it is a folder with task.yaml and its data (docs/evaluation.md).
 /// </summary>
 public sealed record EvaluationTask
 {
-    /// <summary>Name of the split that is taken where none is named.</summary>
+    /// <summary>The name of the split that is used if none is named.</summary>
     public const string DefaultSplit = "test";
 
     private const string FileName = "task.yaml";
 
-    /// <summary>What results call it.</summary>
+    /// <summary>The task's name in results.</summary>
     public required string Name { get; init; }
 
-    /// <summary>A sentence for people; may be empty.</summary>
+    /// <summary>A description for people; may be empty.</summary>
     public string About { get; init; } = "";
 
-    /// <summary>Prompts of each split.</summary>
+    /// <summary>The prompts of each split, by its name.</summary>
     public required IReadOnlyDictionary<string, IReadOnlyList<Prompt>> Splits { get; init; }
 
-    /// <summary>Prompts that a controller is fitted on; null if the task has none.</summary>
+    /// <summary>The prompts that a controller is fitted on; null if the task has none.</summary>
     public ContrastSet? Contrast { get; init; }
 
     /// <summary>
-    /// A text that asks for the behaviour in words, which steering is compared with: it stands before the prompt, or is a chat's system message.
-    /// Null if the task has none.
+    /// A text that asks for the behaviour in words, as an alternative to steering. It is put before the prompt, or into a chat's system message. Null
+    /// if the task has none.
     /// </summary>
     public string? Prompting { get; init; }
 
-    /// <summary>How prompts are continued; <see cref="GenerationOptions.Law"/> is not set. Prompt i is drawn with the seed + i.</summary>
+    /// <summary>How prompts are continued; <see cref="GenerationOptions.Law"/> is not set. Prompt i is drawn with the seed plus i.</summary>
     public GenerationOptions Generation { get; init; } = new();
 
-    /// <summary>At least one.</summary>
+    /// <summary>The scorers, at least one.</summary>
     public required IReadOnlyList<Scorer> Scorers { get; init; }
 
-    /// <summary>Reads a task.</summary>
-    /// <param name="folder">Holds task.yaml; paths in it begin there.</param>
+    /// <summary>Reads a task from a folder.</summary>
+    /// <param name="folder">The folder that contains task.yaml. Paths in task.yaml are relative to it.</param>
     /// <param name="cancellationToken">Checked while files are read.</param>
     /// <exception cref="TaskFileException">task.yaml is missing, malformed, or contradicts itself.</exception>
     /// <exception cref="PromptFileException">A file of prompts cannot be read.</exception>
-    /// <exception cref="ContrastSetException">The contrast is empty on a side.</exception>
+    /// <exception cref="ContrastSetException">A side of the contrast is empty.</exception>
     public static EvaluationTask Read(string folder, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(folder);
@@ -56,7 +56,7 @@ public sealed record EvaluationTask
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new TaskFileException(file, 0, $"the task cannot be read: {e.Message} Name a folder that holds {FileName}.", e);
+            throw new TaskFileException(file, 0, $"the task cannot be read: {e.Message} Name a folder that contains {FileName}.", e);
         }
 
         return new Reader(folder, cancellationToken).Read(TaskNode.Parse(file, text));
@@ -89,9 +89,9 @@ public sealed record EvaluationTask
                 Prompting = root.Find("prompting")?.Text(),
                 Contrast = root.Find("contrast") is { } contrast ? Contrast(contrast, chat, system) : null,
                 Generation = root.Find("generation") is { } generation ? Generation(generation) : new GenerationOptions(),
-                Scorers = scorers.Length == 0 ? throw root["scorers"].Fail("must have an entry at least.")
+                Scorers = scorers.Length == 0 ? throw root["scorers"].Fail("must have at least one entry.")
                     : scorers.GroupBy(static x => x.Name, StringComparer.Ordinal).FirstOrDefault(static x => x.Count() > 1) is { } twice
-                        ? throw root["scorers"].Fail($"has two called '{twice.Key}': give one another name with \"as\".")
+                        ? throw root["scorers"].Fail($"has two called '{twice.Key}': give one of them another name with \"as\".")
                         : scorers,
             };
         }
@@ -129,7 +129,7 @@ public sealed record EvaluationTask
                 splits.Add(name, Prompts(value, chat, system));
             }
 
-            return splits.Count > 0 ? splits : throw node.Fail("must have a split at least.");
+            return splits.Count > 0 ? splits : throw node.Fail("must have at least one split.");
         }
 
         private ContrastSet Contrast(TaskNode node, bool chat, string? system)
@@ -140,7 +140,7 @@ public sealed record EvaluationTask
             {
                 set = node.Find("positive") is null && node.Find("negative") is null
                     ? ContrastSet.ReadPairs(PathOf(pairs.Text()), cancellationToken)
-                    : throw node.Fail("has pairs and a side: give one of the two.");
+                    : throw node.Fail("has \"pairs\" and also \"positive\" or \"negative\": give either pairs or the two sides.");
             }
             else
             {
@@ -150,7 +150,7 @@ public sealed record EvaluationTask
             return chat ? set.AsChat(system) : set;
         }
 
-        // A path, or a path with where in the file the prompts are and which of them are meant.
+        // Reads the prompts of a node: a path, or a mapping with the path and the selection of prompts in the file.
         private Prompt[] Prompts(TaskNode node, bool chat, string? system)
         {
             var selection = new PromptSelection();
@@ -165,7 +165,7 @@ public sealed record EvaluationTask
 
             Prompt[] prompts = [.. PromptFile.Read(PathOf(path.Text()), selection, cancellationToken).Skip(skip).Take(take)
                 .Select(prompt => chat ? prompt.AsChat(system) : prompt)];
-            return prompts.Length > 0 ? prompts : throw node.Fail("has no prompt left: skip fewer.");
+            return prompts.Length > 0 ? prompts : throw node.Fail("has no prompt left: skip fewer, or name a file with more prompts.");
         }
 
         private string PathOf(string path) => Path.Combine(folder, path);

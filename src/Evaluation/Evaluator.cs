@@ -7,63 +7,63 @@ using Tiller.Scheduling;
 
 namespace Tiller.Evaluation;
 
-/// <summary>How a task is run.</summary>
+/// <summary>Options of an evaluation.</summary>
 public sealed record EvaluationOptions
 {
-    /// <summary>Which split; default <see cref="EvaluationTask.DefaultSplit"/>.</summary>
+    /// <summary>The split of the task; default <see cref="EvaluationTask.DefaultSplit"/>.</summary>
     public string Split { get; init; } = EvaluationTask.DefaultSplit;
 
-    /// <summary>Takes the first prompts of the split alone; null (default) for all.</summary>
+    /// <summary>Number of prompts to use, from the beginning of the split; null (default) for all.</summary>
     public int? Limit { get; init; }
 
     /// <summary>
-    /// Texts that are decoded at once; default 8. Up to eight, a text is bit for bit that of the prompt alone.
+    /// Number of texts that are decoded together; default 8. Up to 8, every text is bit for bit the same as if its prompt were decoded alone.
     /// </summary>
     public int Batch { get; init; } = 8;
 
-    /// <summary>Steers the texts; null (default) for the plain model.</summary>
+    /// <summary>The law that steers the texts; null (default) for the plain model.</summary>
     public FeedbackLaw? Law { get; init; }
 
-    /// <summary>Which tokens the law moves.</summary>
+    /// <summary>The tokens that the law steers.</summary>
     public SteeredTokens Tokens { get; init; } = SteeredTokens.Last;
 
-    /// <summary>Seed of the first prompt, in place of the task's; null (default) for that.</summary>
+    /// <summary>Seed of the first prompt, which replaces the task's seed; null (default) for the task's.</summary>
     public ulong? Seed { get; init; }
 }
 
-/// <summary>How far an evaluation is.</summary>
-/// <param name="Stage">Name of what is done: "texts", or a scorer.</param>
-/// <param name="Done">Texts or scorers done.</param>
-/// <param name="Total">Of so many.</param>
+/// <summary>The progress of an evaluation or a comparison.</summary>
+/// <param name="Stage">What is being done: "texts", the name of a scorer, or "cells" in a comparison.</param>
+/// <param name="Done">Number of texts, scorers or cells that are done.</param>
+/// <param name="Total">Number of all texts, scorers or cells.</param>
 public readonly record struct EvaluationProgress(string Stage, int Done, int Total);
 
-/// <summary>What came of a task.</summary>
+/// <summary>The result of a task.</summary>
 /// <param name="Task">The task's name.</param>
-/// <param name="Split">Which of its prompts.</param>
+/// <param name="Split">The split of the task.</param>
 /// <param name="Texts">The texts, in the order of the prompts.</param>
-/// <param name="Scores">A score of each scorer, in the task's order.</param>
-/// <param name="Effort">Mean |u|/|x| over steered tokens and layers; null if plain.</param>
-/// <param name="TrackingError">Mean |e| over steered tokens and sensors; null if plain.</param>
+/// <param name="Scores">One score for each scorer, in the task's order.</param>
+/// <param name="Effort">Mean |u|/|x| over steered tokens and layers; null for the plain model.</param>
+/// <param name="TrackingError">Mean |e| over steered tokens and sensors; null for the plain model.</param>
 /// <param name="Decoding">Time from the first prompt to the last token.</param>
 public sealed record EvaluationReport(
     string Task, string Split, IReadOnlyList<EvaluatedText> Texts, IReadOnlyList<Score> Scores, double? Effort, double? TrackingError,
     TimeSpan Decoding)
 {
-    /// <summary>New tokens per second, prompts included.</summary>
+    /// <summary>New tokens per second of decoding time, which includes the prompts' time.</summary>
     public double TokensPerSecond => Decoding > TimeSpan.Zero ? Texts.Sum(static x => x.Ids.Count) / Decoding.TotalSeconds : 0;
 }
 
-/// <summary>Runs tasks.</summary>
+/// <summary>Evaluates models on tasks.</summary>
 public static class Evaluator
 {
     /// <summary>Continues the prompts of a task and scores the texts.</summary>
     /// <param name="model">The model.</param>
     /// <param name="task">The task.</param>
-    /// <param name="options">Null for the defaults.</param>
-    /// <param name="progress">Told how far it is, by one thread at a time.</param>
+    /// <param name="options">The options; null for the defaults.</param>
+    /// <param name="progress">Receives the progress, from one thread at a time; may be null.</param>
     /// <param name="cancellationToken">Checked between steps and texts.</param>
-    /// <exception cref="ArgumentException">The task has no such split, or an option is out of range.</exception>
-    /// <exception cref="TillerException">A prompt does not fit, the law is for another model, or a text could not go on.</exception>
+    /// <exception cref="ArgumentException">The task does not have the split, or an option is out of range.</exception>
+    /// <exception cref="TillerException">A prompt is too long, the law is for another model, or a text cannot be continued.</exception>
     public static async Task<EvaluationReport> RunAsync(
         LanguageModel model, EvaluationTask task, EvaluationOptions? options = null, IProgress<EvaluationProgress>? progress = null,
         CancellationToken cancellationToken = default)
@@ -102,7 +102,7 @@ public static class Evaluator
             MaxQueued = prompts.Length,
             MaxKvBytes = options.Batch * KvCache.SizeInBytesFor(model.Config, positions),
 
-            // The texts are read when they have ended.
+            // Texts are read only after they have ended, so the buffer must hold all tokens of a text.
             ReaderBuffer = Math.Min(mostNew, model.Config.MaxPositions) + 1,
         });
         var running = new List<ScheduledText>();

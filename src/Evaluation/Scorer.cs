@@ -1,24 +1,24 @@
 namespace Tiller.Evaluation;
 
-/// <summary>Scores the texts of a task. A scorer of a program's own derives from this, or from <see cref="TextScorer"/>.</summary>
+/// <summary>Scores the texts of a task. A program's own scorer derives from this class or from <see cref="TextScorer"/>.</summary>
 public abstract class Scorer
 {
-    /// <summary>What results call it; no two scorers of a task have the same.</summary>
+    /// <summary>The scorer's name in results. Every scorer of a task has a different name.</summary>
     public abstract string Name { get; }
 
-    /// <summary>Everything that its score depends on but the texts: two with the same give the same. Default the name.</summary>
+    /// <summary>Everything that the score depends on, except the texts: scorers of equal identity give equal scores. Default: the name.</summary>
     public virtual string Identity => Name;
 
     /// <summary>Scores the texts.</summary>
-    /// <param name="texts">At least one.</param>
+    /// <param name="texts">At least one text.</param>
     /// <param name="cancellationToken">Checked between texts.</param>
     public abstract Score Measure(EvaluatedTexts texts, CancellationToken cancellationToken);
 }
 
-/// <summary>Scores texts one by one; the score of all is their mean.</summary>
+/// <summary>Scores each text by itself. The score of all texts is their mean.</summary>
 public abstract class TextScorer : Scorer
 {
-    /// <summary>The score of a text; 0 for one that says nothing of what is scored.</summary>
+    /// <summary>The score of one text; 0 for a text that has nothing to score.</summary>
     public abstract double Of(EvaluatedText text);
 
     /// <inheritdoc/>

@@ -2,7 +2,7 @@ using Tiller.Evaluation.Scorers;
 
 namespace Tiller.Evaluation;
 
-/// <summary>The scorers that a task's file may name.</summary>
+/// <summary>The scorers that a task file may name.</summary>
 internal static class ScorerRegistry
 {
     private static readonly Dictionary<string, Func<string, TaskNode?, TaskNode, Scorer>> s_scorers = new(StringComparer.Ordinal)
@@ -13,12 +13,14 @@ internal static class ScorerRegistry
         ["refusal"] = static (name, node, _) => PatternScorer.ReadRefusal(name, node),
         ["distinct"] = static (_, node, of) => DistinctScorer.Read(Needed(node, of)),
         ["repetition"] = static (_, node, _) => RepetitionScorer.Read(node),
-        ["perplexity"] = static (_, node, of) => node is null ? new PerplexityScorer() : throw of.Fail("takes no setting: write it as a name."),
-        ["kl"] = static (_, node, of) => node is null ? new DivergenceScorer() : throw of.Fail("takes no setting: write it as a name."),
+        ["perplexity"] = static (_, node, of) => node is null ? new PerplexityScorer() : throw of.Fail("takes no settings: write only its name."),
+        ["kl"] = static (_, node, of) => node is null ? new DivergenceScorer() : throw of.Fail("takes no settings: write only its name."),
     };
 
-    /// <summary>Reads a scorer: its kind, or a mapping of the kind to its settings, with "as" for the name that results call it by.</summary>
-    /// <exception cref="TaskFileException">There is no such kind, or its settings are wrong.</exception>
+    /// <summary>
+    /// Reads a scorer: its kind alone, or a mapping from the kind to its settings, which may have "as" for the scorer's name in results.
+    /// </summary>
+    /// <exception cref="TaskFileException">The kind does not exist, or its settings are wrong.</exception>
     public static Scorer Read(TaskNode node)
     {
         if (node.IsScalar)
@@ -30,11 +32,11 @@ internal static class ScorerRegistry
         var kinds = node.Pairs().Where(static pair => pair.Key != "as").ToArray();
         return kinds is [var (kind, settings)]
             ? Make(kind, settings, name)
-            : throw node.Fail($"must name one kind of scorer, and may have \"as\"; it has {kinds.Length} kinds.");
+            : throw node.Fail($"must name one kind of scorer, and may have \"as\"; it names {kinds.Length} kinds.");
 
         Scorer Make(string kind, TaskNode? settings, string? called = null) => s_scorers.TryGetValue(kind, out var read)
             ? read(called ?? kind, settings, node)
-            : throw node.Fail($"names no scorer that there is, '{kind}'; expected one of {string.Join(", ", s_scorers.Keys)}.");
+            : throw node.Fail($"names an unknown scorer, '{kind}'; expected one of {string.Join(", ", s_scorers.Keys)}.");
     }
 
     private static TaskNode Needed(TaskNode? settings, TaskNode of) => settings ?? throw of.Fail("needs settings: write them after a colon.");

@@ -1,6 +1,6 @@
 namespace Tiller.Evaluation;
 
-/// <summary>Tasks and methods do not go together: a task lacks what a method needs, or two have one name.</summary>
+/// <summary>Tasks and methods cannot be compared: a task lacks something that a method needs, or two tasks or methods have the same name.</summary>
 public sealed class ComparisonException : TillerException
 {
     internal ComparisonException(string message)
@@ -9,7 +9,7 @@ public sealed class ComparisonException : TillerException
     }
 }
 
-/// <summary>A task's file cannot be read: it is missing, is not YAML, or says something that a task cannot have.</summary>
+/// <summary>A task file cannot be read: it is missing, is not YAML, or has a key or a value that a task cannot have.</summary>
 public sealed class TaskFileException : TillerException
 {
     internal TaskFileException(string file, int line, string message, Exception? cause = null)

@@ -6,19 +6,19 @@ using SharpYaml.Model;
 
 namespace Tiller.Evaluation;
 
-/// <summary>A value in a task's file, with its place for errors.</summary>
+/// <summary>A value in a task file, with its place in the file for error messages.</summary>
 internal sealed class TaskNode
 {
     private readonly string _file;
-    private readonly string _name; // where it is, such as scorers[1].lexicon
+    private readonly string _name; // the path of the value, such as scorers[1].lexicon
     private readonly YamlElement _value;
 
     private TaskNode(string file, string name, YamlElement value) => (_file, _name, _value) = (file, name, value);
 
-    /// <summary>Whether it is a mapping of keys to values.</summary>
+    /// <summary>Whether the value is a mapping of keys to values.</summary>
     public bool IsMapping => _value is YamlMapping;
 
-    /// <summary>Whether it is a text or a number.</summary>
+    /// <summary>Whether the value is a text or a number.</summary>
     public bool IsScalar => _value is YamlValue;
 
     private int Line => 1 + (_value switch
@@ -29,8 +29,8 @@ internal sealed class TaskNode
         _ => -1,
     });
 
-    /// <summary>The one document of a file.</summary>
-    /// <exception cref="TaskFileException">The file is not YAML, or holds no document or several.</exception>
+    /// <summary>Parses a file, which must contain one document.</summary>
+    /// <exception cref="TaskFileException">The file is not YAML, or does not contain exactly one document.</exception>
     public static TaskNode Parse(string file, string text)
     {
         YamlStream stream;
@@ -48,12 +48,12 @@ internal sealed class TaskNode
             : throw new TaskFileException(file, 0, $"expected one document, got {stream.Count}: write the task as one mapping of keys to values.");
     }
 
-    /// <summary>The error of this value.</summary>
+    /// <summary>Makes the exception for a problem with this value.</summary>
     public TaskFileException Fail(string problem, Exception? cause = null) => new(_file, Line, $"{_name} {problem}", cause);
 
-    /// <summary>Refuses keys that nobody asks for.</summary>
-    /// <param name="known">All keys that there may be.</param>
-    /// <exception cref="TaskFileException">It is no mapping, or has another key.</exception>
+    /// <summary>Checks that the mapping has no other keys than <paramref name="known"/>.</summary>
+    /// <param name="known">All allowed keys.</param>
+    /// <exception cref="TaskFileException">The value is not a mapping, or has another key.</exception>
     public void CheckKeys(params ReadOnlySpan<string> known)
     {
         foreach (var (key, _) in Mapping())
@@ -65,44 +65,44 @@ internal sealed class TaskNode
         }
     }
 
-    /// <summary>The value of a key; null if it is not there.</summary>
-    /// <exception cref="TaskFileException">This is no mapping.</exception>
+    /// <summary>The value of a key; null if the key is missing or its value is null.</summary>
+    /// <exception cref="TaskFileException">The value is not a mapping.</exception>
     public TaskNode? Find(string key) => Mapping().TryGetValue(key, out var value) && value is not null && !IsNull(value) ? Child(key, value) : null;
 
     /// <summary>The value of a key.</summary>
-    /// <exception cref="TaskFileException">This is no mapping, or the key is not there.</exception>
+    /// <exception cref="TaskFileException">The value is not a mapping, or the key is missing.</exception>
     public TaskNode this[string key] => Find(key) ?? throw Fail($"lacks the key '{key}'.");
 
-    /// <summary>Keys and values, in their order.</summary>
-    /// <exception cref="TaskFileException">This is no mapping.</exception>
+    /// <summary>Keys and values, in the order of the file.</summary>
+    /// <exception cref="TaskFileException">The value is not a mapping.</exception>
     public IEnumerable<(string Key, TaskNode Value)> Pairs() => Mapping().Select(pair => (Key(pair.Key), Child(Key(pair.Key), pair.Value!)));
 
     /// <summary>The values of a list.</summary>
-    /// <exception cref="TaskFileException">This is no list.</exception>
+    /// <exception cref="TaskFileException">The value is not a list.</exception>
     public IReadOnlyList<TaskNode> List() => _value is YamlSequence sequence
         ? [.. sequence.Select((value, i) => new TaskNode(_file, $"{_name}[{i}]", value))]
         : throw Fail("must be a list.");
 
     /// <summary>The texts of a list.</summary>
-    /// <exception cref="TaskFileException">This is no list of texts, or it is empty.</exception>
+    /// <exception cref="TaskFileException">The value is not a list of texts, or is empty.</exception>
     public string[] Texts()
     {
         string[] texts = [.. List().Select(item => item.Text())];
-        return texts.Length > 0 ? texts : throw Fail("must have an entry at least.");
+        return texts.Length > 0 ? texts : throw Fail("must have at least one entry.");
     }
 
-    /// <summary>A text.</summary>
-    /// <exception cref="TaskFileException">This is none.</exception>
+    /// <summary>The value as text.</summary>
+    /// <exception cref="TaskFileException">The value is not a text.</exception>
     public string Text() => _value is YamlValue value ? value.Value : throw Fail("must be a text.");
 
-    /// <summary>True or false.</summary>
-    /// <exception cref="TaskFileException">This is neither.</exception>
+    /// <summary>The value as true or false.</summary>
+    /// <exception cref="TaskFileException">The value is neither.</exception>
     public bool Truth() => _value is YamlValue { Value: "true" or "false" } value
         ? value.Value == "true"
         : throw Fail("must be true or false.");
 
-    /// <summary>A number within bounds.</summary>
-    /// <exception cref="TaskFileException">This is none, or it is outside.</exception>
+    /// <summary>The value as a number within bounds.</summary>
+    /// <exception cref="TaskFileException">The value is not a number, or is out of bounds.</exception>
     public T Number<T>(T low, T high)
         where T : struct, INumber<T> =>
         _value is YamlValue value && T.TryParse(value.Value, NumberStyles.Float, CultureInfo.InvariantCulture, out var number)
@@ -120,7 +120,7 @@ internal sealed class TaskNode
         return twice is null ? mapping : throw Fail($"has the key '{twice}' twice.");
     }
 
-    private string Key(YamlElement key) => (key as YamlValue)?.Value ?? throw Fail("has a key that is no text.");
+    private string Key(YamlElement key) => (key as YamlValue)?.Value ?? throw Fail("has a key that is not a text.");
 
     private static bool IsNull(YamlElement value) => value is YamlValue { Scalar.Style: ScalarStyle.Plain, Value: "" or "null" or "~" };
 }

@@ -1,6 +1,6 @@
 namespace Tiller.Kernels;
 
-/// <summary>Nonlinearity of the gated feed-forward unit, in the order of <c>TillerActivation</c> (math.cuh).</summary>
+/// <summary>Nonlinearity of the gated feed-forward unit. The values are those of <c>TillerActivation</c> (math.cuh).</summary>
 public enum Activation
 {
     /// <summary>silu(a) = a σ(a).</summary>

@@ -4,11 +4,11 @@ using Tiller.Interop;
 namespace Tiller.Kernels;
 
 /// <summary>
-/// What controller synthesis does to float64 matrices beside cuBLAS and cuSOLVER: column-major without gaps. Kernels in algebra.cu.
+/// Operations of controller synthesis on float64 matrices, column-major without gaps, that cuBLAS and cuSOLVER do not have. Kernels in algebra.cu.
 /// </summary>
 internal sealed unsafe class AlgebraKernels
 {
-    /// <summary>Blocks that <see cref="FirstBad"/> cuts a matrix into, at most.</summary>
+    /// <summary>Maximum number of stretches into which <see cref="FirstBad"/> divides a matrix. Each is a block of threads.</summary>
     public const int MaxStretches = 1024;
 
     private const int Threads = 256;
@@ -16,7 +16,7 @@ internal sealed unsafe class AlgebraKernels
 
     private readonly CudaKernel _sum, _identity, _add, _diagonal, _symmetrise, _pairs, _extremes, _bad;
 
-    /// <summary>Takes the kernels.</summary>
+    /// <summary>Finds the kernels.</summary>
     /// <param name="kernel">Finds a kernel by name.</param>
     public AlgebraKernels(Func<string, CudaKernel> kernel)
     {
@@ -31,12 +31,12 @@ internal sealed unsafe class AlgebraKernels
         _bad = kernel("tillerFirstBad64");
     }
 
-    /// <summary>result[:, j] (+)= scales[j] Σ_i rows[i p + j] in float64, i ascending.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <summary>result[:, j] (+)= scales[j] Σ_i rows[i p + j], summed in float64 with rising i.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="rows">Panels of p rows // (panels · p, D).</param>
     /// <param name="scales">Factors of the sums // (p).</param>
-    /// <param name="add">Whether to add to the result.</param>
-    /// <param name="result">(D, p).</param>
+    /// <param name="add">Whether the sums are added to the result.</param>
+    /// <param name="result">Result // (D, p).</param>
     public void SumPanels(CudaStream stream, Floats rows, DeviceSpan<double> scales, bool add, ColumnMajor result)
     {
         int p = (int)scales.Length, d = rows.Columns;
@@ -55,9 +55,9 @@ internal sealed unsafe class AlgebraKernels
     }
 
     /// <summary>rows[j] = e_{first + j}.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="rows">Result // (count, D).</param>
-    /// <param name="first">Column of the first row's one.</param>
+    /// <param name="first">The coordinate of row 0 that is one.</param>
     public void Identity(CudaStream stream, Floats rows, int first)
     {
         var (address, count, d) = (rows.Address, rows.Rows, rows.Columns);
@@ -66,9 +66,9 @@ internal sealed unsafe class AlgebraKernels
     }
 
     /// <summary>y += α x.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="alpha">α.</param>
-    /// <param name="x">As many numbers as y.</param>
+    /// <param name="x">A matrix of the same length as y.</param>
     /// <param name="y">Result.</param>
     public void Add(CudaStream stream, double alpha, ColumnMajor x, ColumnMajor y)
     {
@@ -79,8 +79,8 @@ internal sealed unsafe class AlgebraKernels
     }
 
     /// <summary>m_ii += value.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="value">Added.</param>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="value">The value to add.</param>
     /// <param name="m">Any matrix.</param>
     public void AddDiagonal(CudaStream stream, double value, ColumnMajor m)
     {
@@ -89,11 +89,11 @@ internal sealed unsafe class AlgebraKernels
         _diagonal.Launch(new CudaLaunch((order + Threads - 1) / Threads, 1, 1, Threads, Programmatic: true), stream, parameters);
     }
 
-    /// <summary>s = (s + s')/2; |s − s'|² before and |s|² after.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="s">(n, n).</param>
+    /// <summary>s = (s + s')/2, where s' is the transpose. Also computes |s − s'|² before, and |s|² after.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="s">A square matrix // (n, n).</param>
     /// <param name="sums">Scratch // (2n).</param>
-    /// <param name="result">(2).</param>
+    /// <param name="result">Result: the two squared norms // (2).</param>
     public void Symmetrise(CudaStream stream, ColumnMajor s, DeviceSpan<double> sums, DeviceSpan<double> result)
     {
         Debug.Assert(s.Rows == s.Columns && sums.Length >= 2L * s.Rows && result.Length >= 2, "s // (n, n), sums // (2n), result // (2)");
@@ -104,10 +104,10 @@ internal sealed unsafe class AlgebraKernels
         _pairs.Launch(new CudaLaunch(1, 1, 1, Threads, Programmatic: true), stream, pairs);
     }
 
-    /// <summary>Smallest and largest m_ii; NaN where any is.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="m">(n, n), n at least 1.</param>
-    /// <param name="result">(2).</param>
+    /// <summary>The smallest and the largest m_ii; NaN if any m_ii is NaN.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="m">A square matrix // (n, n), n at least 1.</param>
+    /// <param name="result">Result // (2).</param>
     public void DiagonalExtremes(CudaStream stream, ColumnMajor m, DeviceSpan<double> result)
     {
         Debug.Assert(m.Rows == m.Columns && m.Rows > 0 && result.Length >= 2, "m // (n, n), result // (2)");
@@ -116,11 +116,11 @@ internal sealed unsafe class AlgebraKernels
         _extremes.Launch(new CudaLaunch(1, 1, 1, Threads, Programmatic: true), stream, parameters);
     }
 
-    /// <summary>Position of the first number of each stretch that is NaN or infinite, or -1.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <summary>For each stretch of a matrix, the position of its first number that is NaN or infinite, or −1 if there is none.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="m">A matrix with at least one number.</param>
     /// <param name="firsts">Result // (<see cref="MaxStretches"/>).</param>
-    /// <returns>Stretches, in order.</returns>
+    /// <returns>The number of stretches, which are in the order of the matrix.</returns>
     public int FirstBad(CudaStream stream, ColumnMajor m, DeviceSpan<long> firsts)
     {
         var (address, count, to) = (m.Address, m.Length, firsts.Address);

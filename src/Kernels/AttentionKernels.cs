@@ -4,46 +4,46 @@ using Tiller.Interop;
 
 namespace Tiller.Kernels;
 
-/// <summary>Attention of one block (letters as in the model's configuration).</summary>
-/// <param name="Layer">Index k of the block, for its place in the cache.</param>
-/// <param name="H">Query heads.</param>
-/// <param name="G">Key/value heads; query heads [g H/G, (g + 1) H/G) share head g.</param>
-/// <param name="E">Head size, up to 256.</param>
-/// <param name="Scale">a of z = a q·k.</param>
-/// <param name="SoftCap">z becomes cap tanh(z/cap); 0 for none.</param>
-/// <param name="Window">A row sees so many positions, its own the last; 0 for all.</param>
+/// <summary>Shape of the attention of one block. Letters are those of the model's configuration.</summary>
+/// <param name="Layer">Index k of the block, which determines its place in the cache.</param>
+/// <param name="H">Number of query heads.</param>
+/// <param name="G">Number of key/value heads. Query heads [g H/G, (g + 1) H/G) share key/value head g.</param>
+/// <param name="E">Numbers in a head, at most 256.</param>
+/// <param name="Scale">The factor a of the scores z = a q·k.</param>
+/// <param name="SoftCap">If not 0, z is replaced by cap tanh(z/cap).</param>
+/// <param name="Window">Number of positions that a row sees, of which its own is the last; 0 for all.</param>
 public readonly record struct AttentionShape(int Layer, int H, int G, int E, float Scale, float SoftCap, int Window);
 
-/// <summary>What a launch of attention is sized for.</summary>
-/// <param name="Longest">Bound on position + 1 over the rows.</param>
-/// <param name="MaxTangents">Tangent or cotangent rows of one value row at most; 0 where there are none.</param>
-/// <param name="OneSequence">Whether all rows share one cache: 16 and more of them are worked through in tiles.</param>
-/// <param name="OwnCaches">Whether no two rows share one: what lies below a row's position is from earlier steps then.</param>
+/// <summary>The sizes that a launch of attention depends on.</summary>
+/// <param name="Longest">Upper bound for position + 1 of the rows.</param>
+/// <param name="MaxTangents">The largest number of tangent or cotangent rows of a value row; 0 if there are none.</param>
+/// <param name="OneSequence">Whether all rows share one cache. From 16 rows on, they are then computed in tiles.</param>
+/// <param name="OwnCaches">Whether no two rows share a cache. Then a row's keys and values below its own position come from earlier steps.</param>
 internal readonly record struct AttentionExtent(int Longest, int MaxTangents = 0, bool OneSequence = false, bool OwnCaches = false);
 
-/// <summary>What the value rows had when attention went forward.</summary>
+/// <summary>Values of the value rows from the forward pass of attention.</summary>
 /// <param name="Qkv">Queries, keys and values after RoPE // (values, (H + 2 G) E).</param>
 /// <param name="Heads">o // (values, H E).</param>
 internal readonly record struct AttentionValues(Floats Qkv, Floats Heads);
 
-/// <summary>A model's heads are of a shape that the attention kernels do not have.</summary>
+/// <summary>The model's heads have a shape for which there are no attention kernels.</summary>
 public sealed class AttentionShapeException : TillerException
 {
     /// <summary>Creates the error for a shape.</summary>
     internal AttentionShapeException(AttentionShape shape)
-        : base($"The CUDA attention kernels have heads of 1 to {AttentionKernels.MaxHeadSize} numbers and 1 to {AttentionKernels.MaxHeadsPerGroup} "
+        : base($"The CUDA attention kernels take heads of 1 to {AttentionKernels.MaxHeadSize} numbers and 1 to {AttentionKernels.MaxHeadsPerGroup} "
             + $"query heads per key/value head; the model has H = {shape.H}, G = {shape.G}, E = {shape.E}. "
             + "Run it on the CPU (LoadOptions.Device = Device.Cpu).") => Shape = shape;
 
-    /// <summary>The shape that was asked for.</summary>
+    /// <summary>The unsupported shape.</summary>
     public AttentionShape Shape { get; }
 }
 
 /// <summary>
-/// Attention over the cache, its pushforward and its pullback (docs/math.md §9; attention*.cu). Lengths, windows' beginnings and caches come
-/// from the rows on the device, <c>longest</c> only sizes the launch, so a recorded launch holds while sequences grow up to it. A row's bits
-/// depend neither on the other rows nor on <c>longest</c>. Scratch may hold anything and is free again when the stage is done. The stages of
-/// one instance run in one stream.
+/// Attention over the cache, its pushforward and its pullback (docs/math.md §9; attention*.cu). The kernels read lengths, beginnings of windows, and
+/// caches from the rows on the device; <c>longest</c> only determines the size of the launch. So a recorded launch stays valid while sequences grow
+/// up to it. A row's bits depend neither on the other rows nor on <c>longest</c>. Scratch memory may have any content before a stage, and none of it
+/// is used after the stage. All stages of one instance run in one stream.
 /// </summary>
 internal sealed class AttentionKernels
 {
@@ -93,12 +93,12 @@ internal sealed class AttentionKernels
         }
     }
 
-    /// <summary>What the launches do that a measurement can leave out.</summary>
+    /// <summary>Optional parts of the launches, which a measurement can switch off.</summary>
     public KernelVariants Variants { get; set; } = KernelVariants.Default;
 
-    /// <summary>Scratch that any stage needs, in bytes, whatever the block's window; never 0.</summary>
-    /// <param name="shape">Heads; the window plays no part.</param>
-    /// <param name="rows">Value rows, and tangent or cotangent rows, at most.</param>
+    /// <summary>Bytes of scratch memory that suffice for any stage and any window; never 0.</summary>
+    /// <param name="shape">Shape of the heads; the window is ignored.</param>
+    /// <param name="rows">Maximum numbers of value rows and of tangent or cotangent rows.</param>
     /// <param name="extent">Bounds of the rows.</param>
     /// <exception cref="AttentionShapeException">There are no kernels for this shape.</exception>
     public static long ScratchInBytes(AttentionShape shape, RowCounts rows, AttentionExtent extent)
@@ -115,13 +115,13 @@ internal sealed class AttentionKernels
     }
 
     /// <summary>o = Σ_j P_j v_j for every value row and head.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="shape">Heads and window of the block.</param>
-    /// <param name="rows">The rows, of which the tangents play no part. Keys and values of their own positions are in the caches.</param>
-    /// <param name="extent">Bounds of the rows; a row beyond the longest gets NaN.</param>
+    /// <param name="rows">The rows; tangents are ignored. Keys and values of the rows' own positions are in the caches already.</param>
+    /// <param name="extent">Bounds of the rows. The result of a row that exceeds <c>Longest</c> is NaN.</param>
     /// <param name="qkv">Queries, keys and values after RoPE // (values + …, (H + 2 G) E).</param>
-    /// <param name="heads">Result // (values + …, H E); the value rows are written.</param>
-    /// <param name="scratch"><see cref="ScratchInBytes"/>.</param>
+    /// <param name="heads">Result // (values + …, H E). Only the value rows are written.</param>
+    /// <param name="scratch">Scratch memory of <see cref="ScratchInBytes"/>.</param>
     public void Forward(
         CudaStream stream, in AttentionShape shape, in RowTable rows, in AttentionExtent extent, Floats qkv, Floats heads, DeviceSpan<byte> scratch)
     {
@@ -147,14 +147,14 @@ internal sealed class AttentionKernels
         }
     }
 
-    /// <summary>do = M dq + b (q·dk_t) + P_t dv_t for every tangent row and head; the value rows of <paramref name="heads"/> are there.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <summary>do = M dq + b (q·dk_t) + P_t dv_t for every tangent row and head. Requires the value rows of <paramref name="heads"/>.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="shape">Heads and window of the block.</param>
     /// <param name="rows">The rows, with their tangents.</param>
     /// <param name="extent">Bounds of the rows.</param>
     /// <param name="qkv">Value rows, then dq, dk, dv after RoPE // (values + tangents, (H + 2 G) E).</param>
     /// <param name="heads">Value rows, then the result // (values + tangents, H E).</param>
-    /// <param name="scratch"><see cref="ScratchInBytes"/>.</param>
+    /// <param name="scratch">Scratch memory of <see cref="ScratchInBytes"/>.</param>
     public void Push(
         CudaStream stream, in AttentionShape shape, in RowTable rows, in AttentionExtent extent, Floats qkv, Floats heads, DeviceSpan<byte> scratch)
     {
@@ -165,15 +165,15 @@ internal sealed class AttentionKernels
     }
 
     /// <summary>q̄ = M'ō, k̄ = Σ_heads (b·ō) q and v̄ = Σ_heads P_t ō for every cotangent row.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="shape">Heads and window of the block.</param>
     /// <param name="rows">The value rows // (values).</param>
-    /// <param name="groups">Cotangent rows of each value row.</param>
-    /// <param name="longest">Bound on position + 1 over the rows.</param>
-    /// <param name="forward">What the value rows had.</param>
+    /// <param name="groups">The cotangent rows of each value row.</param>
+    /// <param name="longest">Upper bound for position + 1 of the rows.</param>
+    /// <param name="forward">Values of the value rows from the forward pass.</param>
     /// <param name="headsBar">ō // (rows, H E).</param>
     /// <param name="qkvBar">Result // (rows, (H + 2 G) E).</param>
-    /// <param name="scratch"><see cref="ScratchInBytes"/>.</param>
+    /// <param name="scratch">Scratch memory of <see cref="ScratchInBytes"/>.</param>
     public void Pull(
         CudaStream stream, in AttentionShape shape, DeviceSpan<DeviceRow> rows, in CotangentGroups groups, int longest, in AttentionValues forward,
         Floats headsBar, Floats qkvBar, DeviceSpan<byte> scratch)
@@ -210,7 +210,7 @@ internal sealed class AttentionKernels
         Debug.Assert(scratch.Length >= ScratchInBytes(shape, rows, extent), "scratch of ScratchInBytes");
     }
 
-    // Scores, then M and its rows for value rows with E/2 tangents or more, and streamed keys and values for the others.
+    // Computes scores. Then value rows with at least E/2 tangents use the matrix M; the others stream keys and values.
     private void Linearise(CudaStream stream, in AttentionShape shape, AttentionPlan plan, AttentionParameters p, int most, CudaKernel[] few,
         CudaKernel many)
     {
@@ -247,7 +247,7 @@ internal sealed class AttentionKernels
 
     private static int Bucket(int headSize) => headSize <= 64 ? 0 : headSize <= 128 ? 1 : 2;
 
-    // float4s from one line of a tile to the next.
+    // Number of float4s from one line of a tile to the next. It is odd, which avoids bank conflicts.
     private static int TileStride(int headSize) => ((headSize + 3) / 4) | 1;
 
     private static int RowsSharedInBytes(int headSize)

@@ -2,49 +2,49 @@ using System.Runtime.InteropServices;
 
 namespace Tiller.Kernels;
 
-/// <summary>How a stage of attention is cut into launches, and where it keeps what in its scratch (offsets in bytes).</summary>
+/// <summary>How a stage of attention is divided into launches, and the layout of its scratch memory (offsets in bytes).</summary>
 internal struct AttentionPlan
 {
-    private const int MaxChunks = 32;          // and the least positions of one: attention.cuh
-    private const int Counters = 4096;         // of a module
-    private const int TangentsPerLaunch = 128; // streamed ones
-    private const int TileTangents = 32;       // that one block takes at most
+    private const int MaxChunks = 32;          // of a row; attention.cuh has the same number, and 32 as the least positions of a chunk
+    private const int Counters = 4096;         // in a module, one for each row and group of heads of a launch
+    private const int TangentsPerLaunch = 128; // of value rows whose tangents stream keys and values
+    private const int TileTangents = 32;       // maximum of a block
     private const long PartialInBytes = 64L << 20;
 
-    /// <summary>No row sees more positions.</summary>
+    /// <summary>Upper bound for the number of positions that a row sees.</summary>
     public int Visible;
 
-    /// <summary>No row has more chunks.</summary>
+    /// <summary>Upper bound for the number of chunks into which a row's positions are divided.</summary>
     public int Chunks;
 
-    /// <summary>Value rows of a launch, or streamed tangent rows.</summary>
+    /// <summary>Number of value rows, or of streamed tangent rows, in a launch.</summary>
     public int RowsPerLaunch;
 
-    /// <summary>Numbers of z from one head to the next.</summary>
+    /// <summary>Distance between the scores z of two heads, in numbers.</summary>
     public int ZStride;
 
-    /// <summary>Maxima and sums // (rows, H, Chunks) float2.</summary>
+    /// <summary>Offset of each chunk's maximum and sum // (rows, H, Chunks) float2.</summary>
     public long Stats;
 
-    /// <summary>Scores // (slots, H, ZStride).</summary>
+    /// <summary>Offset of the scores // (slots, H, ZStride).</summary>
     public long Z;
 
-    /// <summary>M // (dense rows, H, E, E).</summary>
+    /// <summary>Offset of M // (dense rows, H, E, E).</summary>
     public long M;
 
-    /// <summary>Chunks' sums // (rows, H, Chunks, E).</summary>
+    /// <summary>Offset of the chunks' sums // (rows, H, Chunks, E).</summary>
     public long Partial;
 
-    /// <summary>Chunks' Σ s_j // (rows, H, Chunks).</summary>
+    /// <summary>Offset of the chunks' Σ s_j // (rows, H, Chunks).</summary>
     public long PartialTotals;
 
-    /// <summary>Bytes in all; never less for more rows, longer ones or a wider window.</summary>
+    /// <summary>Size in bytes. It does not decrease if there are more rows, longer sequences or a wider window.</summary>
     public long End;
 
-    /// <summary>From so many tangents of a value row on, M is formed.</summary>
+    /// <summary>M is formed for value rows with at least this number of tangents.</summary>
     public static int DenseFrom(in AttentionShape shape) => Math.Max(1, shape.E / 2);
 
-    /// <summary>The plan of value rows.</summary>
+    /// <summary>Plan for value rows.</summary>
     public static AttentionPlan Forward(in AttentionShape shape, int values, int longest)
     {
         AttentionPlan plan = Sized(shape, longest);
@@ -53,11 +53,11 @@ internal struct AttentionPlan
         plan.RowsPerLaunch = (int)Math.Clamp(allowed / perRow, 1, Math.Max(1, Math.Min(values, Counters / groups)));
         plan.Stats = plan.Add(8 * lines * plan.RowsPerLaunch);
         plan.Partial = plan.Add(4 * lines * shape.E * plan.RowsPerLaunch);
-        plan.End = Math.Min(perRow * values, allowed) + 512; // two times 256 of rounding
+        plan.End = Math.Min(perRow * values, allowed) + 512; // Add rounds two sizes up to 256
         return plan;
     }
 
-    /// <summary>The plan of tangent or cotangent rows, of which one value row has <paramref name="most"/> at most.</summary>
+    /// <summary>Plan for tangent or cotangent rows, at most <paramref name="most"/> of which belong to one value row.</summary>
     public static AttentionPlan Tangents(in AttentionShape shape, int values, int tangents, int most, int longest)
     {
         AttentionPlan plan = Sized(shape, longest);
@@ -72,14 +72,14 @@ internal struct AttentionPlan
         plan.Stats = plan.Add(8 * lines * plan.Chunks);
         plan.Z = plan.Add(4 * lines * plan.ZStride);
         plan.M = plan.Add(most >= dense ? 4L * (tangents / dense) * shape.H * shape.E * shape.E : 0);
-        // The last tangent of a launch may begin a tile.
+        // The last tangent of a launch may be the first of a tile.
         long streamed = (long)(Math.Min(plan.RowsPerLaunch, tangents) + TileTangents) * shape.H * plan.Chunks;
         plan.Partial = plan.Add(16 * streamed * ((shape.E + 3) / 4));
         plan.PartialTotals = plan.Add(4 * streamed);
         return plan;
     }
 
-    // c >= 32 positions make a chunk, and c >= n/32.
+    // A chunk has c positions, where c >= 32 and c >= n/32 for n visible positions.
     private static AttentionPlan Sized(in AttentionShape shape, int longest)
     {
         int visible = shape.Window > 0 ? Math.Min(longest, shape.Window) : longest;
@@ -94,7 +94,7 @@ internal struct AttentionPlan
     }
 }
 
-/// <summary>TillerAttention of attention.cuh, where the fields are explained.</summary>
+/// <summary>The struct TillerAttention of attention.cuh, which explains the fields.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct AttentionParameters
 {

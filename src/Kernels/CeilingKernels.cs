@@ -4,13 +4,15 @@ using Tiller.Interop;
 
 namespace Tiller.Kernels;
 
-/// <summary>What a GPU can do at most: reading memory, multiply-adds on registers, and launching. For benchmarks; kernels in ceilings.cu.</summary>
+/// <summary>
+/// Kernels for benchmarks that measure the limits of a GPU: reading memory, multiply-adds on registers, and launching. Kernels in ceilings.cu.
+/// </summary>
 internal sealed class CeilingKernels
 {
-    /// <summary>Threads of a block.</summary>
+    /// <summary>Threads in a block.</summary>
     public const int Threads = 256;
 
-    /// <summary>Chains of multiply-adds of one thread.</summary>
+    /// <summary>Independent chains of multiply-adds in a thread.</summary>
     public const int Chains = 8;
 
     private readonly CudaKernel _read;
@@ -19,9 +21,9 @@ internal sealed class CeilingKernels
     private readonly CudaKernel _nothing;
     private readonly int _multiprocessors;
 
-    /// <summary>Takes the kernels.</summary>
+    /// <summary>Finds the kernels.</summary>
     /// <param name="kernel">Finds a kernel by name.</param>
-    /// <param name="multiprocessors">Of the device: sets the grids.</param>
+    /// <param name="multiprocessors">Number of the device's multiprocessors, which determines the grids.</param>
     public CeilingKernels(Func<string, CudaKernel> kernel, int multiprocessors)
     {
         ArgumentNullException.ThrowIfNull(kernel);
@@ -32,27 +34,28 @@ internal sealed class CeilingKernels
         _nothing = kernel("tillerNothing");
         _multiprocessors = multiprocessors;
 
-        // As many as are resident at once: each takes an equal share of the work, and none comes in a second wave.
+        // As many blocks as can be resident together. Each has an equal share of the work, and no block waits for a second wave.
         ReadBlocks = multiprocessors * _read.MaxBlocksPerMultiprocessor(Threads);
         SingleBlocks = multiprocessors * _multiply32.MaxBlocksPerMultiprocessor(Threads);
         DoubleBlocks = multiprocessors * _multiply64.MaxBlocksPerMultiprocessor(Threads);
     }
 
-    /// <summary>Blocks of <see cref="Read"/>.</summary>
+    /// <summary>Number of blocks of <see cref="Read"/>.</summary>
     public int ReadBlocks { get; }
 
-    /// <summary>Blocks of <see cref="MultiplySingle"/>.</summary>
+    /// <summary>Number of blocks of <see cref="MultiplySingle"/>.</summary>
     public int SingleBlocks { get; }
 
-    /// <summary>Blocks of <see cref="MultiplyDouble"/>.</summary>
+    /// <summary>Number of blocks of <see cref="MultiplyDouble"/>.</summary>
     public int DoubleBlocks { get; }
 
-    /// <summary>Reads a buffer, each byte once a pass.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="buffer">16-byte aligned, a multiple of 16 bytes.</param>
-    /// <param name="passes">Times over.</param>
+    /// <summary>Reads every byte of a buffer once in each pass.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="buffer">The buffer, 16-byte aligned and a multiple of 16 bytes long.</param>
+    /// <param name="passes">Number of passes.</param>
     /// <param name="sums">
-    /// Result: sums of 32-bit words, modulo 2³²; together that of the buffer, times the passes // (<see cref="ReadBlocks"/>), uint.
+    /// Result: a sum of 32-bit words modulo 2³² for each block // (<see cref="ReadBlocks"/>), uint. All together are the buffer's sum times the
+    /// passes.
     /// </param>
     public void Read(CudaStream stream, DeviceSpan<byte> buffer, int passes, DeviceSpan<uint> sums)
     {
@@ -63,28 +66,29 @@ internal sealed class CeilingKernels
     }
 
     /// <summary>
-    /// x ← a x + b in float32, <paramref name="rounds"/> times in <see cref="Chains"/> chains of every thread: 2 · Chains · rounds FLOPs a thread.
+    /// x ← a x + b in float32, <paramref name="rounds"/> times in each of the <see cref="Chains"/> chains of every thread: 2 · Chains · rounds FLOPs
+    /// per thread.
     /// </summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="a">a.</param>
-    /// <param name="b">b.</param>
-    /// <param name="rounds">Steps of each chain, from x = chain + thread of the block on.</param>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="a">The factor a.</param>
+    /// <param name="b">The summand b.</param>
+    /// <param name="rounds">Number of steps of each chain. A chain starts with x = its index + the thread's index in its block.</param>
     /// <param name="results">Result: the sum of a thread's chains // (<see cref="SingleBlocks"/> · <see cref="Threads"/>), float.</param>
     public void MultiplySingle(CudaStream stream, double a, double b, int rounds, DeviceSpan<float> results)
         => Multiply(_multiply32, SingleBlocks, stream, a, b, rounds, results);
 
-    /// <summary>As <see cref="MultiplySingle"/> in float64.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="a">a.</param>
-    /// <param name="b">b.</param>
-    /// <param name="rounds">Steps of each chain.</param>
+    /// <summary>The same as <see cref="MultiplySingle"/> in float64.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="a">The factor a.</param>
+    /// <param name="b">The summand b.</param>
+    /// <param name="rounds">Number of steps of each chain.</param>
     /// <param name="results">Result // (<see cref="DoubleBlocks"/> · <see cref="Threads"/>), double.</param>
     public void MultiplyDouble(CudaStream stream, double a, double b, int rounds, DeviceSpan<double> results)
         => Multiply(_multiply64, DoubleBlocks, stream, a, b, rounds, results);
 
-    /// <summary>A kernel of one block a multiprocessor that does nothing.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="programmatic">Whether it may start before the one ahead of it has ended.</param>
+    /// <summary>Launches a kernel that does nothing, with one block for each multiprocessor.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="programmatic">Whether the kernel may start before the previous one has ended.</param>
     public void Nothing(CudaStream stream, bool programmatic) =>
         _nothing.Launch(new CudaLaunch(_multiprocessors, 1, 1, Threads, Programmatic: programmatic), stream, 0);
 

@@ -7,13 +7,13 @@ namespace Tiller.Kernels;
 /// <summary>Cholesky and triangular solves of small float64 matrices, column-major and lower, without cuSOLVER. Kernels in cholesky.cu.</summary>
 internal sealed class CholeskyKernels
 {
-    /// <summary>The largest matrix.</summary>
+    /// <summary>The largest order p.</summary>
     public const int MaxOrder = 128;
 
     private readonly CudaKernel _factor;
     private readonly CudaKernel _solve;
 
-    /// <summary>Takes the kernels and lets them use the shared memory that the largest matrix needs, 66 KiB.</summary>
+    /// <summary>Finds the kernels, and allows them the shared memory that the largest matrix needs, 66 KiB.</summary>
     /// <param name="kernel">Finds a kernel by name.</param>
     public CholeskyKernels(Func<string, CudaKernel> kernel)
     {
@@ -24,10 +24,14 @@ internal sealed class CholeskyKernels
         _solve.MaxDynamicSharedInBytes = PackedSizeInBytes(MaxOrder);
     }
 
-    /// <summary>A = L L', L in place of A's lower half.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="a">Symmetric, only the lower half is read // (p, p), p from 1 to <see cref="MaxOrder"/>, columns contiguous.</param>
-    /// <param name="failed">Gets 0, or the number, from 1, of the first pivot that is not positive and finite; A is then as it was // (1).</param>
+    /// <summary>Factors A = L L'. L replaces the lower half of A.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="a">
+    /// A symmetric matrix with contiguous columns, of which only the lower half is read // (p, p), p from 1 to <see cref="MaxOrder"/>.
+    /// </param>
+    /// <param name="failed">
+    /// Result: 0, or the number, counted from 1, of the first pivot that is not positive and finite. A is unchanged then // (1).
+    /// </param>
     public void Factor(CudaStream stream, in StridedDoubles a, DeviceSpan<int> failed)
     {
         CheckOrder(a);
@@ -36,12 +40,12 @@ internal sealed class CholeskyKernels
         _factor.Launch(new CudaLaunch(1, 1, 1, 512, SharedInBytes: PackedSizeInBytes(a.Rows), Programmatic: true), stream, parameters);
     }
 
-    /// <summary>L X = B, or L' X = B, X in place of B; nothing after a failed <see cref="Factor"/>.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="l">What <see cref="Factor"/> left // (p, p).</param>
-    /// <param name="failed">What <see cref="Factor"/> reported // (1).</param>
-    /// <param name="b">Right-hand sides // (p, n); of none nothing is launched.</param>
-    /// <param name="transposed">Whether L' is solved with.</param>
+    /// <summary>Solves L X = B or L' X = B. X replaces B. Does nothing after a failed <see cref="Factor"/>.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="l">The result of <see cref="Factor"/> // (p, p).</param>
+    /// <param name="failed">The report of <see cref="Factor"/> // (1).</param>
+    /// <param name="b">Right-hand sides // (p, n); if n is 0, nothing is launched.</param>
+    /// <param name="transposed">Whether to solve with L' instead of L.</param>
     public void Solve(CudaStream stream, in StridedDoubles l, DeviceSpan<int> failed, in StridedDoubles b, bool transposed)
     {
         CheckOrder(l);

@@ -3,24 +3,24 @@ using System.Diagnostics;
 namespace Tiller.Kernels;
 
 /// <summary>
-/// View of float64 numbers on the device // (Rows, Columns), column-major without gaps, as LAPACK and MathNet have them. Views do not own
-/// their memory. <c>default</c> is "not there".
+/// View of a float64 matrix on the device // (Rows, Columns), column-major without gaps, the layout of LAPACK and MathNet. A view does not own its
+/// memory. <c>default</c> is an absent view.
 /// </summary>
-/// <param name="Address">First element, on the device; 0 when absent.</param>
-/// <param name="Rows">Fastest axis, contiguous.</param>
-/// <param name="Columns">Slowest axis.</param>
+/// <param name="Address">Address of the first element, on the device; 0 if absent.</param>
+/// <param name="Rows">Number of rows, the contiguous axis.</param>
+/// <param name="Columns">Number of columns.</param>
 internal readonly record struct ColumnMajor(nint Address, int Rows, int Columns)
 {
-    /// <summary>Numbers in all.</summary>
+    /// <summary>Number of elements.</summary>
     public long Length => (long)Rows * Columns;
 
-    /// <summary>Bytes in all.</summary>
+    /// <summary>Size of all elements in bytes.</summary>
     public long SizeInBytes => sizeof(double) * Length;
 
     /// <summary>The transpose, as a factor of a product.</summary>
     public Factor T => new(this, Transposed: true);
 
-    /// <summary>The same memory seen as columns [begin, begin + count).</summary>
+    /// <summary>A view of columns [begin, begin + count).</summary>
     public ColumnMajor Slice(int begin, int count)
     {
         Debug.Assert(begin >= 0 && count >= 0 && begin + count <= Columns, "slice outside the view");
@@ -29,14 +29,14 @@ internal readonly record struct ColumnMajor(nint Address, int Rows, int Columns)
 }
 
 /// <summary>A matrix or its transpose, as a factor of a product.</summary>
-/// <param name="Matrix">The matrix as it is stored.</param>
-/// <param name="Transposed">Whether its transpose is meant.</param>
+/// <param name="Matrix">The matrix.</param>
+/// <param name="Transposed">Whether the factor is its transpose.</param>
 internal readonly record struct Factor(ColumnMajor Matrix, bool Transposed)
 {
-    /// <summary>Rows of the factor.</summary>
+    /// <summary>Number of rows of the factor.</summary>
     public int Rows => Transposed ? Matrix.Columns : Matrix.Rows;
 
-    /// <summary>Columns of the factor.</summary>
+    /// <summary>Number of columns of the factor.</summary>
     public int Columns => Transposed ? Matrix.Rows : Matrix.Columns;
 
     /// <summary>The matrix itself.</summary>

@@ -5,24 +5,24 @@ using Tiller.Interop;
 namespace Tiller.Kernels;
 
 /// <summary>The rows of a fused stage.</summary>
-/// <param name="Table">The rows.</param>
+/// <param name="Table">The rows on the device.</param>
 /// <param name="Steered">Whether any row has a law.</param>
-/// <param name="Inputs">u_k of steered rows between stages 4 and 5 // (rows, D); absent leaves them to <see cref="SteerKernels.Act"/>.</param>
+/// <param name="Inputs">u_k of steered rows, from stage 4 to stage 5 // (rows, D). If absent, <see cref="SteerKernels.Act"/> computes them.</param>
 internal readonly record struct DecodeRows(RowTable Table, bool Steered, Floats Inputs)
 {
-    /// <summary>All rows.</summary>
+    /// <summary>Number of rows.</summary>
     public int Total => Table.Total;
 }
 
 /// <summary>
-/// The stages of decoding as one kernel each, for up to <see cref="LinearKernels.FewRows"/> rows (decode_qkv.cu, decode_gate.cu, decode_down.cu). A
-/// row's result depends, bit for bit, on that row alone. Nothing is allocated: launches can be captured.
+/// The stages of decoding as one kernel each, for up to <see cref="LinearKernels.FewRows"/> rows (decode_qkv.cu, decode_gate.cu, decode_down.cu). The
+/// bits of a row's result depend on that row only. Nothing is allocated, so launches can be captured.
 /// </summary>
 internal sealed class DecodeKernels
 {
     private const int Threads = 256;
     private const int StagedInBytes = 64 << 10;
-    private const int SensorBlocks = 4; // of a steered row: 16 sensors, four of them each, take as long as four
+    private const int SensorBlocks = 4; // for each steered row; with four blocks, 16 sensors take as long as four
     private static readonly string[] s_types = ["F32", "F16", "BF16"];
 
     private readonly CudaKernel[] qkv = new CudaKernel[3 * 4], gate = new CudaKernel[3 * 4], down = new CudaKernel[3 * 4]; // [type, log2 rows]
@@ -41,22 +41,22 @@ internal sealed class DecodeKernels
         }
     }
 
-    /// <summary>What the launches do that a measurement can leave out.</summary>
+    /// <summary>Optional parts of the launches, which a measurement can switch off.</summary>
     public KernelVariants Variants { get; set; } = KernelVariants.Default;
 
-    /// <summary>Norm, queries, keys and values with bias, RoPE, append; sensors of steered rows.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <summary>Norm; queries, keys and values with bias; RoPE; writing to the cache; sensors of steered rows.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="rows">The rows.</param>
     /// <param name="x">Residual stream // (rows, D).</param>
-    /// <param name="norm">g and ε.</param>
-    /// <param name="w">Wq, Wk, Wv under each other // ((H + 2G) E, D).</param>
-    /// <param name="bias">(1, (H + 2G) E), or absent.</param>
+    /// <param name="norm">Weights g and ε.</param>
+    /// <param name="w">Wq, Wk and Wv, one below the other // ((H + 2G) E, D).</param>
+    /// <param name="bias">Bias // (1, (H + 2G) E), or absent.</param>
     /// <param name="rotation">
-    /// Cosines and sines // (values, E); absent leaves RoPE and the cache to <see cref="QkvKernels.Finish"/>, where heads have norms.
+    /// Cosines and sines // (values, E). If absent, <see cref="QkvKernels.Finish"/> does RoPE and writes to the cache, as for heads with norms.
     /// </param>
     /// <param name="qkv">Result // (rows, (H + 2G) E).</param>
-    /// <param name="heads">H, G and E.</param>
-    /// <param name="layer">k.</param>
+    /// <param name="heads">Shape of the heads.</param>
+    /// <param name="layer">Index k of the block.</param>
     public void NormQkv(
         CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats bias, Floats rotation, Floats qkv,
         in HeadShape heads, int layer)
@@ -86,18 +86,18 @@ internal sealed class DecodeKernels
         });
     }
 
-    /// <summary>Norm, gate and up with bias, activation; inputs u_k of steered rows.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <summary>Norm; gate and up projections with bias; activation; inputs u_k of steered rows.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="rows">The rows.</param>
     /// <param name="x">Residual stream // (rows, D).</param>
-    /// <param name="norm">g and ε.</param>
-    /// <param name="w">Wgate over Wup // (2F, D).</param>
-    /// <param name="bias">(1, 2F), or absent.</param>
-    /// <param name="gateUp">Pre-activations // (rows, 2F).</param>
-    /// <param name="gated">Result // (rows, F).</param>
-    /// <param name="activation">Activation of the gate.</param>
-    /// <param name="scale">Factor on the activation; 1 for none.</param>
-    /// <param name="layer">k.</param>
+    /// <param name="norm">Weights g and ε.</param>
+    /// <param name="w">Wgate above Wup // (2F, D).</param>
+    /// <param name="bias">Bias // (1, 2F), or absent.</param>
+    /// <param name="gateUp">Result: pre-activations // (rows, 2F).</param>
+    /// <param name="gated">Result: gated units // (rows, F).</param>
+    /// <param name="activation">The activation of the gate.</param>
+    /// <param name="scale">Factor m on the activation; 1 for none.</param>
+    /// <param name="layer">Index k of the block.</param>
     public void NormGateUp(
         CudaStream stream, in DecodeRows rows, Floats x, in RmsNorm norm, in Matrix w, Floats bias, Floats gateUp, Floats gated,
         Activation activation, float scale, int layer)
@@ -127,13 +127,13 @@ internal sealed class DecodeKernels
         });
     }
 
-    /// <summary>y = residual + x W' + b (+ u of rows with a law).</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <summary>y = residual + x W' + b, and + u_k for rows with a law.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="rows">The rows.</param>
     /// <param name="x">Gated units // (rows, F).</param>
     /// <param name="w">Wdown // (D, F).</param>
-    /// <param name="bias">b of value rows // (1, D), or absent.</param>
-    /// <param name="residual">(rows, D).</param>
+    /// <param name="bias">The bias b of value rows // (1, D), or absent.</param>
+    /// <param name="residual">Residual stream // (rows, D).</param>
     /// <param name="y">Result // (rows, D).</param>
     public void ProjectDown(CudaStream stream, in DecodeRows rows, Floats x, in Matrix w, Floats bias, Floats residual, Floats y)
     {
@@ -162,7 +162,7 @@ internal sealed class DecodeKernels
         });
     }
 
-    // Where stage 4 forms u_k, it can take |u_k| too: both stages of a step have to agree.
+    // If stage 4 forms u_k, it can also compute |u_k|. Stages 1 and 4 must make the same choice.
     private bool TakesNormsLate(in DecodeRows rows) => Variants.SpreadSteering && !rows.Inputs.IsAbsent;
 
     private static void Launch<TParameters>(CudaKernel[] kernels, CudaStream stream, int rows, in Matrix w, int blocks, in TParameters parameters)

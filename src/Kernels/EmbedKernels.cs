@@ -4,13 +4,13 @@ using Tiller.Interop;
 
 namespace Tiller.Kernels;
 
-/// <summary>What a step begins with: rotations for RoPE and the rows of the embedding. Kernels in embed.cu.</summary>
+/// <summary>The beginning of a step: rotations for RoPE, and the rows of the embedding. Kernels in embed.cu.</summary>
 internal sealed class EmbedKernels
 {
     private readonly CudaKernel _rotate;
     private readonly CudaKernel _embed;
 
-    /// <summary>Takes the kernels.</summary>
+    /// <summary>Finds the kernels.</summary>
     /// <param name="kernel">Finds a kernel by name.</param>
     public EmbedKernels(Func<string, CudaKernel> kernel)
     {
@@ -19,13 +19,16 @@ internal sealed class EmbedKernels
         _embed = kernel("tillerEmbed");
     }
 
-    /// <summary>a_e cos(t ω_e), e &lt; E/2, then a_e sin(t ω_e), t the row's position, by each table.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="rows">The value rows, with their positions; of none nothing is launched.</param>
-    /// <param name="frequencies">Tables: ω in radians per position, then a // (tables, E); twice as many where rows may be of long sequences.</param>
-    /// <param name="tables">How many of them a row is turned by.</param>
+    /// <summary>For every row and table: a_e cos(t ω_e) for e &lt; E/2, then a_e sin(t ω_e), where t is the row's position.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="rows">The value rows; if there are none, nothing is launched.</param>
+    /// <param name="frequencies">
+    /// Tables: E/2 angles ω in radians per position, then E/2 factors a // (tables, E). If rows may belong to long sequences, as many tables for
+    /// these follow.
+    /// </param>
+    /// <param name="tables">Number of tables for a row.</param>
     /// <param name="rotation">
-    /// Result, all rows by one table and then all by the next // (tables · lines, E), E even, at least as many lines as rows.
+    /// Result: all rows for the first table, then all rows for the next // (tables · lines, E). E is even, and lines is at least the number of rows.
     /// </param>
     public void Rotate(CudaStream stream, DeviceSpan<DeviceRow> rows, Floats frequencies, int tables, Floats rotation)
     {
@@ -51,9 +54,9 @@ internal sealed class EmbedKernels
         _rotate.Launch(new CudaLaunch(RowLaunch.Blocks((long)tables * values * half, 256), 1, 1, 256, Programmatic: true), stream, p);
     }
 
-    /// <summary>x = scale · table[id] of every value row.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="rows">The value rows, with ids below V; of none nothing is launched.</param>
+    /// <summary>x = scale · table[id] for every value row.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="rows">The value rows, with ids below V; if there are none, nothing is launched.</param>
     /// <param name="table">Embedding // (V, D).</param>
     /// <param name="scale">Factor; 1 for none.</param>
     /// <param name="x">Result // (values, D).</param>

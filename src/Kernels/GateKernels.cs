@@ -4,7 +4,7 @@ using Tiller.Interop;
 
 namespace Tiller.Kernels;
 
-/// <summary>The gated unit on the rows of a dual batch, and its transpose. Kernels in gate.cu.</summary>
+/// <summary>The gated unit on the rows of a dual batch, and its pullback. Kernels in gate.cu.</summary>
 internal sealed class GateKernels
 {
     private const int TangentsPerThread = 4;
@@ -13,7 +13,7 @@ internal sealed class GateKernels
     private readonly CudaKernel _gate;
     private readonly CudaKernel _pull;
 
-    /// <summary>Takes the kernels.</summary>
+    /// <summary>Finds the kernels.</summary>
     /// <param name="kernel">Finds a kernel by name.</param>
     public GateKernels(Func<string, CudaKernel> kernel)
     {
@@ -22,14 +22,17 @@ internal sealed class GateKernels
         _pull = kernel("tillerGatePull");
     }
 
-    /// <summary>act(a) ∘ u of value rows, act'(a) ∘ u ∘ da + act(a) ∘ du of tangents.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <summary>act(a) ∘ u for value rows, and act'(a) ∘ u ∘ da + act(a) ∘ du for tangents.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="gateUp">Gates a, then ups u // (values + tangents, 2F).</param>
-    /// <param name="rows">Which of them are tangents, and whose.</param>
+    /// <param name="rows">Which rows are tangents, and the value row of each.</param>
     /// <param name="gated">Result // (values + tangents, F).</param>
-    /// <param name="activation">act.</param>
+    /// <param name="activation">The activation act.</param>
     /// <param name="scale">Factor m on act; 1 for none.</param>
-    /// <param name="sums">What the map left to be added up to gateUp, of which value rows are then written; F is a multiple of four.</param>
+    /// <param name="sums">
+    /// Partial sums of gateUp, if the map left them; their total is then written to the value rows of gateUp. They require that F is a multiple of
+    /// four.
+    /// </param>
     public void Forward(
         CudaStream stream, Floats gateUp, in DualRows rows, Floats gated, Activation activation, float scale = 1, in LinearSums sums = default)
     {
@@ -59,13 +62,13 @@ internal sealed class GateKernels
         _gate.Launch(new CudaLaunch(checked(blocks * lines), 1, 1, 128, Programmatic: true), stream, p);
     }
 
-    /// <summary>ā = act'(a) ∘ u ∘ f̄ and ū = act(a) ∘ f̄ at the value row's a and u.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="gateUp">What the value rows had // (values, 2F).</param>
-    /// <param name="owners">Value row of each cotangent // (rows); of none nothing is launched.</param>
+    /// <summary>ā = act'(a) ∘ u ∘ f̄ and ū = act(a) ∘ f̄, where a and u are those of the value row.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="gateUp">a and u of the value rows from the forward pass // (values, 2F).</param>
+    /// <param name="owners">Value row of each cotangent row // (rows); if there are none, nothing is launched.</param>
     /// <param name="gatedBar">f̄ // (rows, F).</param>
     /// <param name="gateUpBar">Result: ā, then ū // (rows, 2F).</param>
-    /// <param name="activation">act.</param>
+    /// <param name="activation">The activation act.</param>
     /// <param name="scale">Factor m on act; 1 for none.</param>
     public void Pull(
         CudaStream stream, Floats gateUp, DeviceSpan<int> owners, Floats gatedBar, Floats gateUpBar, Activation activation, float scale = 1)

@@ -4,55 +4,55 @@ using Tiller.Interop;
 
 namespace Tiller.Kernels;
 
-/// <summary>How one row's next token is drawn, as the kernels read it: <c>TillerSampling</c> of sampling.cuh.</summary>
+/// <summary>Settings of the draw of a row's next token, in the layout of the kernels: <c>TillerSampling</c> of sampling.cuh.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal record struct DeviceSampling
 {
-    /// <summary>State of the random sequence: the seed at first; every draw moves it on.</summary>
+    /// <summary>State of the random sequence, initially the seed. Every draw advances it.</summary>
     public ulong Random;
 
     /// <summary>
-    /// Of each token: the sign bit if it is in the prompt or the text so far, and how often it is in the text // (V); 0 where the logits stay as they
-    /// are.
+    /// Address of a word for each token: the sign bit is set if the token occurs in the prompt or the text so far, and the other bits count its
+    /// occurrences in the text // (V). 0 if the logits are not adjusted.
     /// </summary>
     public nint Tally;
 
-    /// <summary>Added to the logits // (V); 0 for none. Needs <see cref="Tally"/>.</summary>
+    /// <summary>Address of the numbers to be added to the logits // (V); 0 for none. Requires <see cref="Tally"/>.</summary>
     public nint Bias;
 
-    /// <summary>Divides the logits; 0 takes the largest.</summary>
+    /// <summary>Divides the logits; 0 takes the largest logit.</summary>
     public float Temperature;
 
-    /// <summary>Keeps the most probable tokens that reach this probability; 1 keeps all.</summary>
+    /// <summary>Keeps the most probable tokens until their sum reaches this probability; 1 keeps all.</summary>
     public float TopP;
 
-    /// <summary>Keeps tokens at least this many times as probable as the most probable; 0 keeps all.</summary>
+    /// <summary>Keeps tokens whose probability is at least this fraction of the largest; 0 keeps all.</summary>
     public float MinP;
 
-    /// <summary>Divides the positive and multiplies the negative logits of tokens of the prompt and the text; 1 changes nothing.</summary>
+    /// <summary>Divides positive logits, and multiplies negative ones, of tokens that occur in the prompt or the text; 1 changes nothing.</summary>
     public float Repetition;
 
-    /// <summary>Subtracted from the logits of tokens of the text.</summary>
+    /// <summary>Subtracted from the logits of tokens that occur in the text.</summary>
     public float Presence;
 
-    /// <summary>Subtracted from the logits of tokens of the text for each time that they are in it.</summary>
+    /// <summary>Subtracted from the logit of a token once for each occurrence in the text.</summary>
     public float Frequency;
 
     /// <summary>Keeps the K largest logits and those equal to the K-th; 0 keeps all.</summary>
     public int TopK;
 
-    /// <summary>1 + how many of the most probable tokens are asked for; 0 where the softmax is not.</summary>
+    /// <summary>1 + the number of most probable tokens that the softmax reports; 0 if the softmax is not computed.</summary>
     public int Softmax;
 }
 
-/// <summary>A word of a tally: <c>TillerTallyChange</c> of head.cu.</summary>
+/// <summary>A new value for a word of a tally: <c>TillerTallyChange</c> of head.cu.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal record struct TallyChange
 {
-    /// <summary>Where it is, on the device.</summary>
+    /// <summary>Address of the word, on the device.</summary>
     public nint Address;
 
-    /// <summary>What it is from now on.</summary>
+    /// <summary>The new value.</summary>
     public int Word;
 
     /// <summary>Padding.</summary>
@@ -60,19 +60,19 @@ internal record struct TallyChange
 }
 
 /// <summary>
-/// Where steps that follow each other leave their tokens: step n's lines are those of n % <see cref="Capacity"/>. On the device, or pinned
-/// memory of the host.
+/// A ring for the tokens of consecutive steps, on the device or in pinned host memory. Step n uses the lines of n % <see cref="Capacity"/>.
 /// </summary>
 /// <param name="Lines">
-/// By step and row the id, then as floats α // (sensors), |u_k| // (stages), |x_k| // (stages) of a row with a law // (Capacity, rows, Width).
+/// For each step and row a line: the id, then as floats, for a row with a law, α // (sensors), |u_k| // (stages), |x_k| // (stages) // (Capacity,
+/// rows, Width).
 /// </param>
-/// <param name="Width">Words of a row: 1 for ids alone, else as many as the row with most of them needs.</param>
-/// <param name="Capacity">Steps that the ring holds.</param>
-/// <param name="Count">Steps so far // (1).</param>
+/// <param name="Width">Words in a line: 1 for the id alone, or enough for the law that needs the most.</param>
+/// <param name="Capacity">Number of steps in the ring.</param>
+/// <param name="Count">Number of steps so far // (1).</param>
 internal readonly record struct TokenRing(DeviceSpan<int> Lines, int Width, int Capacity, DeviceSpan<int> Count);
 
 /// <summary>
-/// From logits to the next token, and from the token to the next row, without the host. Kernels in head.cu, sample.cu and softmax.cu.
+/// Draws the next token from logits, and makes the next row from the token, without the host. Kernels in head.cu, sample.cu and softmax.cu.
 /// </summary>
 internal sealed unsafe class HeadKernels
 {
@@ -91,7 +91,7 @@ internal sealed unsafe class HeadKernels
     private readonly CudaKernel _tally;
     private readonly CudaKernel _softmax;
 
-    /// <summary>Takes the kernels.</summary>
+    /// <summary>Finds the kernels.</summary>
     /// <param name="kernel">Finds a kernel by name.</param>
     public HeadKernels(Func<string, CudaKernel> kernel)
     {
@@ -106,15 +106,15 @@ internal sealed unsafe class HeadKernels
         _softmax = kernel("tillerSoftmaxTop");
     }
 
-    /// <summary>Scratch memory that <see cref="ArgMax"/> or <see cref="Sample"/> needs, 16-byte aligned.</summary>
-    /// <param name="rows">Rows of logits.</param>
-    /// <param name="V">Vocabulary.</param>
-    /// <param name="draws">Whether tokens are sampled, not only the largest logits taken.</param>
+    /// <summary>Bytes of scratch memory that <see cref="ArgMax"/> or <see cref="Sample"/> needs. It must be 16-byte aligned.</summary>
+    /// <param name="rows">Number of rows of logits.</param>
+    /// <param name="V">Size of the vocabulary.</param>
+    /// <param name="draws">Whether tokens are sampled. If not, only the largest logits are taken.</param>
     public static long ScratchSizeInBytes(int rows, int V, bool draws) => Carve(0, rows, V, draws, out _);
 
     /// <summary>z = cap tanh(z / cap), in place.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="logits">Logits // (rows, V); of no rows nothing is launched.</param>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="logits">Logits // (rows, V); if there are no rows, nothing is launched.</param>
     /// <param name="cap">Bound of the logits.</param>
     public void SoftCap(CudaStream stream, Floats logits, float cap)
     {
@@ -128,11 +128,13 @@ internal sealed unsafe class HeadKernels
         _softCap.Launch(new CudaLaunch(RowLaunch.Blocks(count, 1024), 1, 1, 256, Programmatic: true), stream, p);
     }
 
-    /// <summary>The lowest id of each row's largest logit; or, where a logit is NaN or +∞, ~id of the first; or ~0 where all are -∞.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <summary>
+    /// For each row, the lowest id of the largest logit. If a logit is NaN or +∞, ~id of the first such logit; if all logits are −∞, ~0.
+    /// </summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="logits">Logits // (rows, V), V at most <see cref="MaxVocabulary"/>.</param>
     /// <param name="ids">Result // (rows); for none nothing is launched.</param>
-    /// <param name="scratch"><see cref="ScratchSizeInBytes"/>.</param>
+    /// <param name="scratch">Scratch memory of <see cref="ScratchSizeInBytes"/>.</param>
     public void ArgMax(CudaStream stream, Floats logits, DeviceSpan<int> ids, DeviceSpan<byte> scratch)
     {
         if (ids.Length > 0)
@@ -142,14 +144,14 @@ internal sealed unsafe class HeadKernels
     }
 
     /// <summary>
-    /// Draws each row's next token as the engine's sampler does: the same filters, tie rules and random sequence. Ids of failed rows
-    /// are as in <see cref="ArgMax"/>. The logits stay as they are.
+    /// Draws each row's next token with the same filters, tie rules and random sequence as the engine's sampler on the CPU. If a row's draw fails,
+    /// its id is negative as in <see cref="ArgMax"/>. The logits do not change.
     /// </summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="logits">Logits // (rows, V), V at most <see cref="MaxVocabulary"/>.</param>
-    /// <param name="sampling">How each row is drawn // (rows); the random states move on.</param>
+    /// <param name="sampling">Settings of each row // (rows). Their random states advance.</param>
     /// <param name="ids">Result // (rows); for none nothing is launched.</param>
-    /// <param name="scratch"><see cref="ScratchSizeInBytes"/>.</param>
+    /// <param name="scratch">Scratch memory of <see cref="ScratchSizeInBytes"/>.</param>
     public void Sample(CudaStream stream, Floats logits, DeviceSpan<DeviceSampling> sampling, DeviceSpan<int> ids, DeviceSpan<byte> scratch)
     {
         int rows = (int)ids.Length;
@@ -166,14 +168,14 @@ internal sealed unsafe class HeadKernels
     }
 
     /// <summary>
-    /// Makes the drawn tokens the next step's rows: id, position + 1, and the next state of the row's law
-    /// (<see cref="DeviceSteering.Next"/>), where its errors are those of this one. Writes the ids and what the laws read and did to the
-    /// ring's next lines. A row whose id is negative goes on as token 0; the ring shows it.
+    /// Makes the drawn tokens the rows of the next step: the id, position + 1, and the next state of the row's law (<see
+    /// cref="DeviceSteering.Next"/>), to which the errors are copied. Writes the ids and the values that the laws read and computed to the next lines
+    /// of the ring. A row with a negative id becomes a row with token 0; its line shows the negative id.
     /// </summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="rows">The rows, which become the next // (rows); of none nothing is launched.</param>
-    /// <param name="ids">What <see cref="ArgMax"/> or <see cref="Sample"/> gave // (rows).</param>
-    /// <param name="ring">Where the lines go.</param>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="rows">The rows, which are changed in place // (rows); if there are none, nothing is launched.</param>
+    /// <param name="ids">Result of <see cref="ArgMax"/> or <see cref="Sample"/> // (rows).</param>
+    /// <param name="ring">The ring for the lines.</param>
     public void Advance(CudaStream stream, DeviceSpan<DeviceRow> rows, DeviceSpan<int> ids, in TokenRing ring)
     {
         int count = (int)rows.Length;
@@ -197,8 +199,8 @@ internal sealed unsafe class HeadKernels
         _advance.Launch(new CudaLaunch(1, 1, 1, 256 * (count < 2 ? 1 : count < 4 ? 2 : 4), Programmatic: true), stream, p);
     }
 
-    /// <summary>Writes words of tallies, each at an address of its own.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <summary>Writes words of tallies. Their addresses are all different.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="changes">The words; for none nothing is launched.</param>
     public void Tally(CudaStream stream, DeviceSpan<TallyChange> changes)
     {
@@ -210,12 +212,14 @@ internal sealed unsafe class HeadKernels
         }
     }
 
-    /// <summary>The softmax of the logits as they are, of rows that ask for it and whose id is not negative; other lines stay.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <summary>
+    /// Computes the softmax of the unadjusted logits for rows that ask for it and whose id is not negative. Other lines do not change.
+    /// </summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="logits">Logits // (rows, V).</param>
-    /// <param name="sampling">Who asks, and for how many tokens // (rows).</param>
-    /// <param name="ids">What <see cref="ArgMax"/> or <see cref="Sample"/> gave // (rows); for none nothing is launched.</param>
-    /// <param name="lines">Result // (rows), on the device or in pinned memory of the host.</param>
+    /// <param name="sampling">Settings of each row, which say whether it asks for the softmax and for how many tokens // (rows).</param>
+    /// <param name="ids">Result of <see cref="ArgMax"/> or <see cref="Sample"/> // (rows); if there are none, nothing is launched.</param>
+    /// <param name="lines">Result // (rows), on the device or in pinned host memory.</param>
     public void Softmax(CudaStream stream, Floats logits, DeviceSpan<DeviceSampling> sampling, DeviceSpan<int> ids, DeviceSpan<SoftmaxLine> lines)
     {
         int rows = (int)ids.Length;

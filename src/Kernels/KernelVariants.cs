@@ -1,88 +1,93 @@
 namespace Tiller.Kernels;
 
 /// <summary>
-/// What kernels and launchers do for a reason that only a measurement on a GPU can confirm (docs/cuda.md). What is predicted to gain is on; what is
-/// turned off is done another way, so that one process can compare the two. Results keep every bit, unless a member says otherwise. A recorded step
-/// keeps the choices that it was recorded with.
+/// Optional parts of kernels and launchers, whose benefit only a measurement on a GPU can confirm (docs/cuda.md). Those that are predicted to gain
+/// are on. If a part is off, the same work is done another way, so that one process can compare the two. Results keep every bit, unless a member says
+/// otherwise. A recorded step keeps the choices with which it was recorded.
 /// </summary>
 internal sealed record KernelVariants
 {
-    /// <summary>All that is predicted to gain.</summary>
+    /// <summary>All parts that are predicted to gain.</summary>
     public static KernelVariants Default { get; } = new();
 
     /// <summary>
-    /// Sums of tensor cores are added up in float32 every 32 depths, and the library's every <see cref="LinearShape.LibraryDepth"/>: tensor cores cut
-    /// off what they add, so that long sums of theirs shrink. Without it products of many rows are less exact.
+    /// Sums of tensor cores are added up in float32 after every 32 terms, and those of cuBLASLt after every <see cref="LinearShape.LibraryDepth"/>
+    /// terms.
+    /// Tensor cores truncate, so that their long sums shrink. Without this part, products of many rows are less exact.
     /// </summary>
     public bool FlushedSums { get; init; } = true;
 
     /// <summary>
-    /// A kernel for few rows brings the weights after those in flight to the second-level cache before it waits for the kernel ahead of it, so that
-    /// the memory works while that one ends.
+    /// Before a kernel for few rows waits for the previous kernel, it prefetches the weights that follow its first loads to the L2 cache. So the
+    /// memory is busy while the previous kernel ends.
     /// </summary>
     public bool Prefetch { get; init; } = true;
 
     /// <summary>
-    /// Shared memory is all of what a multiprocessor can make of it for every kernel alike: where two differ, no block of the next one begins before
-    /// the last of this one has ended.
+    /// All kernels request the largest possible share of shared memory. If two kernels requested different shares, no block of the second could start
+    /// before the last block of the first has ended.
     /// </summary>
     public bool OneCarveout { get; init; } = true;
 
-    /// <summary>Attention reads the table of rows, and keys and values below their own positions, before the kernel ahead of it has ended.</summary>
+    /// <summary>Attention reads the table of rows, and keys and values below their own positions, before the previous kernel has ended.</summary>
     public bool EarlyKeys { get; init; } = true;
 
-    /// <summary>Norms before the maps of few rows are loaded before the kernel ahead has ended, and rows four loads at a time.</summary>
+    /// <summary>
+    /// In norms before the maps of few rows, weights are loaded before the previous kernel has ended, and rows with four loads at a time.
+    /// </summary>
     public bool NormBatch { get; init; } = true;
 
     /// <summary>
-    /// A steered row's sensors are read by four blocks beside queries, keys and values, and |u_k| is taken beside gate and up. Without it one block
-    /// does both beside queries, keys and values, which of a law with many terms takes longer than they do.
+    /// Four blocks, beside those of queries, keys and values, read the sensors of a steered row, and |u_k| is computed beside gate and up. Without
+    /// this part, one block beside queries, keys and values does both; if a law has many terms, that block takes longer than all others.
     /// </summary>
     public bool SpreadSteering { get; init; } = true;
 
     /// <summary>
-    /// Between maps of 9 to 128 rows on the tensor cores, norms write the panels that the next map reads, and what comes after a map adds up its
-    /// partial sums: six launches of a plain block less.
+    /// Between maps of 9 to 128 rows on tensor cores, norms write the panels that the next map reads, and the kernel after a map adds up its partial
+    /// sums.
+    /// This saves six launches in a plain block.
     /// </summary>
     public bool FoldedSteps { get; init; } = true;
 
     /// <summary>
-    /// Prompts go through the blocks in passes of 1024 rows, not 256. Sums differ in their last bits, as the library's depend on the number of rows.
+    /// Prompts go through the blocks in passes of 1024 rows instead of 256. Sums differ in their last bits, because those of cuBLASLt depend on the
+    /// number of rows.
     /// </summary>
     public bool WidePasses { get; init; } = true;
 
     /// <summary>
-    /// The library gets the pieces of all rows under each other, as one product that reads W once, and the pieces' results are added up by a kernel:
-    /// three sums of every number go through memory where one does without it. Off. Sums differ in their last bits.
+    /// cuBLASLt gets the bf16 pieces of all rows, one below the other, in one product that reads W once, and a kernel adds up the pieces' results. So
+    /// two or three sums of every number go through memory instead of one. Off by default. Sums differ in their last bits.
     /// </summary>
     public bool StackedPieces { get; init; }
 }
 
-/// <summary>What a choice of <see cref="KernelVariants"/> is seen in.</summary>
+/// <summary>Kinds of work on which <see cref="KernelVariants"/> have an effect.</summary>
 [Flags]
 internal enum VariantWork
 {
     /// <summary>Steps of up to <see cref="LinearKernels.FewRows"/> rows.</summary>
     Steps = 1,
 
-    /// <summary>Steps of more rows, tangents among them.</summary>
+    /// <summary>Steps of more rows, including tangents.</summary>
     Tangents = 2,
 
-    /// <summary>Prompts of more rows.</summary>
+    /// <summary>Prompts, with more rows.</summary>
     Prompts = 4,
 
-    /// <summary>Steps of up to <see cref="LinearKernels.FewRows"/> rows, with a law of sixteen terms a block.</summary>
+    /// <summary>Steps of up to <see cref="LinearKernels.FewRows"/> rows, with a law of sixteen terms per block.</summary>
     Laws = 8,
 }
 
-/// <summary>One change of <see cref="KernelVariants.Default"/>, as a measurement compares the two.</summary>
-/// <param name="Name">What rows call it: without this, or with that.</param>
-/// <param name="Predicted">Speed so over speed by default, as predicted before any measurement.</param>
-/// <param name="SeenIn">Work that differs.</param>
+/// <summary>A change of <see cref="KernelVariants.Default"/> that a measurement compares with the default.</summary>
+/// <param name="Name">Its name in results, which begins with "without" or "with".</param>
+/// <param name="Predicted">The ratio of its speed to the default's speed, predicted before any measurement.</param>
+/// <param name="SeenIn">Kinds of work on which the change has an effect.</param>
 /// <param name="Choice">The changed choices.</param>
 internal sealed record KernelVariant(string Name, string Predicted, VariantWork SeenIn, KernelVariants Choice)
 {
-    /// <summary>Every one there is.</summary>
+    /// <summary>All changes.</summary>
     public static IReadOnlyList<KernelVariant> All { get; } =
     [
         new("without prefetch", "0.94 to 0.97", VariantWork.Steps, new() { Prefetch = false }),

@@ -5,30 +5,31 @@ using Tiller.Interop;
 namespace Tiller.Kernels;
 
 /// <summary>
-/// Linear maps of float32 rows through a stored weight matrix, forward and transposed. Three classes by the number of rows M:
+/// Linear maps of float32 rows by a stored weight matrix, forward and transposed. There are three classes by the number of rows M:
 /// <list type="bullet">
-/// <item>1–8, any stored type: float32 products, W read once (linear_few.cu, linear_few_transposed.cu).</item>
-/// <item>from 9, bf16: tensor cores on rows split in bf16 pieces (docs/math.md §10), W read once for each 128 rows (linear_rows.cu).</item>
-/// <item>from <see cref="LibraryRows"/>, bf16, where a <see cref="CudaBlasLt"/> was given: a product by cuBLASLt for each piece.</item>
+/// <item>1 to 8 rows, any stored type: float32 products, W is read once (linear_few.cu, linear_few_transposed.cu).</item>
+/// <item>From 9 rows on, bf16: tensor cores on rows that are split into bf16 pieces (docs/math.md §10); W is read once for every 128 rows
+/// (linear_rows.cu).</item>
+/// <item>From <see cref="LibraryRows"/> rows on, bf16, if there is a <see cref="CudaBlasLt"/>: a product by cuBLASLt for each piece.</item>
 /// </list>
-/// A value row has three pieces, which hold float32 exactly; a tangent or cotangent two, 16 bits: two thirds of the work, and a product is off by
-/// 2.6e-6 in the mean. f16 and f32 weights, and bf16 matrices whose columns are no multiple of 8, go through the first class eight rows at a time
-/// whatever M is: correct, but W is read ⌈M/8⌉ times. Inside a class a row's result depends, bit for bit, on that row and W alone (the library's also
-/// on M, by which it chooses its algorithm). Nothing is allocated: launches can be
-/// captured (the library's after one outside a capture for each shape, which chooses its algorithm). Addresses are on the device; matrices start at
-/// multiples of 64 bytes.
+/// A value row has three pieces, which represent float32 exactly. A tangent or cotangent row has two pieces, which are 16 bits: this is two thirds of
+/// the work, and the mean error of a product is 2.6e-6. Weights in f16 and f32, and bf16 matrices whose number of columns is not a multiple of 8, use
+/// the first class with eight rows at a time for any M. This is correct, but W is read ⌈M/8⌉ times. Within a class, the bits of a row's result depend
+/// only on that row and W (cuBLASLt's also on M, by which it chooses its algorithm). Nothing is allocated, so launches can be captured; those of
+/// cuBLASLt only after one launch of the same shape outside a capture, which chooses the algorithm. Addresses are on the device, and matrices are
+/// 64-byte aligned.
 /// </summary>
 internal sealed class LinearKernels
 {
-    /// <summary>Most rows of the first class.</summary>
+    /// <summary>Maximum number of rows in the first class.</summary>
     public const int FewRows = 8;
 
-    /// <summary>Rows that one pass over W on the tensor cores serves.</summary>
+    /// <summary>Maximum number of rows in one pass over W on tensor cores.</summary>
     public const int GroupRows = 128;
 
     /// <summary>
-    /// Rows from which the library takes over: two groups would read W twice and are limited by arithmetic, where its kernels, made for square tiles,
-    /// are ahead.
+    /// Number of rows from which cuBLASLt is used. For so many rows, the kernels of this folder would read W twice. Arithmetic limits such products,
+    /// and cuBLASLt's kernels, which are made for square tiles, are faster at it.
     /// </summary>
     public const int LibraryRows = 256;
 
@@ -45,7 +46,7 @@ internal sealed class LinearKernels
     /// <summary>Finds the kernels.</summary>
     /// <param name="kernel">A kernel by its name.</param>
     /// <param name="blas">
-    /// cuBLASLt for many rows; without it (the default) they go through the kernels here, <see cref="GroupRows"/> at a time.
+    /// cuBLASLt for many rows. Without it (the default), they use the kernels of this folder, <see cref="GroupRows"/> at a time.
     /// </param>
     public LinearKernels(Func<string, CudaKernel> kernel, CudaBlasLt? blas = null)
     {
@@ -71,14 +72,15 @@ internal sealed class LinearKernels
         merge = kernel("tillerLinearMerge");
     }
 
-    /// <summary>What the launches do that a measurement can leave out.</summary>
+    /// <summary>Optional parts of the launches, which a measurement can switch off.</summary>
     public KernelVariants Variants { get; set; } = KernelVariants.Default;
 
     /// <summary>
-    /// Products of bf16 numbers made for one product of a float32 row, in the mean over the rows of a map: three for a value, two for a tangent or
-    /// cotangent. The kernels here take rows sixteen at a time, values first, and make three for all sixteen if one of them is a value.
+    /// Number of bf16 products for one product of float32 rows, averaged over the rows of a map: three for a value row, two for a tangent or
+    /// cotangent row. The kernels of this folder compute sixteen rows together, values first, and make three products for all sixteen if one is a
+    /// value row.
     /// </summary>
-    /// <param name="rows">Value rows, and tangent or cotangent rows.</param>
+    /// <param name="rows">Numbers of value rows and of tangent or cotangent rows.</param>
     public static double PassesOf(RowCounts rows)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(rows.Values);
@@ -89,12 +91,12 @@ internal sealed class LinearKernels
     }
 
     /// <summary>
-    /// Bytes of scratch that suffice for <see cref="Forward"/> with up to so many rows, and for <see cref="Transposed"/> with as many in all. One
-    /// scratch, as large as the largest, serves all maps of a stream: it holds nothing between calls.
+    /// Bytes of scratch memory that suffice for <see cref="Forward"/> with up to this number of rows of each kind, and for <see cref="Transposed"/>
+    /// with up to their total. All maps of a stream can share the largest scratch memory, because nothing is kept in it between calls.
     /// </summary>
-    /// <param name="counts">Value rows, and tangents or cotangents.</param>
+    /// <param name="counts">Numbers of value rows and of tangent or cotangent rows.</param>
     /// <param name="w">Weights // (N, K).</param>
-    /// <param name="isTransposed">Whether the map is run transposed at all.</param>
+    /// <param name="isTransposed">Whether <see cref="Transposed"/> is used at all.</param>
     public long ScratchInBytes(RowCounts counts, in Matrix w, bool isTransposed = true)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(counts.Values);
@@ -113,32 +115,32 @@ internal sealed class LinearKernels
     }
 
     /// <summary>
-    /// Whether <see cref="Forward"/> of these rows goes through panels, which the kernel before may write, and may leave sums to the kernel after it:
-    /// tensor cores, all rows at once.
+    /// Whether <see cref="Forward"/> of these rows reads panels, which is so if it computes all of them at once on tensor cores. Then the previous
+    /// kernel may write the panels, and the next kernel may add up the partial sums.
     /// </summary>
-    /// <param name="counts">Value rows and tangent rows.</param>
+    /// <param name="counts">Numbers of value rows and tangent rows.</param>
     /// <param name="w">Weights // (N, K).</param>
     public bool TakesPanels(RowCounts counts, in Matrix w) => Variants.FoldedSteps && counts.Total is > FewRows and <= GroupRows && OnTensorCores(w);
 
-    /// <summary>Where <see cref="Forward"/> reads its panels, if <see cref="TakesPanels"/>.</summary>
-    /// <param name="counts">Value rows and tangent rows.</param>
-    /// <param name="scratch">As there.</param>
+    /// <summary>The panels that <see cref="Forward"/> reads, if <see cref="TakesPanels"/>.</summary>
+    /// <param name="counts">Numbers of value rows and tangent rows.</param>
+    /// <param name="scratch">The scratch memory that <see cref="Forward"/> will get.</param>
     public static LinearPanels PanelsOf(RowCounts counts, DeviceSpan<byte> scratch) =>
         new(scratch.Address, LinearShape.PanelTiles(counts.Total), LinearShape.PanelTiles(counts.Values));
 
     /// <summary>y = x W' (+ bias) (+ residual), for each row.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="x">
-    /// Rows, values first // (values + tangents, w.Columns); absent if they are in <see cref="PanelsOf"/> already.
+    /// Rows, values first // (values + tangents, w.Columns); absent if they are already in <see cref="PanelsOf"/>.
     /// </param>
-    /// <param name="counts">Value rows and tangent rows.</param>
+    /// <param name="counts">Numbers of value rows and tangent rows.</param>
     /// <param name="w">Weights // (N, K).</param>
     /// <param name="y">Result // (values + tangents, w.Rows).</param>
-    /// <param name="scratch"><see cref="ScratchInBytes"/> bytes at a multiple of 64.</param>
-    /// <param name="bias">Of value rows // (1, w.Rows), or absent.</param>
-    /// <param name="residual">(values + tangents, w.Rows), or absent; may be <paramref name="y"/>, unless it leaves its sums.</param>
-    /// <param name="leaves">Whether sums in parts are left to the caller's next kernel, where <see cref="TakesPanels"/>.</param>
-    /// <returns>The sums that are left: none unless <paramref name="leaves"/>, and not of every shape.</returns>
+    /// <param name="scratch">Scratch memory of <see cref="ScratchInBytes"/>, 64-byte aligned.</param>
+    /// <param name="bias">Bias of value rows // (1, w.Rows), or absent.</param>
+    /// <param name="residual">(values + tangents, w.Rows), or absent. It may be <paramref name="y"/>, unless partial sums are left.</param>
+    /// <param name="leaves">Whether the caller's next kernel adds up partial sums, if <see cref="TakesPanels"/>.</param>
+    /// <returns>The partial sums that were left. There are none if <paramref name="leaves"/> is false, or if the shape needs none.</returns>
     public LinearSums Forward(CudaStream stream, Floats x, RowCounts counts, in Matrix w, Floats y, DeviceSpan<byte> scratch, Floats bias = default,
         Floats residual = default, bool leaves = false)
     {
@@ -177,13 +179,13 @@ internal sealed class LinearKernels
         return default;
     }
 
-    /// <summary>x = y W, for each row, a cotangent.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <summary>x = y W for each row, which is a cotangent.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="y">Rows // (M, w.Rows).</param>
-    /// <param name="rows">M.</param>
+    /// <param name="rows">The number M of rows.</param>
     /// <param name="w">Weights // (N, K).</param>
     /// <param name="x">Result // (M, w.Columns).</param>
-    /// <param name="scratch"><see cref="ScratchInBytes"/> bytes at a multiple of 64.</param>
+    /// <param name="scratch">Scratch memory of <see cref="ScratchInBytes"/>, 64-byte aligned.</param>
     public void Transposed(CudaStream stream, Floats y, int rows, in Matrix w, Floats x, DeviceSpan<byte> scratch)
     {
         Debug.Assert(y.Holds(rows, w.Rows) && x.Holds(rows, w.Columns), "y // (M, N), x // (M, K)");
@@ -212,10 +214,10 @@ internal sealed class LinearKernels
     }
 
     /// <summary>y += x.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="x">(rows, N).</param>
-    /// <param name="rows">How many; of none nothing is launched.</param>
-    /// <param name="y">(rows, N).</param>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="x">Summand // (rows, N).</param>
+    /// <param name="rows">Number of rows; if it is 0, nothing is launched.</param>
+    /// <param name="y">Result // (rows, N).</param>
     public void Add(CudaStream stream, Floats x, int rows, Floats y)
     {
         Debug.Assert(x.Holds(rows, x.Columns) && y.Holds(rows, x.Columns), "x and y // (rows, N)");
@@ -227,16 +229,16 @@ internal sealed class LinearKernels
 
     private static bool OnTensorCores(in Matrix w) => w.Type == WeightType.BF16 && w.Columns % 8 == 0 && w.Address % 16 == 0;
 
-    // All pieces; with the stack its sums too.
+    // Bytes of all pieces and, with StackedPieces, of their sums.
     private long PiecesInBytes(int rows, int values, int depth, int outputs) =>
         ((2L * rows) + values) * ((2L * depth) + (Variants.StackedPieces ? 4L * outputs : 0));
 
-    // Tensor-core kernels of the library want every leading dimension to be a multiple of 16 bytes.
+    // cuBLASLt's tensor-core kernels require that every leading dimension is a multiple of 16 bytes.
     private bool ByLibrary(int rows, in Matrix w) => blas is not null && rows >= LibraryRows && OnTensorCores(w) && w.Rows % 8 == 0;
 
     private static nint Bytes(int rows, int columns) => 4 * (nint)rows * columns;
 
-    // The kernel that takes up a map's partial sums may write the panels of its outputs meanwhile.
+    // The kernel that adds up a map's partial sums may at the same time write the panels of the map's outputs.
     private static long PanelsAndPartialInBytes(int rows, int values, int outputs, int depth)
     {
         long partial = PartialInBytes(rows, outputs, depth);
@@ -251,7 +253,7 @@ internal sealed class LinearKernels
 
     internal static bool IsWide(in Matrix w) => (long)w.Columns * (w.Type == WeightType.F32 ? 4 : 2) % 16 == 0 && w.Address % 16 == 0;
 
-    // The instance with room for so many rows, of 1, 2, 4 and 8.
+    // Index of the kernel for 1, 2, 4 or 8 rows that has room for these rows.
     internal static int Instance(WeightType type, int rows) => (4 * (int)type) + (rows <= 1 ? 0 : rows <= 2 ? 1 : rows <= 4 ? 2 : 3);
 
     private void Few(CudaStream stream, nint x, int rows, in Matrix w, in Ending end)
@@ -303,7 +305,7 @@ internal sealed class LinearKernels
         }
     }
 
-    // x: 0 if its panels are there.
+    // x is 0 if its panels are already in scratch memory.
     private LinearSums Rows(CudaStream stream, CudaKernel[] kernels, nint x, int rows, nint w, int outputs, int depth, in Ending end, nint scratch)
     {
         int values = Math.Min(rows, end.Values), tiles = LinearShape.PanelTiles(rows), exact = LinearShape.PanelTiles(values);
@@ -372,8 +374,8 @@ internal sealed class LinearKernels
         LibraryPieces(stream, transposed, w, rows, end.Values, scratch, prepared, end.Y);
     }
 
-    // The sums of all pieces: middle, low of the values, high. High, which holds 2^8 times what the others do, comes in products of few depths: what
-    // tensor cores cut off of a longer sum would be seen in it alone.
+    // Adds the products of all pieces: middle, low (of values), high. The high piece is 2^8 times as large as the middle one. It is multiplied in
+    // products of few terms, because only its sums are large enough for the truncation in tensor cores to matter.
     private void LibraryPieces(CudaStream stream, bool transposed, in Matrix w, int rows, int values, nint pieces, bool prepared, nint result)
     {
         int depth = transposed ? w.Rows : w.Columns;
@@ -386,13 +388,13 @@ internal sealed class LinearKernels
         }
     }
 
-    // result (+)= x W' or x W, of bf16 rows x, so many depths at a time.
+    // result (+)= x W' or x W for bf16 rows x, with at most `step` terms in each sum of a product.
     private void Multiply(CudaStream stream, bool transposed, in Matrix w, nint x, int rows, int step, bool prepared, nint result)
     {
         int outputs = transposed ? w.Columns : w.Rows, depth = transposed ? w.Rows : w.Columns;
         for (int begin = 0; begin < depth; begin += step)
         {
-            // Column-major: Y' (N, M) = W (N, K) X' (K, M); transposed X' (K, M) = W' (K, N) Y' (N, M).
+            // In column-major order: Y' (N, M) = W (N, K) X' (K, M); transposed, X' (K, M) = W' (K, N) Y' (N, M).
             nint from = w.Address + (2 * (nint)begin * (transposed ? w.Columns : 1));
             blas!.Matmul(transposed ? CublasOperation.NonTranspose : CublasOperation.Transpose, CublasOperation.NonTranspose, outputs, rows,
                 Math.Min(step, depth - begin), 1, from, w.Columns, x + (2 * begin), depth, CudaDataType.R16BF, prepared || begin > 0 ? 1 : 0, result,
@@ -426,7 +428,7 @@ internal sealed class LinearKernels
             Whole = whole,
         });
 
-    /// <summary>What becomes of the sums.</summary>
+    /// <summary>The destination of a map's sums, with the bias and the residual that are added.</summary>
     [StructLayout(LayoutKind.Auto)]
     private readonly record struct Ending(nint Y, int Values = 0, nint Bias = 0, nint Residual = 0)
     {

@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Tiller.Kernels;
 
-/// <summary><c>TillerLinearFew</c> of linear_few.cu, where the fields are explained.</summary>
+/// <summary><c>TillerLinearFew</c> of linear_few.cu, which explains the fields.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct LinearFewParameters
 {
@@ -10,7 +10,7 @@ internal struct LinearFewParameters
     public int Rows, Columns, Outputs, Values, Parts, Wide, Prefetch;
 }
 
-/// <summary><c>TillerLinearFewTransposed</c> of linear_few_transposed.cu, where the fields are explained.</summary>
+/// <summary><c>TillerLinearFewTransposed</c> of linear_few_transposed.cu, which explains the fields.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct LinearFewTransposedParameters
 {
@@ -18,7 +18,7 @@ internal struct LinearFewTransposedParameters
     public int Rows, Columns, Outputs, Segment, Wide;
 }
 
-/// <summary><c>TillerLinearRows</c> of linear_rows.cu, where the fields are explained.</summary>
+/// <summary><c>TillerLinearRows</c> of linear_rows.cu, which explains the fields.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct LinearRowsParameters
 {
@@ -26,7 +26,7 @@ internal struct LinearRowsParameters
     public int Rows, Depth, Outputs, Tiles, Exact, Chunk, Values, Flushed;
 }
 
-/// <summary><c>TillerLinearSplit</c> of linear_split.cu, where the fields are explained.</summary>
+/// <summary><c>TillerLinearSplit</c> of linear_split.cu, which explains the fields.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct LinearSplitParameters
 {
@@ -34,7 +34,7 @@ internal struct LinearSplitParameters
     public int Rows, Columns, Values, Tiles, Exact;
 }
 
-/// <summary><c>TillerLinearMerge</c> of linear_merge.cu, where the fields are explained.</summary>
+/// <summary><c>TillerLinearMerge</c> of linear_merge.cu, which explains the fields.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct LinearMergeParameters
 {

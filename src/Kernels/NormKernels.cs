@@ -4,14 +4,14 @@ using Tiller.Interop;
 
 namespace Tiller.Kernels;
 
-/// <summary>RMSNorm on the rows of a dual batch, and its transpose. Kernels in norm.cu.</summary>
+/// <summary>RMSNorm on the rows of a dual batch, and its pullback. Kernels in norm.cu.</summary>
 internal sealed class NormKernels
 {
     private readonly CudaKernel _norm;
     private readonly CudaKernel _panels;
     private readonly CudaKernel _pull;
 
-    /// <summary>Takes the kernels.</summary>
+    /// <summary>Finds the kernels.</summary>
     /// <param name="kernel">Finds a kernel by name.</param>
     public NormKernels(Func<string, CudaKernel> kernel)
     {
@@ -21,21 +21,23 @@ internal sealed class NormKernels
         _pull = kernel("tillerNormPull");
     }
 
-    /// <summary>y = g ∘ h, h = s x, s = (mean x² + ε)^-1/2, of value rows; dy = s g ∘ (dx − (dx·h) h / D) of tangents.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <summary>y = g ∘ h, h = s x, s = (mean x² + ε)^-1/2 for value rows; dy = s g ∘ (dx − (dx·h) h / D) for tangents.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="x">Rows // (values + tangents, D).</param>
-    /// <param name="rows">Which of them are tangents, and whose.</param>
+    /// <param name="rows">Which rows are tangents, and the value row of each.</param>
     /// <param name="norm">g and ε.</param>
-    /// <param name="y">Result // (values + tangents, D); must not overlap <paramref name="x"/>.</param>
+    /// <param name="y">Result // (values + tangents, D). It must not overlap <paramref name="x"/>.</param>
     public void Forward(CudaStream stream, Floats x, in DualRows rows, in RmsNorm norm, Floats y) => AddNormed(stream, default, x, rows, norm, y);
 
-    /// <summary>output = residual + norm(raw), value rows and tangents as in <see cref="Forward"/>.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="residual">Added // (values + tangents, D), or absent.</param>
+    /// <summary>output = residual + norm(raw), with value rows and tangents as in <see cref="Forward"/>.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="residual">Summand // (values + tangents, D), or absent.</param>
     /// <param name="raw">Rows // (values + tangents, D).</param>
-    /// <param name="rows">Which of them are tangents, and whose.</param>
+    /// <param name="rows">Which rows are tangents, and the value row of each.</param>
     /// <param name="norm">g and ε.</param>
-    /// <param name="output">Result // (values + tangents, D); may be <paramref name="residual"/>, must not overlap <paramref name="raw"/>.</param>
+    /// <param name="output">
+    /// Result // (values + tangents, D). It may be <paramref name="residual"/>, but must not overlap <paramref name="raw"/>.
+    /// </param>
     public void AddNormed(CudaStream stream, Floats residual, Floats raw, in DualRows rows, in RmsNorm norm, Floats output)
     {
         if (rows.Total == 0)
@@ -49,13 +51,15 @@ internal sealed class NormKernels
         _norm.Launch(new CudaLaunch(rows.Total, 1, 1, RowLaunch.ThreadsPerRow(p.D), Programmatic: true), stream, p);
     }
 
-    /// <summary><see cref="Forward"/> between two linear maps on the tensor cores: from the sums of the one to the panels of the other.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="sums">What the map before left of x; none where x is there.</param>
-    /// <param name="x">Rows, written where there are sums // (values + tangents, D).</param>
-    /// <param name="rows">Which of them are tangents, and whose.</param>
+    /// <summary>
+    /// <see cref="Forward"/> between two linear maps on tensor cores: adds up the partial sums of the first, and writes the panels of the second.
+    /// </summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="sums">Partial sums of x, if the first map left them; otherwise none.</param>
+    /// <param name="x">Rows; if there are partial sums, they are written // (values + tangents, D).</param>
+    /// <param name="rows">Which rows are tangents, and the value row of each.</param>
     /// <param name="norm">g and ε.</param>
-    /// <param name="panels">Where the map after it reads.</param>
+    /// <param name="panels">The panels of the second map.</param>
     public void ToPanels(CudaStream stream, in LinearSums sums, Floats x, in DualRows rows, in RmsNorm norm, in LinearPanels panels)
     {
         Debug.Assert(sums.Parts == 0 || (sums.Rows == rows.Total && sums.Columns == norm.Weight.Columns && sums.Residual != x.Address),
@@ -74,13 +78,13 @@ internal sealed class NormKernels
         _panels.Launch(new CudaLaunch(8 * panels.Tiles, 1, 1, RowLaunch.ThreadsPerRow(p.Norm.D), Programmatic: true), stream, p);
     }
 
-    /// <summary>output = s (z − (z·h) h / D), or the same added to output; z = g ∘ bar, h = s x at the value row.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <summary>output (+)= s (z − (z·h) h / D) with z = g ∘ bar, where h = s x is that of the value row.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="bar">Cotangents of the norm's output // (rows, D).</param>
-    /// <param name="at">What the value rows had // (values, D).</param>
-    /// <param name="owners">Value row of each cotangent // (rows); of none nothing is launched.</param>
+    /// <param name="at">Inputs x of the norm at the value rows, from the forward pass // (values, D).</param>
+    /// <param name="owners">Value row of each cotangent row // (rows); if there are none, nothing is launched.</param>
     /// <param name="norm">g and ε.</param>
-    /// <param name="output">Result // (rows, D); may be <paramref name="bar"/> where nothing accumulates.</param>
+    /// <param name="output">Result // (rows, D). It may be <paramref name="bar"/> if <paramref name="accumulate"/> is false.</param>
     /// <param name="accumulate">Whether the result is added to <paramref name="output"/>.</param>
     public void Pull(CudaStream stream, Floats bar, Floats at, DeviceSpan<int> owners, in RmsNorm norm, Floats output, bool accumulate)
     {

@@ -4,7 +4,9 @@ using Tiller.Interop;
 
 namespace Tiller.Kernels;
 
-/// <summary>Norms, RoPE and the cache: from the projection to what attention reads, and back. Kernels in qkv.cu.</summary>
+/// <summary>
+/// Norms of queries and keys, RoPE and writing to the cache, between the projection and attention; and their pullback. Kernels in qkv.cu.
+/// </summary>
 internal sealed class QkvKernels
 {
     private const int HeadsPerBlock = 4;
@@ -14,7 +16,7 @@ internal sealed class QkvKernels
     private readonly CudaKernel _normWidth;
     private readonly CudaKernel _pullWidth;
 
-    /// <summary>Takes the kernels.</summary>
+    /// <summary>Finds the kernels.</summary>
     /// <param name="kernel">Finds a kernel by name.</param>
     public QkvKernels(Func<string, CudaKernel> kernel)
     {
@@ -26,18 +28,17 @@ internal sealed class QkvKernels
     }
 
     /// <summary>
-    /// Queries and keys normed where the model does so and turned by their position, in place; keys and values of value rows to the
-    /// cache.
+    /// Norms queries and keys, if the model does so, and rotates them by their position, in place. Writes keys and values of value rows to the cache.
     /// </summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="rows">The rows, with their positions and caches.</param>
     /// <param name="qkv">Queries, keys, values // (values + tangents, (H + 2G) E).</param>
-    /// <param name="rawQk">Gets the value rows' queries and keys before their norm // (values, (H + G) E); absent without norms.</param>
+    /// <param name="rawQk">Result: queries and keys of the value rows before their norm // (values, (H + G) E); absent without norms.</param>
     /// <param name="rotation">Rotations of the value rows // (values, E).</param>
-    /// <param name="norms">Norms of the heads, or none.</param>
-    /// <param name="heads">H, G and E.</param>
-    /// <param name="layer">Block k.</param>
-    /// <param name="sums">What the projection left to be added up to qkv.</param>
+    /// <param name="norms">Norms of single heads, or absent.</param>
+    /// <param name="heads">Shape of the heads.</param>
+    /// <param name="layer">Index k of the block.</param>
+    /// <param name="sums">Partial sums of qkv, if the projection left them.</param>
     public void Finish(CudaStream stream, in RowTable rows, Floats qkv, Floats rawQk, Floats rotation, in HeadNorms norms, in HeadShape heads,
         int layer, in LinearSums sums = default)
     {
@@ -62,7 +63,7 @@ internal sealed class QkvKernels
             Sums = sums,
         };
 
-        // With norms, tangents read what the value rows leave in rawQk.
+        // With norms, tangents read the values that the value rows write to rawQk. So these run first.
         bool twice = !norms.AreAbsent && rows.Tangents > 0;
         FinishRows(stream, p, 0, twice ? rows.Values : rows.Total);
         FinishRows(stream, p, rows.Values, twice ? rows.Total : rows.Values);
@@ -81,15 +82,15 @@ internal sealed class QkvKernels
     }
 
     /// <summary>
-    /// Cotangents of the projection's queries and keys from those of the turned and normed ones, in place; those of values stay.
+    /// Computes the cotangents of the projection's queries and keys from those after norm and RoPE, in place. The cotangents of values do not change.
     /// </summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="owners">Value row of each cotangent // (rows); of none nothing is launched.</param>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="owners">Value row of each cotangent row // (rows); if there are none, nothing is launched.</param>
     /// <param name="qkvBar">Cotangents // (rows, (H + 2G) E).</param>
-    /// <param name="rawQk">What <see cref="Finish"/> left // (values, (H + G) E); absent without norms.</param>
+    /// <param name="rawQk">Queries and keys before their norm, from <see cref="Finish"/> // (values, (H + G) E); absent without norms.</param>
     /// <param name="rotation">Rotations of the value rows // (values, E).</param>
-    /// <param name="norms">Norms of the heads, or none.</param>
-    /// <param name="heads">H, G and E.</param>
+    /// <param name="norms">Norms of single heads, or absent.</param>
+    /// <param name="heads">Shape of the heads.</param>
     public void Pull(CudaStream stream, DeviceSpan<int> owners, Floats qkvBar, Floats rawQk, Floats rotation, in HeadNorms norms, in HeadShape heads)
     {
         int rows = (int)owners.Length;
@@ -118,13 +119,15 @@ internal sealed class QkvKernels
         _pull.Launch(new CudaLaunch(blocks, 1, 1, 32 * HeadsPerBlock, Programmatic: true), stream, p);
     }
 
-    /// <summary>All queries of a row normed together, and all its keys, in place; <see cref="Finish"/> without norms comes after.</summary>
-    /// <param name="stream">Where it runs.</param>
+    /// <summary>
+    /// Norms all queries of a row together, and all its keys together, in place. Then <see cref="Finish"/> is called without norms.
+    /// </summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
     /// <param name="rows">The rows.</param>
     /// <param name="qkv">Queries, keys, values // (values + tangents, (H + 2G) E).</param>
-    /// <param name="rawQk">Gets the value rows' queries and keys before their norm // (values, (H + G) E).</param>
-    /// <param name="norms">g of all queries // (1, H E) and of all keys // (1, G E).</param>
-    /// <param name="heads">H, G and E.</param>
+    /// <param name="rawQk">Result: queries and keys of the value rows before their norm // (values, (H + G) E).</param>
+    /// <param name="norms">Weights g of all queries // (1, H E) and of all keys // (1, G E).</param>
+    /// <param name="heads">Shape of the heads.</param>
     public void NormWidth(CudaStream stream, in DualRows rows, Floats qkv, Floats rawQk, in HeadNorms norms, in HeadShape heads)
     {
         Debug.Assert(qkv.Holds(rows.Total, heads.QkvWidth) && rawQk.Holds(rows.Values, heads.QkWidth),
@@ -135,7 +138,7 @@ internal sealed class QkvKernels
         p.FirstRow = rows.Values;
         Launch(rows.Tangents);
 
-        // Tangents read what the value rows leave in rawQk.
+        // Tangents read the values that the value rows write to rawQk. So these run first.
         void Launch(int count)
         {
             if (count > 0)
@@ -145,13 +148,15 @@ internal sealed class QkvKernels
         }
     }
 
-    /// <summary>Cotangents before the norms of <see cref="NormWidth"/>, in place; <see cref="Pull"/> without norms comes before.</summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="owners">Value row of each cotangent // (rows); of none nothing is launched.</param>
+    /// <summary>
+    /// Computes the cotangents before the norms of <see cref="NormWidth"/>, in place. Before it, <see cref="Pull"/> is called without norms.
+    /// </summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="owners">Value row of each cotangent row // (rows); if there are none, nothing is launched.</param>
     /// <param name="qkvBar">Cotangents // (rows, (H + 2G) E).</param>
-    /// <param name="rawQk">What <see cref="NormWidth"/> left // (values, (H + G) E).</param>
-    /// <param name="norms">As there.</param>
-    /// <param name="heads">H, G and E.</param>
+    /// <param name="rawQk">Queries and keys before their norm, from <see cref="NormWidth"/> // (values, (H + G) E).</param>
+    /// <param name="norms">Weights g of all queries // (1, H E) and of all keys // (1, G E).</param>
+    /// <param name="heads">Shape of the heads.</param>
     public void PullWidth(CudaStream stream, DeviceSpan<int> owners, Floats qkvBar, Floats rawQk, in HeadNorms norms, in HeadShape heads)
     {
         int rows = (int)owners.Length;

@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Tiller.Kernels;
 
-/// <summary>A value row of a batch as the kernels read it: <c>TillerRow</c> of rows.cuh, where the fields are explained.</summary>
+/// <summary>A value row of a batch in the layout of the kernels: <c>TillerRow</c> of rows.cuh, which explains the fields.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct DeviceRow
 {
@@ -12,66 +12,66 @@ internal struct DeviceRow
     /// <summary>Position in the sequence.</summary>
     public int Position;
 
-    /// <summary>Positions that the cache has room for.</summary>
+    /// <summary>Number of positions in the cache.</summary>
     public int Capacity;
 
-    /// <summary>Line of the steering state.</summary>
+    /// <summary>Line of the steering state that this row uses.</summary>
     public int Slot;
 
-    /// <summary>First of its tangent rows, counted from the first tangent row.</summary>
+    /// <summary>The row's first tangent row, counted from the batch's first tangent row.</summary>
     public int FirstTangent;
 
-    /// <summary>One past the last of its tangent rows.</summary>
+    /// <summary>The number after the row's last tangent row.</summary>
     public int EndTangent;
 
-    /// <summary>1 where its sequence is turned by the second half of the rotary tables.</summary>
+    /// <summary>1 if the sequence uses the second half of the rotary tables, which is for long sequences.</summary>
     public int IsLong;
 
-    /// <summary>Fills up to the addresses.</summary>
+    /// <summary>Padding, so that the addresses are aligned.</summary>
     public int Reserved;
 
-    /// <summary>Keys and values of the sequence, on the device.</summary>
+    /// <summary>Address of the sequence's keys and values, on the device.</summary>
     public nint Cache;
 
-    /// <summary>A <see cref="DeviceSteering"/> on the device; 0 for a plain row.</summary>
+    /// <summary>Address of a <see cref="DeviceSteering"/> on the device; 0 for a plain row.</summary>
     public nint Steering;
 }
 
-/// <summary>A law at work in one sequence as the kernels read it: <c>TillerSteering</c> of rows.cuh.</summary>
+/// <summary>A law that runs in one sequence, in the layout of the kernels: <c>TillerSteering</c> of rows.cuh.</summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct DeviceSteering
 {
-    /// <summary><see cref="DeviceLayerLaw"/> // (stages), on the device.</summary>
+    /// <summary>Address of <see cref="DeviceLayerLaw"/> // (stages), on the device.</summary>
     public nint Layers;
 
-    /// <summary>α // (slots, sensors).</summary>
+    /// <summary>Address of α // (slots, sensors).</summary>
     public nint Errors;
 
-    /// <summary>dα // (tangent rows of the batch, sensors).</summary>
+    /// <summary>Address of dα // (tangent rows of the batch, sensors).</summary>
     public nint TangentErrors;
 
-    /// <summary>|u_k| // (slots, LayerCount).</summary>
+    /// <summary>Address of |u_k| // (slots, LayerCount).</summary>
     public nint InputNorms;
 
-    /// <summary>|x_k| // (slots, LayerCount).</summary>
+    /// <summary>Address of |x_k| // (slots, LayerCount).</summary>
     public nint StateNorms;
 
-    /// <summary>|u_k| before the bound // (slots, LayerCount).</summary>
+    /// <summary>Address of |u_k| before the bound // (slots, LayerCount).</summary>
     public nint FreeNorms;
 
-    /// <summary>Sensors of the whole law.</summary>
+    /// <summary>Number of sensors in the whole law.</summary>
     public int Sensors;
 
-    /// <summary>Stages: L, or 2 L where block inputs are moved, those behind the others.</summary>
+    /// <summary>Number of stages: L, or 2 L if the law also moves the inputs of blocks. Stage L + k is the input of block k.</summary>
     public int LayerCount;
 
-    /// <summary>Bound on |u_k|; infinity for none.</summary>
+    /// <summary>Bound on |u_k|; infinity if there is none.</summary>
     public float MaxEffort;
 
-    /// <summary>The stage that a step begins with.</summary>
+    /// <summary>The stage that comes first in a step.</summary>
     public int FirstStage;
 
-    /// <summary>A <see cref="DeviceSteering"/> in whose first line the step after this one is taken down; 0 is this one.</summary>
+    /// <summary>Address of the <see cref="DeviceSteering"/> whose first line the next step writes; 0 if it is this one.</summary>
     public nint Next;
 
     /// <summary><see cref="DeviceEdit"/>, by point and block; 0 for none.</summary>
@@ -131,56 +131,58 @@ internal struct DeviceEdit
     public int Joins;
 }
 
-/// <summary>One block's part of a law as the kernels read it: <c>TillerLayerLaw</c> of rows.cuh.</summary>
+/// <summary>
+/// The part of a law for one stage, in the layout of the kernels: <c>TillerLayerLaw</c> of rows.cuh. Members are addresses or numbers.
+/// </summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct DeviceLayerLaw
 {
-    /// <summary>Directions read // (sensors, D).</summary>
+    /// <summary>Sensor directions v // (sensors, D).</summary>
     public nint V;
 
-    /// <summary>Lower ends of the sensors' intervals, or setpoints // (sensors).</summary>
+    /// <summary>Lower ends of the sensors' intervals; for a setpoint, the setpoint // (sensors).</summary>
     public nint Low;
 
-    /// <summary>Upper ends of the intervals, or the setpoints again // (sensors).</summary>
+    /// <summary>Upper ends of the sensors' intervals; for a setpoint, the setpoint // (sensors).</summary>
     public nint High;
 
-    /// <summary>Index of each sensor among all of the law's // (sensors).</summary>
+    /// <summary>Index of each sensor in the whole law // (sensors).</summary>
     public nint Sensor;
 
-    /// <summary>Directions moved along // (terms, D).</summary>
+    /// <summary>Directions w of the terms // (terms, D).</summary>
     public nint W;
 
-    /// <summary>Open-loop strengths // (terms).</summary>
+    /// <summary>Open-loop strengths c // (terms).</summary>
     public nint C;
 
-    /// <summary>Sensor that switches each term among all of the law's, -1 for none // (terms).</summary>
+    /// <summary>Index in the whole law of the sensor that switches each term; −1 for none // (terms).</summary>
     public nint Gate;
 
-    /// <summary>Where each term's feeds begin, and where the last one's end // (terms + 1).</summary>
+    /// <summary>Index of each term's first feed, then the number of all feeds // (terms + 1).</summary>
     public nint FeedBegin;
 
-    /// <summary>Sensor of each feed among all of the law's // (feeds).</summary>
+    /// <summary>Index in the whole law of each feed's sensor // (feeds).</summary>
     public nint FeedSensor;
 
     /// <summary>Gain of each feed // (feeds).</summary>
     public nint FeedGain;
 
-    /// <summary>The two sensors of each plane among those of the block // (planes, 2).</summary>
+    /// <summary>The two sensors of each plane, as indices in this stage // (planes, 2).</summary>
     public nint PlaneSensors;
 
     /// <summary>cos θ and sin θ of each plane // (planes, 2).</summary>
     public nint PlaneTargets;
 
-    /// <summary>Sensors of this block.</summary>
+    /// <summary>Number of sensors in this stage.</summary>
     public int Sensors;
 
-    /// <summary>Terms of this block.</summary>
+    /// <summary>Number of terms in this stage.</summary>
     public int Terms;
 
-    /// <summary>Planes of this block.</summary>
+    /// <summary>Number of planes in this stage.</summary>
     public int Planes;
 
-    /// <summary>Not 0 where a sensor has an interval or is in a plane, so that tangents depend on the state.</summary>
+    /// <summary>1 if a sensor has an interval or belongs to a plane, so that the Jacobian of the law depends on the state; otherwise 0.</summary>
     public int Bends;
 
     /// <summary>Not 0 where |x| is wanted: the stage has terms, or its block edits.</summary>

@@ -4,12 +4,12 @@ using System.Runtime.InteropServices;
 namespace Tiller.Kernels;
 
 /// <summary>
-/// Of the softmax of one row of logits what log-probabilities need, as the kernels write it: <c>TillerSoftmaxLine</c> of softmax.cu.
+/// The results of the softmax of one row of logits from which log-probabilities are computed. The layout is <c>TillerSoftmaxLine</c> of softmax.cu.
 /// </summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct SoftmaxLine
 {
-    /// <summary>Most tokens of a line.</summary>
+    /// <summary>Maximum number of tokens in a line.</summary>
     public const int MaxTokens = 20;
 
     /// <summary>Σ exp(l − max).</summary>
@@ -21,7 +21,7 @@ internal struct SoftmaxLine
     /// <summary>The drawn token's logit.</summary>
     public float Drawn;
 
-    /// <summary>The largest logits, falling, then by rising id; as many as were asked for, or V if that is less.</summary>
+    /// <summary>The largest logits in falling order, equal ones by rising id: the requested number, or V if that is smaller.</summary>
     public SoftmaxTokens Top;
 }
 
@@ -36,7 +36,7 @@ internal struct SoftmaxToken
     public float Logit;
 }
 
-/// <summary>As many tokens as a line has.</summary>
+/// <summary>The tokens of a line.</summary>
 [InlineArray(SoftmaxLine.MaxTokens)]
 internal struct SoftmaxTokens
 {

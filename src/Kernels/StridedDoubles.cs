@@ -1,13 +1,13 @@
 namespace Tiller.Kernels;
 
-/// <summary>View of float64 numbers on the device // (Rows, Columns) with gaps, or row by row, or both.</summary>
-/// <param name="Address">First element, on the device.</param>
-/// <param name="Rows">Rows.</param>
-/// <param name="Columns">Columns.</param>
-/// <param name="RowStride">Numbers from one row to the next.</param>
-/// <param name="ColumnStride">Numbers from one column to the next.</param>
+/// <summary>View of a float64 matrix on the device // (Rows, Columns), with any strides.</summary>
+/// <param name="Address">Address of the first element, on the device.</param>
+/// <param name="Rows">Number of rows.</param>
+/// <param name="Columns">Number of columns.</param>
+/// <param name="RowStride">Distance from one row to the next, in numbers.</param>
+/// <param name="ColumnStride">Distance from one column to the next, in numbers.</param>
 internal readonly record struct StridedDoubles(nint Address, int Rows, int Columns, long RowStride, long ColumnStride)
 {
-    /// <summary>A matrix without gaps.</summary>
+    /// <summary>A column-major matrix without gaps.</summary>
     public static implicit operator StridedDoubles(ColumnMajor m) => new(m.Address, m.Rows, m.Columns, RowStride: 1, ColumnStride: m.Rows);
 }

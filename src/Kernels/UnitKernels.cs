@@ -12,7 +12,7 @@ internal sealed class UnitKernels
 
     private readonly CudaKernel _units;
 
-    /// <summary>Takes the kernel.</summary>
+    /// <summary>Finds the kernel.</summary>
     /// <param name="kernel">Finds a kernel by name.</param>
     public UnitKernels(Func<string, CudaKernel> kernel)
     {
@@ -21,16 +21,17 @@ internal sealed class UnitKernels
     }
 
     /// <summary>
-    /// Tangents of W (g ∘ h) + b, h = s x, s = (mean x² + ε)^-1/2, along the unit vectors from <paramref name="first"/> on, beside every value row.
+    /// Tangents of W (g ∘ h) + b, h = s x, s = (mean x² + ε)^-1/2, in the directions of unit vectors from coordinate <paramref name="first"/> on, for
+    /// every value row.
     /// </summary>
-    /// <param name="stream">Where it runs.</param>
-    /// <param name="x">What the norm reads of the value rows, 1 to 65,535 // (values, D).</param>
-    /// <param name="norm">g and ε; g absent where there is no norm, and the tangents are of W x + b.</param>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="x">Inputs of the norm at the value rows, 1 to 65,535 of them // (values, D).</param>
+    /// <param name="norm">g and ε. If g is absent, there is no norm, and the tangents are those of W x + b.</param>
     /// <param name="w">W // (N, D).</param>
     /// <param name="z">W (g ∘ h) + b of the value rows // (values, N).</param>
     /// <param name="bias">b // (1, N), or absent.</param>
-    /// <param name="first">First coordinate.</param>
-    /// <param name="y">Result, as many vectors for each value row, those of one after those of another // (values · vectors, N).</param>
+    /// <param name="first">Coordinate of the first unit vector.</param>
+    /// <param name="y">Result: the same number of vectors for each value row, grouped by value row // (values · vectors, N).</param>
     public void Push(CudaStream stream, Floats x, in RmsNorm norm, in Matrix w, Floats z, Floats bias, int first, Floats y)
     {
         int values = x.Rows, count = y.Rows / values;

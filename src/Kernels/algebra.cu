@@ -1,11 +1,13 @@
-// float64 matrices of controller synthesis, column-major without gaps, and the float32 panels they are summed from.
-//   sum        C_ej (+)= scale_j Σ_i x_{i p + j, e}, i ascending: x // (panels p, D), C // (D, p)
+// float64 matrices of controller synthesis, column-major without gaps, and sums of float32 panels in float64.
+//   sum        C_ej (+)= scale_j Σ_i x_{i p + j, e} with rising i; x // (panels p, D), C // (D, p)
 //   identity   row j of (p, D) is e_{first + j}
-//   add        y += α x                               diagonal   m_ii += value
-//   symmetrise s = (s + s')/2, and for each block of 256 columns' elements Σ (s − s')² and Σ s²
-//   extremes   smallest and largest m_ii              bad        the first number that is NaN or infinite, or -1
-// Elementwise kernels: 256 threads, a number each and stride of the grid; bytes are those of the operands. The reductions end in one
-// block, in a fixed order.
+//   add        y += α x
+//   diagonal   m_ii += value
+//   symmetrise s = (s + s')/2; and, for each column, its part of Σ (s − s')² before and of Σ s² after
+//   extremes   the smallest and the largest m_ii
+//   bad        for each block, the first number of its stretch that is NaN or infinite, or −1
+// Element-wise kernels have blocks of 256 threads, and a thread computes one number in each stride of the grid. Bytes are those of the operands.
+// Reductions have a fixed order.
 #include "math.cuh"
 #include "quads.cuh"
 
@@ -63,7 +65,7 @@ extern "C" __global__ void __launch_bounds__(256) tillerAddDiagonal64(double val
 }
 TILLER_KERNEL(tillerAddDiagonal64)
 
-// One block a column j: rows i ≥ j with their mirror images. sums // (n, 2): what column j adds to |S − S'|² and |S|².
+// One block for each column j computes the rows i ≥ j and their mirror images. sums // (n, 2): the parts of |S − S'|² and |S|² from column j.
 extern "C" __global__ void __launch_bounds__(256) tillerSymmetrise64(double* s, int n, double* sums)
 {
     __shared__ double scratch[64];
@@ -88,7 +90,7 @@ extern "C" __global__ void __launch_bounds__(256) tillerSymmetrise64(double* s, 
 }
 TILLER_KERNEL(tillerSymmetrise64)
 
-// result[0], result[1] = the sums of both columns of pairs // (n, 2). One block.
+// result[0], result[1] = the sums of the two columns of pairs // (n, 2). One block.
 extern "C" __global__ void __launch_bounds__(256) tillerSumPairs64(const double* pairs, int n, double* result)
 {
     __shared__ double scratch[64];
@@ -109,7 +111,7 @@ extern "C" __global__ void __launch_bounds__(256) tillerSumPairs64(const double*
 }
 TILLER_KERNEL(tillerSumPairs64)
 
-// result[0], result[1] = the smallest and the largest m_ii; NaN where any is. One block.
+// result[0], result[1] = the smallest and the largest m_ii; NaN if any m_ii is NaN. One block.
 extern "C" __global__ void __launch_bounds__(256) tillerDiagonalExtremes64(const double* m, int n, double* result)
 {
     __shared__ double low[256], high[256];
@@ -136,7 +138,7 @@ extern "C" __global__ void __launch_bounds__(256) tillerDiagonalExtremes64(const
 }
 TILLER_KERNEL(tillerDiagonalExtremes64)
 
-// firsts // (blocks): position of the first number of the block's stretch that is not finite, or -1. One number a thread and turn.
+// firsts // (blocks): position of the first number of the block's stretch that is not finite, or −1. A thread reads one number in each iteration.
 extern "C" __global__ void __launch_bounds__(256) tillerFirstBad64(const double* m, long long count, long long stretch, long long* firsts)
 {
     __shared__ long long found[256];

@@ -1,29 +1,31 @@
-// Attention of value rows by split-KV: z_j = a q·k_j (soft-capped where the model does), P = softmax z, o = Σ_j P_j v_j. docs/math.md §9.
+// Attention of value rows by split-KV: z_j = a q·k_j (soft-capped if the model does so), P = softmax z, o = Σ_j P_j v_j. docs/math.md §9.
 //
-// Grid (chunks of the longest row, G · passes, value rows), 256 threads. A block takes one chunk of one row for all H/G query heads of a
-// group (up to 8 at once: `passes` beyond), so keys and values are read once. Lengths, windows and caches come from `rows`.
-//   per 32 positions   scores (attention_scores.cuh) → z; warp h: running max and sum of head h; o_h += p_hj v_j with thread =
-//                      (key lane, 16-byte column), the keys and values of the next 32 already on their way
-//   before them all    where each row has a cache of its own and E is a multiple of 4, `rows` and the first 32 keys and values but its
-//                      own are older than the kernel ahead of this one: they are on their way before that one ends
-//   at the end         key lanes add up through shared memory; max, Σ and o of the chunk go to scratch, and the block that arrives last
-//                      adds the chunks in order: the counter orders nobody's sums. A row of one chunk is written directly.
+// Grid (chunks of the longest row, G · passes, value rows), 256 threads. A block computes one chunk of one row for all H/G query heads of a
+// group, so that keys and values are read once. It can do 8 heads at once; with more, a group takes several `passes`. Lengths, windows and
+// caches come from `rows`.
+//   for 32 positions   scores (attention_scores.cuh) → z; warp h: running max and sum of head h; o_h += p_hj v_j, where a thread has a key
+//                      lane and a 16-byte column. The keys and values of the next 32 positions are in flight meanwhile.
+//   before them        If each row has its own cache and E is a multiple of 4, `rows` and the first 32 keys and values, except those of the
+//                      row's own position, were written before the previous kernel. So they are loaded before that kernel ends.
+//   at the end         The sums of the key lanes are added up through shared memory, and max, Σ and o of the chunk go to scratch memory. The
+//                      block that arrives last adds the chunks in order, so that the order of arrival has no effect on the sum. A row with
+//                      one chunk is written directly.
 //
-// Bytes 8 n E per group and row (+ 8 E H per chunk), FLOPs 4 n E H. Shared memory 42 KiB for 8 heads, 21 for 4.
-// Example, 32/8 heads of 128: n = 128 has 32 blocks of 32 KiB each, n = 4096 has 256 blocks of 128 KiB each.
+// Bytes: 8 n E for each group and row (and 8 E H for each chunk). FLOPs: 4 n E H. Shared memory: 42 KiB for 8 heads, 21 KiB for 4.
+// Example with 32/8 heads of 128: n = 128 has 32 blocks of 32 KiB each, n = 4096 has 256 blocks of 128 KiB each.
 //
-// local memory: 32 bytes, eight heads: what is needed once, and six words read in 1200 instructions for 32 positions, for two blocks
+// local memory: 32 bytes, eight heads: values needed once, and six words read once in 1200 instructions for 32 positions, for two blocks
 // local memory of PTX: 288 bytes, eight heads of any E, in the order of clang's instructions
 #include "attention_scores.cuh"
 
-static __device__ unsigned tillerAttendCounters[4096]; // one per value row, group and pass of a launch
+static __device__ unsigned tillerAttendCounters[4096]; // one for each value row, group and pass of a launch
 
 template <int Heads, int Width>
 static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& p)
 {
     constexpr int Threads = 256, Slices = 32 / Width;
     __shared__ float4 queries[Heads * 64];           // (Heads, 256)
-    __shared__ float4 parts[Threads * Heads * Width / 4]; // (key lanes, Heads, E); then the chunks' weights (Heads, 32)
+    __shared__ float4 parts[Threads * Heads * Width / 4]; // (key lanes, Heads, E); later the chunks' weights (Heads, 32)
     __shared__ float z[Heads * 33], weights[32 * Heads], rescale[Heads], top[Heads], total[Heads];
     __shared__ int last;
     float* const q = reinterpret_cast<float*>(queries);
@@ -39,7 +41,7 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
     if (view.length > p.bound)
     {
         tillerWaitForPredecessor();
-        // A row longer than the launch was sized for: not a number, for the caller to find, rather than part of a sum.
+        // The row is longer than the launch allows. Its result is NaN, which the caller notices, and not an incomplete sum.
         for (int i = thread; chunk == 0 && i < heads * E; i += Threads) { out[i] = tillerFromBits(0x7fc00000u); }
         return;
     }
@@ -62,7 +64,7 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
                                                         : tillerZeroVector<Width>();
         }
     };
-    // The kernel ahead writes the key and the value of the row's own position, which is the last.
+    // The previous kernel writes the key and the value of the row's own position, which is the last one.
     loadKey(begin, early ? tillerMin(end, view.length - 1) : end);
     loadValues(begin, early ? tillerMin(end, view.length - 1) : end);
     tillerWaitForPredecessor();
@@ -80,7 +82,7 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
     tillerLoadQueries<Heads>(q, tillerQuery(p, row, firstHead), heads, E);
     TILLER_UNROLL
     for (int h = 0; h < Heads; h++) { o[h] = tillerZeroVector<Width>(); }
-    float largest = tillerMinusInfinity(), sum = 0.0f; // of head `warp`
+    float largest = tillerMinusInfinity(), sum = 0.0f; // those of head `warp`
     __syncthreads();
 
     for (int j = begin; j < end; j += 32)
@@ -135,7 +137,7 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
         total[warp] = sum;
     }
     __syncthreads();
-    const long long line = (long long)blockIdx.z * p.H + firstHead; // of head 0, among this launch's
+    const long long line = (long long)blockIdx.z * p.H + firstHead; // the line of the block's first head in this launch's scratch memory
     for (int i = thread; i < heads * E; i += Threads)
     {
         const int h = i / E, e = i - h * E;

@@ -1,9 +1,9 @@
-// What the attention kernels share: parameters, what a head of a row sees, its split into chunks, and the tiles of the register-blocked
-// products. Row r at position t with a window w (0: none) sees n = min(t + 1, w) positions, its own the last; head h reads the keys and
-// values of group g = h / (H/G).
+// Shared parts of the attention kernels: parameters, the positions that a head of a row sees, their division into chunks, and the tiles of
+// register-blocked products. A row at position t with a window w (0: none) sees n = min(t + 1, w) positions, of which its own is the last. Head h
+// reads the keys and values of group g = h / (H/G).
 //
-// Chunks of split-KV: c = max(32, the power of two from n/32 on) positions each, so at most 32 of them. They depend on the row alone:
-// a launch sized for longer rows gives the same bits.
+// A chunk of split-KV has c = max(32, the smallest power of two that is at least n/32) positions, so there are at most 32 chunks. They depend only on
+// the row, so a launch for longer rows gives the same bits.
 #pragma once
 #include "rows.cuh"
 #include "math.cuh"
@@ -12,14 +12,14 @@ struct TillerAttention
 {
     const TillerRow* rows;   // (values)
     const int* owners;       // (tangents) value row of each tangent or cotangent row
-    const int* groupBegin;   // (values + 1) cotangent rows of each value row; null: the tangents of `rows`
+    const int* groupBegin;   // (values + 1) first cotangent row of each value row; null: the tangents in `rows`
     const float* qkv;        // (values + tangents, (H + 2 G) E) after RoPE; in the pullback (values, ...)
     float* heads;            // (values + tangents, H E); in the pullback (values, ...)
     const float* headsBar;   // (tangents, H E)
     float* qkvBar;           // (tangents, (H + 2 G) E)
     float* partial;          // sums of chunks
     float* partialTotals;    // Σ s_j of chunks
-    float2* stats;           // (…, H, chunkBound) max z_j and Σ e^(z_j − max) of chunks
+    float2* stats;           // (…, H, chunkBound) max z_j and Σ e^(z_j − max) of each chunk
     float* z;                // (slots, H, zStride) z_j
     float* m;                // (dense rows, H, E, E)
     int layer;
@@ -32,11 +32,11 @@ struct TillerAttention
     int values;              // value rows
     int tangents;            // tangent or cotangent rows
     int first;               // first value row, slot or tangent row of this launch
-    int bound;               // no row sees more positions
-    int chunkBound;          // nor has more chunks
+    int bound;               // upper bound for the positions that a row sees
+    int chunkBound;          // upper bound for the chunks of a row
     int zStride;
     int pull;                // 1 in the pullback
-    int early;               // attention.cu reads rows, and keys and values below their own positions, before the kernel ahead has ended
+    int early;               // 1 if attention.cu reads `rows`, and earlier keys and values, before the previous kernel has ended
 };
 
 struct TillerHeadView
@@ -44,7 +44,7 @@ struct TillerHeadView
     const float* keys;       // (length, E)
     const float* values;     // (length, E)
     int length;              // n
-    int chunk;               // positions of a chunk
+    int chunk;               // positions in a chunk
     int chunks;
 };
 
@@ -72,7 +72,7 @@ static __device__ __forceinline__ float tillerCapped(const TillerAttention& p, f
 {
     return p.softCap > 0 ? p.softCap * tillerTanh(x / p.softCap) : x;
 }
-// a c = a (1 − (z/cap)²), or a: the slope of z in q·k.
+// The slope of z in q·k: a c = a (1 − (z/cap)²), or a.
 static __device__ __forceinline__ float tillerCapSlope(const TillerAttention& p, float z)
 {
     const float ratio = p.softCap > 0 ? z / p.softCap : 0.0f;
@@ -87,12 +87,13 @@ static __device__ __forceinline__ void tillerSpanOf(const TillerAttention& p, in
     begin = p.groupBegin ? p.groupBegin[row] : p.rows[row].firstTangent;
     end = p.groupBegin ? p.groupBegin[row + 1] : p.rows[row].endTangent;
 }
-// From E/2 rows on M is formed; below, keys and values are streamed.
+// M is formed for rows with at least E/2 tangents or cotangents. For the others, keys and values are streamed.
 static __device__ __forceinline__ int tillerDenseFrom(const TillerAttention& p) { return tillerMax(1, p.E / 2); }
-// Where z and its statistics are kept: by value row or by first tangent, whichever are fewer.
+// The slot in which a row's z and its statistics are kept: the value row or the first tangent, depending on whether there are fewer of these or
+// those.
 static __device__ __forceinline__ int tillerSlotOf(const TillerAttention& p, int row, int begin) { return p.values <= p.tangents ? row : begin; }
 
-// Maximum and 1 / Σ of the softmax of one head from its chunks' statistics; by a whole warp, the same in every lane.
+// Maximum and 1 / Σ of the softmax of one head, from its chunks' statistics. Called by a whole warp; every lane gets the same result.
 static __device__ __forceinline__ float2 tillerSoftmaxOf(const float2* stats, int chunks)
 {
     const int lane = int(threadIdx.x) % 32;
@@ -102,8 +103,8 @@ static __device__ __forceinline__ float2 tillerSoftmaxOf(const float2* stats, in
     return {top, 1.0f / tillerWarpSum(mine.y * tillerExp(mine.x - top))};
 }
 
-// Counts a block's arrival and says whether it is the last of `blocks`, after which it sees what they all wrote and the counter is zero
-// again. Counters are zero when a module is loaded and between launches; launches that share a module run one after another.
+// Counts a block's arrival, and says whether it is the last of `blocks`. The last block sees everything that the others wrote, and the counter is
+// then zero again. Counters are zero when a module is loaded and between launches; launches that share a module run one after another.
 static __device__ __forceinline__ bool tillerLastToArrive(unsigned* counter, int blocks, int* shared)
 {
     __syncthreads();
@@ -137,7 +138,7 @@ static __device__ __forceinline__ void tillerAxpy4(float a, float4 x, float4& y)
     y.z = tillerFma(a, x.z, y.z);
     y.w = tillerFma(a, x.w, y.w);
 }
-// Numbers [4 c, 4 c + 4) of a row of E, zeros past its end.
+// Numbers [4 c, 4 c + 4) of a row of E numbers; zeros beyond its end.
 static __device__ __forceinline__ float4 tillerLoad4(const float* row, int c, int E)
 {
     const int e = 4 * c;
@@ -158,8 +159,8 @@ static __device__ __forceinline__ void tillerStore4(float* row, int c, int E, fl
     if (e + 3 < E) { row[e + 3] = x.w; }
 }
 
-// Rows of E numbers to shared memory, as float4, `stride` (odd: no bank conflicts down a column) apart. rowAt gives a row's address,
-// null for a row of zeros. Four loads in flight per thread.
+// Copies rows of E numbers to shared memory as float4, with a distance of `stride` (odd, which avoids bank conflicts down a column). rowAt gives a
+// row's address, or null for a row of zeros. A thread has four loads in flight.
 template <int Threads, class RowAt>
 static __device__ __forceinline__ void tillerLoadTile(float4* to, int stride, int rows, int E, RowAt rowAt)
 {
@@ -195,7 +196,7 @@ static __device__ __forceinline__ void tillerLoadTile(float4* to, int stride, in
     }
 }
 
-// sums[i][j] += x_(ty R + i) · y_(tx + 16 j): rows of `columns` float4 in shared memory, both `stride` apart.
+// sums[i][j] += x_(ty R + i) · y_(tx + 16 j), for rows of `columns` float4 in shared memory at a distance of `stride`.
 template <int R, int K>
 static __device__ __forceinline__ void tillerTileDots(const float4* x, const float4* y, int stride, int columns, int ty, int tx, float (&sums)[R][K])
 {
@@ -215,8 +216,8 @@ static __device__ __forceinline__ void tillerTileDots(const float4* x, const flo
     }
 }
 
-// sums[i][c] += Σ_j s_(ty R + i),j y_j at float4 column tx + 16 c, over `keys` (a multiple of 4) rows of y; s is `scoreStride` floats a
-// row. SkipZero leaves out what has weight zero, so that a number that is not finite stays with the rows that see it.
+// sums[i][c] += Σ_j s_(ty R + i),j y_j at float4 column tx + 16 c, over `keys` (a multiple of 4) rows of y; a row of s has `scoreStride` floats.
+// SkipZero leaves out rows with weight zero, so that a number that is not finite affects only the rows that see it.
 template <int R, int C, bool SkipZero>
 static __device__ __forceinline__ void tillerTileSum(
     const float* s, int scoreStride, int keys, const float4* y, int stride, int columns, int ty, int tx, float4 (&sums)[R][C])

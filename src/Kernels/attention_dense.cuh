@@ -1,9 +1,10 @@
-// A value row's many tangents through attention, or its many cotangents back, by M (E × E per head), which tillerAttentionJacobian made:
+// Pushforward of many tangents of a value row through attention, or pullback of many cotangents, by the matrix M (E × E for each head) from
+// tillerAttentionJacobian:
 //   pushforward   do = M dq + (q·dk) b + P_t dv,  b = σ_t (v_t − o)
 //   pullback      q̄ = M'ō
-// Grid (tiles of 64 tangent rows, H · tiles of 64 columns), 256 threads of 4 × 4. Y = X M over 32 numbers of X at a time in 18 KiB of
-// shared memory. A tile that tangents of several value rows share is worked through row by row; a line's sums are its own.
-// FLOPs 2 E² per tangent and head, bytes 4 E (tiles + 1) per line.
+// Grid (tiles of 64 tangent rows, H · tiles of 64 columns), 256 threads of 4 × 4. Y = X M, 32 numbers of X at a time, in 18 KiB of
+// shared memory. If a tile has tangents of several value rows, these are computed one after another; the sums of each line are independent.
+// FLOPs: 2 E² for each tangent and head. Bytes: 4 E (tiles + 1) for each line.
 #pragma once
 #include "attention.cuh"
 
@@ -15,7 +16,7 @@ static __device__ __forceinline__ void tillerDenseRows(const TillerAttention& p)
     __shared__ float along[Rows];
     tillerWaitForPredecessor();
     tillerReleaseSuccessor();
-    const int E = p.E, columns = (E + 3) / 4, tiles = (E + 63) / 64, h = int(blockIdx.y) / tiles, first = int(blockIdx.y) % tiles * 16; // float4s
+    const int E = p.E, columns = (E + 3) / 4, tiles = (E + 63) / 64, h = int(blockIdx.y) / tiles, first = int(blockIdx.y) % tiles * 16; // in float4s
     const int t0 = int(blockIdx.x) * Rows, tEnd = tillerMin(t0 + Rows, p.tangents), dense = tillerDenseFrom(p), width = tillerQkvWidth(p);
     const int thread = int(threadIdx.x), tx = thread % 16, ty = thread / 16, warp = thread / 32, lane = thread % 32, g = h / (p.H / p.G);
     for (int t = t0; t < tEnd;)
@@ -73,7 +74,7 @@ static __device__ __forceinline__ void tillerDenseRows(const TillerAttention& p)
             own = tillerExp(z - softmax.x) * softmax.y;
             slope = tillerCapSlope(p, z) * own;
             const float* const q = tillerQuery(p, row, h);
-            for (int i = warp; i < Rows; i += 8) // the last group's were read before the barriers above
+            for (int i = warp; i < Rows; i += 8) // values of the previous value row were read before the barriers above
             {
                 float sum = 0.0f;
                 const bool here = t0 + i >= from && t0 + i < to;

@@ -1,16 +1,16 @@
-// Attention of many value rows of one sequence: the same o as attention.cu, in tiles (docs/math.md §9; the running softmax of
+// Attention of many value rows of one sequence: the same o as in attention.cu, computed in tiles (docs/math.md §9; the running softmax of
 // Milakov and Gimelshein, arXiv:1805.02867).
 //
-// Grid (tiles of rows, H), the longest rows first; 256 threads, 16 × 16. A block takes one head of R = 64 rows (32 where E > 128), keeps
-// their queries in shared memory and streams the keys and values that any of them sees through it, R positions at a time:
-//   S = Q K' by thread in 4 × 4 (2 × 2), masked by each row's own position and window; running max and sum by shuffles over 16 threads;
-//   P to shared memory; O += P V, thread = its rows × 16-byte columns tx + 16 c.
-// Tiles of positions start at multiples of R: a row's sums do not depend on the rows beside it, and what a row must not see is left out,
-// not multiplied by zero, so that a number that is not finite stays in the rows that see it. Rows need neither be consecutive nor in
-// order; one whose cache is not the first row's gets NaN.
+// Grid (tiles of rows, H), the last rows first; 256 threads, 16 × 16. A block computes one head of R = 64 rows (32 if E > 128). It keeps their
+// queries in shared memory, and streams all keys and values that any of the rows sees through shared memory, R positions at a time:
+//   S = Q K', 4 × 4 (2 × 2) for each thread, masked by each row's own position and window; running max and sum by shuffles over 16 threads;
+//   P to shared memory; O += P V, where a thread has its rows and the 16-byte columns tx + 16 c.
+// Tiles of positions start at multiples of R, so a row's sums do not depend on the other rows. Positions that a row must not see are left out
+// rather than multiplied by zero, so that a number that is not finite affects only the rows that see it. Rows need neither be consecutive nor in
+// order. A row whose cache is not that of the first row gets NaN.
 //
-// FLOPs 4 E Σ_rows n per head; shared memory 4 (2 R (4 (⌈E/4⌉ | 1)) + R (R + 4)) bytes: 51 KiB at E = 64, 83 at 128, 70 at 256.
-// From L2 8 E n bytes per tile and head.
+// FLOPs: 4 E Σ_rows n for each head. Shared memory: 4 (2 R (4 (⌈E/4⌉ | 1)) + R (R + 4)) bytes, which is 51 KiB at E = 64, 83 at 128, 70 at 256.
+// From L2: 8 E n bytes for each tile and head.
 #include "attention.cuh"
 
 template <int Columns, int RowsPerThread, int KeysPerThread>
@@ -35,7 +35,7 @@ static __device__ __forceinline__ void tillerAttendRows(const TillerAttention& p
     tillerLoadTile<Threads>(q, stride, Rows, E, [&](int r) { return r < count ? tillerQuery(p, firstRow + r, h) : nullptr; });
     if (thread < 32)
     {
-        // What any row sees is [limits[0], limits[1]); every row sees [limits[2], limits[3]).
+        // The positions that some row sees are in [limits[0], limits[1]); all rows see [limits[2], limits[3]).
         int low = 0x7fffffff, high = 0, highestBegin = 0, lowestEnd = 0x7fffffff;
         for (int r = thread; r < Rows; r += 32)
         {
@@ -101,7 +101,7 @@ static __device__ __forceinline__ void tillerAttendRows(const TillerAttention& p
                 top = tillerMax(top, score[i][j]);
             }
             for (int lanes = 8; lanes > 0; lanes >>= 1) { top = tillerMax(top, __shfl_xor_sync(0xffffffffu, top, lanes)); }
-            const float against = top == tillerMinusInfinity() ? 0.0f : top; // nothing seen yet
+            const float against = top == tillerMinusInfinity() ? 0.0f : top; // the row has seen no position yet
             const float factor = tillerExp(largest[i] - against);
             float added = 0.0f;
             TILLER_UNROLL
@@ -149,7 +149,7 @@ static __device__ __forceinline__ void tillerAttendRows(const TillerAttention& p
     }
 }
 
-// E up to 64, 128, 256.
+// For E up to 64, 128 and 256.
 extern "C" __global__ void __launch_bounds__(256, 2) tillerAttendRows64(const TillerAttention p) { tillerAttendRows<1, 4, 4>(p); }
 TILLER_KERNEL(tillerAttendRows64)
 extern "C" __global__ void __launch_bounds__(256, 2) tillerAttendRows128(const TillerAttention p) { tillerAttendRows<2, 4, 4>(p); }

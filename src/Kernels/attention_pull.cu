@@ -1,12 +1,12 @@
-// Pullback of attention from cotangents ō of a value row's heads to those of its own query, key and value (docs/math.md §9):
+// Pullback of attention: from cotangents ō of a value row's heads to the cotangents of its own query, key and value (docs/math.md §9):
 //   q̄ = M'ō,   k̄ = Σ_{heads of the group} (b·ō) q,   v̄ = Σ P_t ō
-// q̄: streamed for fewer than E/2 cotangents of a row (attention_stream.cuh), through M for more (attention_dense.cuh).
-// k̄, v̄: tillerPullAttentionOwn, grid (⌈cotangents / 8⌉, G), 128 threads: a warp per head forms b·ō = σ_t (v_t − o)·ō, then a thread
-// per number adds the heads in order. 8 H E bytes and 6 H E FLOPs per cotangent.
+// q̄: keys and values are streamed if a row has fewer than E/2 cotangents (attention_stream.cuh); M is used if it has more (attention_dense.cuh).
+// k̄, v̄: tillerPullAttentionOwn, grid (⌈cotangents / 8⌉, G), 128 threads. A warp for each head computes b·ō = σ_t (v_t − o)·ō; then a thread
+// for each number adds the heads in order. 8 H E bytes and 6 H E FLOPs for each cotangent.
 #include "attention_stream.cuh"
 #include "attention_dense.cuh"
 
-// E up to 64, 128, 256.
+// For E up to 64, 128 and 256.
 extern "C" __global__ void __launch_bounds__(128, 4) tillerPullAttention64(const TillerAttention p) { tillerStream<1, 4, true>(p); }
 TILLER_KERNEL(tillerPullAttention64)
 extern "C" __global__ void __launch_bounds__(128, 3) tillerPullAttention128(const TillerAttention p) { tillerStream<2, 4, true>(p); }

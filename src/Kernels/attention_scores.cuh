@@ -1,9 +1,9 @@
-// Scores of up to 8 query heads of one group against 32 keys at a time, by 256 threads: 8 threads share a key (128 contiguous bytes per
-// load, E/32 16-byte loads in flight per thread), each key is read once for all heads, a butterfly of three shuffles adds the eight parts.
+// Scores of up to 8 query heads of one group for 32 keys at a time, by 256 threads. 8 threads share a key (128 contiguous bytes for each
+// load, E/32 16-byte loads in flight per thread). Each key is read once for all heads, and a butterfly of three shuffles adds the eight parts.
 #pragma once
 #include "attention.cuh"
 
-// Width 4: E % 4 == 0, 16-byte loads. Width 1: any E.
+// Width 4 requires E % 4 == 0 and uses 16-byte loads. Width 1 is for any E.
 template <int Width>
 struct TillerVector
 {
@@ -40,7 +40,7 @@ static __device__ __forceinline__ TillerVector<Width> tillerZeroVector()
     return v;
 }
 
-// A thread's eighth of one key.
+// A thread's eighth part of a key.
 template <int Width>
 struct TillerKeyPart
 {
@@ -59,7 +59,7 @@ struct TillerKeyPart
     }
 };
 
-// The queries of `heads` heads to shared memory, (Heads, 256), zeros past E and past the last head.
+// Copies the queries of `heads` heads to shared memory, (Heads, 256), with zeros beyond E and beyond the last head.
 template <int Heads>
 static __device__ __forceinline__ void tillerLoadQueries(float* q, const float* from, int heads, int E)
 {
@@ -70,7 +70,7 @@ static __device__ __forceinline__ void tillerLoadQueries(float* q, const float* 
     }
 }
 
-// z of this thread's key with head threadIdx.x % 8 (anything for heads past the last).
+// z of this thread's key for head threadIdx.x % 8. For heads beyond the last, the result has no meaning.
 template <int Heads, int Width>
 static __device__ __forceinline__ float tillerScore(const TillerAttention& p, const float* q, const TillerKeyPart<Width>& key)
 {

@@ -1,18 +1,19 @@
-// A value row's few tangents through attention, or its few cotangents back, over streamed keys and values; split-KV as in attention.cu.
+// Pushforward of few tangents of a value row through attention, or pullback of few cotangents, with streamed keys and values; split-KV as in
+// attention.cu.
 //   pushforward   s_j = σ_j k_j·dq (+ σ_t q·dk at its own position t),   do = Σ_j s_j v_j − (Σ_j s_j) o + P_t dv
 //   pullback      s_j = σ_j (v_j·ō − o·ō),                               q̄ = Σ_j s_j k_j
-// which is docs/math.md §9 with M and b multiplied out.
+// These are the formulas of docs/math.md §9 with M and b multiplied out.
 //
-// Grid (chunks of the longest row, G, tangent rows), 128 threads, 8 × 16. The block of the first of every T = ⌊R G / H⌋ tangents of a row
-// takes T tangents of all H/G heads of the group, at most R = 32 (16 where E > 128) lines x, so that a chunk's keys and values are read
-// once per T tangents; the blocks of the other tangents leave at once.
-//   per 32 positions   S = X A' by thread in R/8 × 2, times the slopes, to shared memory; Y += S B by thread in R/8 lines × columns tx + 16 c
-//   at the end         Y and Σ s of the chunk go to scratch; the block that arrives last adds the chunks in order.
-// FLOPs 4 n E per tangent and head. Shared memory: three tiles, 30 KiB at E = 64, 54 at 128, 84 at 256.
+// Grid (chunks of the longest row, G, tangent rows), 128 threads, 8 × 16. T = ⌊R G / H⌋ tangents of a row are computed by the block of the first of
+// them, for all H/G heads of the group: these are at most R = 32 (16 if E > 128) lines x. So a chunk's keys and values are read once for T tangents.
+// The blocks of the other tangents end at once.
+//   for 32 positions   S = X A', R/8 × 2 for each thread; times the slopes, to shared memory; Y += S B, R/8 lines × columns tx + 16 c for each thread
+//   at the end         Y and Σ s of the chunk go to scratch memory; the block that arrives last adds the chunks in order.
+// FLOPs: 4 n E for each tangent and head. Shared memory: three tiles, 30 KiB at E = 64, 54 at 128, 84 at 256.
 #pragma once
 #include "attention.cuh"
 
-static __device__ unsigned tillerStreamCounters[4096]; // one per tangent row and group of a launch
+static __device__ unsigned tillerStreamCounters[4096]; // one for each tangent row and group of a launch
 
 template <int Columns, int RowsPerThread, bool Pull>
 static __device__ __forceinline__ void tillerStream(const TillerAttention& p)
@@ -31,9 +32,9 @@ static __device__ __forceinline__ void tillerStream(const TillerAttention& p)
     const TillerHeadView view = tillerViewOf(p, p.rows[row], g);
     if (chunk >= view.chunks || view.length > p.bound) { return; }
 
-    const int lines = tillerMin(most, end - tangent) * perGroup; // line i: tangent + i / perGroup, head i % perGroup of the group
+    const int lines = tillerMin(most, end - tangent) * perGroup; // line i is tangent + i / perGroup, head i % perGroup of the group
     const int columns = (E + 3) / 4, stride = columns | 1, tx = thread % 16, ty = thread / 16, warp = thread / 32, lane = thread % 32;
-    float4* const x = memory;               // (Rows, stride); in the end y
+    float4* const x = memory;               // (Rows, stride); at the end y
     float4* const a = x + Rows * stride;    // (Keys, stride)
     float4* const b = a + Keys * stride;    // (Keys, stride)
     float* const s = reinterpret_cast<float*>(b + Keys * stride); // (Rows, ScoreStride)
@@ -62,7 +63,7 @@ static __device__ __forceinline__ void tillerStream(const TillerAttention& p)
     }
     for (int line = warp; line < Rows; line += 4)
     {
-        // q·dk, wanted in the last chunk only; o·ō
+        // In the pushforward q·dk, which only the last chunk needs; in the pullback o·ō.
         float sum = 0.0f;
         if (line < lines && (Pull || to == view.length))
         {
@@ -84,14 +85,14 @@ static __device__ __forceinline__ void tillerStream(const TillerAttention& p)
         TILLER_UNROLL
         for (int c = 0; c < Columns; c++) { y[i][c] = tillerZero4(); }
     }
-    float total = 0.0f; // a part of Σ_j s_j of line thread / Parts
+    float total = 0.0f; // a part of Σ_j s_j for line thread / Parts
     for (int j0 = from; j0 < to; j0 += Keys)
     {
         const float* const first = Pull ? values : keys;
         const float* const second = Pull ? keys : values;
         tillerLoadTile<Threads>(a, stride, Keys, E, [&](int j) { return j0 + j < to ? first + (long long)(j0 + j) * E : nullptr; });
         tillerLoadTile<Threads>(b, stride, Keys, E, [&](int j) { return j0 + j < to ? second + (long long)(j0 + j) * E : nullptr; });
-        __syncthreads(); // top and inverse are there, too
+        __syncthreads(); // top and inverse have been written, too
         for (int i = thread; i < perGroup * Keys; i += Threads)
         {
             const int h = i / Keys, j = i % Keys;

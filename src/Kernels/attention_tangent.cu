@@ -1,14 +1,14 @@
 // Pushforward of attention at each tangent's own value row (docs/math.md §9):
 //   do = M dq + b (q·dk) + P_t dv,   M = Σ_j a P_j c_j (v_j − o) k_j',   b = a P_t c_t (v_t − o)
-// Tangent rows follow the value rows in qkv and heads; the value rows of heads are there already. Fewer than E/2 tangents of a row are
-// streamed (attention_stream.cuh: grid, shared memory, FLOPs), more go through M (attention_dense.cuh). Both follow
-// tillerAttentionScores, the second also tillerAttentionJacobian (attention_weights.cu).
+// In qkv and heads, tangent rows follow the value rows; the value rows of heads have been computed before. For a row with fewer than E/2 tangents,
+// keys and values are streamed (attention_stream.cuh has grid, shared memory and FLOPs); with more, M is used (attention_dense.cuh). Both run after
+// tillerAttentionScores, and the second also after tillerAttentionJacobian (attention_weights.cu).
 //
-// local memory: 8 bytes, one word of E = 64, in the end's sum over chunks, for 128 registers and four blocks
+// local memory: 8 bytes, one word at E = 64, in the final sum over chunks, for 128 registers and four blocks
 #include "attention_stream.cuh"
 #include "attention_dense.cuh"
 
-// E up to 64, 128, 256.
+// For E up to 64, 128 and 256.
 extern "C" __global__ void __launch_bounds__(128, 4) tillerPushAttention64(const TillerAttention p) { tillerStream<1, 4, false>(p); }
 TILLER_KERNEL(tillerPushAttention64)
 extern "C" __global__ void __launch_bounds__(128, 3) tillerPushAttention128(const TillerAttention p) { tillerStream<2, 4, false>(p); }

@@ -1,13 +1,13 @@
-// What the pushforward and the pullback of attention need of a value row that has tangents or cotangents (docs/math.md §9):
-//   tillerAttentionScores   z_j for every head, and per chunk max z and Σ e^(z − max), from which P_j = e^(z_j − max) / Σ and the slopes
-//                           σ_j = a P_j c_j, c_j = 1 − (z_j/cap)² or 1
-//   tillerAttentionJacobian M = Σ_j σ_j (v_j − o) k_j' // (E, E) per head of a row with at least E/2 of them; for the pushforward M',
-//                           since both are applied to rows from the right
+// The quantities of a value row with tangents or cotangents from which its pushforward or pullback is computed (docs/math.md §9):
+//   tillerAttentionScores   z_j for every head; and, for each chunk, max z and Σ e^(z − max). They give P_j = e^(z_j − max) / Σ and the slopes
+//                           σ_j = a P_j c_j, where c_j = 1 − (z_j/cap)², or 1 without a cap
+//   tillerAttentionJacobian M = Σ_j σ_j (v_j − o) k_j' // (E, E) for each head of a row with at least E/2 tangents or cotangents. The pushforward
+//                           gets M', because it multiplies rows by the matrix from the right as the pullback does.
 //
-// Scores: grid (chunks of the longest row, G · passes of 8 heads, slots), 256 threads, work as in attention.cu without the values;
-// 4 n E bytes per group and row. Slots are value rows or, where these are fewer, tangents, of which the first of a row acts.
+// Scores: grid (chunks of the longest row, G · passes of 8 heads, slots), 256 threads; the same work as in attention.cu without the values;
+// 4 n E bytes for each group and row. Slots are the value rows or, if there are fewer of them, the tangents; of a row's tangents, the first computes.
 // Jacobian: grid (tiles of 64 × 64, H, tangents / (E/2)), 256 threads of 4 × 4; 32 positions at a time in 17 KiB of shared memory;
-// 2 n E² FLOPs per head. Block z = d acts for the row whose first tangent is in [d E/2, (d + 1) E/2): no two dense rows share one.
+// 2 n E² FLOPs for each head. Block z = d computes the row whose first tangent is in [d E/2, (d + 1) E/2). No two dense rows have the same d.
 #include "attention_scores.cuh"
 
 template <int Width>
@@ -66,7 +66,7 @@ TILLER_KERNEL(tillerAttentionScoresAny)
 
 extern "C" __global__ void __launch_bounds__(256, 2) tillerAttentionJacobian(const TillerAttention p)
 {
-    constexpr int Keys = 32, Side = 64, Stride = 17; // float4s of a line of 64 and 4 more
+    constexpr int Keys = 32, Side = 64, Stride = 17; // a line has 64 numbers and 4 more, in float4s
     __shared__ float4 left[Keys * Stride], right[Keys * Stride];
     __shared__ float slopes[Keys];
     tillerWaitForPredecessor();
@@ -84,7 +84,7 @@ extern "C" __global__ void __launch_bounds__(256, 2) tillerAttentionJacobian(con
     const float* const z = p.z + line * p.zStride;
     const float* const o = p.heads + ((long long)row * p.H + h) * E;
 
-    // m[a][b] = Σ_j left_j[a] right_j[b]: k_j and σ_j (v_j − o), which change places in the pullback.
+    // m[a][b] = Σ_j left_j[a] right_j[b]. The factors are k_j and σ_j (v_j − o); in the pullback they are swapped.
     float4* const keyTo = p.pull ? right : left;
     float4* const armTo = p.pull ? left : right;
     float4 m[4];

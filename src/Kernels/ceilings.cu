@@ -1,9 +1,10 @@
-// What a GPU can do at most, measured with nothing in the way: the ceilings that benchmarks are told against.
-//   read       sums[block] = Σ of the 32-bit words of the buffer that the block reads, modulo 2³², `passes` times over. Tiles of 2048 16-byte
-//              words, eight loads of a thread in flight; blocks take tiles in turn. Bytes: passes × buffer, and 4 a block written.
-//   multiply   eight chains a thread, each `rounds` times x ← a x + b in registers: 16 rounds FLOPs a thread, 4 or 8 bytes a thread written.
+// The limits of a GPU, to which benchmarks are compared.
+//   read       sums[block] = Σ of the 32-bit words that the block reads, modulo 2³², in `passes` passes over the buffer. Tiles have 2048 words of
+//              16 bytes, a thread has eight loads in flight, and blocks take tiles in turn. Bytes: passes × buffer; 4 are written by each block.
+//   multiply   A thread computes eight chains of x ← a x + b, `rounds` times in registers: 16 rounds FLOPs; 4 or 8 bytes are written by each thread.
 //   nothing    starts and ends: the time from one node of a graph to the next.
-// 256 threads a block, as many blocks as are resident (one a multiprocessor in nothing). Shared memory 32 bytes in read, none in the others.
+// Blocks have 256 threads, and the grid has as many blocks as can be resident (in nothing, one for each multiprocessor). Shared memory: 32 bytes in
+// read, none in the others.
 #include "math.cuh"
 #include "memory.cuh"
 
@@ -11,7 +12,7 @@ struct TillerReadParameters
 {
     const uint4* buffer; // (words)
     unsigned* sums;      // (blocks)
-    long long words;     // of 16 bytes
+    long long words;     // number of 16-byte words
     int passes;
 };
 

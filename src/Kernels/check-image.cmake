@@ -1,9 +1,9 @@
-# Refuses an image that could not run as its source means: calls of functions that nothing defines, or more local memory (spills, arrays indexed
-# by variables) than the source announces in a line "// local memory: N bytes, why", N of the kernel with most. What NVIDIA's assembler spills of
-# clang's PTX, which is ordered for no GPU, may be 64 bytes, or what "// local memory of PTX: N bytes, why" announces.
+# Refuses an image that would not run as its source says: one that calls undefined functions, or uses more local memory (spills, arrays indexed by
+# variables) than its source announces in a line "// local memory: N bytes, why", where N is that of the kernel with the most. Clang does not schedule
+# its PTX for a certain GPU, so NVIDIA's assembler may spill 64 bytes of it, or what the source announces in "// local memory of PTX: N bytes, why".
 #   cmake -DIMAGE=x.sm_80.ptx -DSOURCE=x.cu -P check-image.cmake
-#   cmake -DIMAGE=x.sm_80.ptx -DSOURCE=x.cu -DPTXAS=ptxas -P check-image.cmake               what NVIDIA's assembler makes of it, too
-#   cmake -DIMAGE=x.sm_80.cubin -DSOURCE=x.cu -DCUOBJDUMP=cuobjdump -P check-image.cmake     without CUOBJDUMP, a cubin passes
+#   cmake -DIMAGE=x.sm_80.ptx -DSOURCE=x.cu -DPTXAS=ptxas -P check-image.cmake               also assembles it with NVIDIA's ptxas
+#   cmake -DIMAGE=x.sm_80.cubin -DSOURCE=x.cu -DCUOBJDUMP=cuobjdump -P check-image.cmake     without CUOBJDUMP, a cubin is not checked
 cmake_minimum_required(VERSION 3.21)
 set(problems "")
 set(announced 0)
@@ -21,7 +21,7 @@ foreach(line IN LISTS lines)
     endif()
 endforeach()
 
-# Kernels with bytes of local memory, as NVIDIA's tools tell: "Function properties for k", "    8 bytes stack frame, …"; "Function k:", "  REG:4 STACK:8 …".
+# Finds kernels that use too much local memory in the output of NVIDIA's tools: "Function properties for k", "    8 bytes stack frame, …"; "Function k:", "  REG:4 STACK:8 …".
 function(over_the_limit says before after)
     set(over "")
     string(REGEX MATCHALL "Function [^\n]*\n[^\n]*${before}[0-9]+${after}[^\n]*" kernels "${says}")
@@ -33,7 +33,7 @@ function(over_the_limit says before after)
         endif()
     endforeach()
     if(over)
-        string(APPEND problems "\n  it uses more local memory than ${announced} bytes, all that its source announces ('// local memory: N bytes, why'):${over}")
+        string(APPEND problems "\n  it uses more local memory than the ${announced} bytes that its source announces ('// local memory: N bytes, why'):${over}")
         set(problems "${problems}" PARENT_SCOPE)
     endif()
 endfunction()
@@ -43,7 +43,7 @@ if(IMAGE MATCHES "\\.ptx$")
     if(local AND NOT local_announced)
         string(APPEND problems "\n  it uses local memory, and the source has no line '// local memory: N bytes, why'")
     endif()
-    # Two lines in a function's declaration: ".extern .func (.param .b32 r) name" and its parameters.
+    # An external function is declared in two lines: ".extern .func (.param .b32 r) name" and its parameters.
     file(STRINGS ${IMAGE} undefined REGEX "\\.extern[ \t]+\\.func")
     if(undefined)
         string(APPEND problems "\n  it calls functions that are not defined: ${undefined}")
@@ -66,6 +66,6 @@ elseif(IMAGE MATCHES "\\.cubin$" AND CUOBJDUMP)
 endif()
 
 if(problems)
-    file(REMOVE ${IMAGE}) # so that the next build does not take it for done
+    file(REMOVE ${IMAGE}) # so that the next build makes it again
     message(FATAL_ERROR "${IMAGE}:${problems}")
 endif()

@@ -1,27 +1,27 @@
-// Cholesky A = L L' of a p×p float64 matrix, p ≤ 128, by one block, and triangular solves with L: what the factored and reduced
-// syntheses need where there is no cuSOLVER. A and L are column-major, lower; the upper half is neither read nor written.
-//   factor    right-looking: column j divided by L_jj = sqrt(a_jj), then a_ik −= L_ij L_kj for j < k ≤ i. 512 threads, a warp per
-//             column k; the lower half packed in shared memory (8 p (p + 1)/2 bytes, 66 KiB at 128); p³/3 FLOPs, 2 p barriers.
-//             A pivot that is not positive and finite stops it: failed = its number from 1, else 0; A is then as it was.
-//   solve     L X = B or L' X = B for B // (p, n) with strides, 32 columns a block of 256 threads: a warp has four columns, a lane the
-//             rows i ≡ lane mod 32 in registers; x_j goes round by shuffle. L packed in shared memory; p² n FLOPs. After a failed
+// Cholesky factorisation A = L L' of a p×p float64 matrix, p ≤ 128, by one block, and triangular solves with L, for the factored and the reduced
+// synthesis without cuSOLVER. A and L are column-major, lower; the upper half is neither read nor written.
+//   factor    right-looking: column j is divided by L_jj = sqrt(a_jj), then a_ik −= L_ij L_kj for j < k ≤ i. 512 threads, a warp for
+//             each column k; the lower half is packed in shared memory (8 p (p + 1)/2 bytes, 66 KiB at 128); p³/3 FLOPs, 2 p barriers.
+//             If a pivot is not positive and finite, failed = its number counted from 1, and A is unchanged; otherwise failed = 0.
+//   solve     L X = B or L' X = B for B // (p, n) with strides; a block of 256 threads has 32 columns. A warp has four columns, and a lane has
+//             the rows i ≡ lane mod 32 in registers; x_j is broadcast by shuffle. L is packed in shared memory; p² n FLOPs. After a failed
 //             factorisation it does nothing.
 //
-// local memory: 8 bytes, a word kept once beside the calls of float64 division
+// local memory: 8 bytes, one word kept across the calls of float64 division
 #include "exact.cuh"
 #include "quads.cuh"
 
-static constexpr int tillerCholeskyColumns = 4, tillerCholeskyBlocks = 4; // columns of a warp; rows of a lane, 32 apart
+static constexpr int tillerCholeskyColumns = 4, tillerCholeskyBlocks = 4; // columns of a warp; rows of a lane, which are 32 apart
 
 struct TillerCholeskyParameters
 {
     double* a;   // (p, p) column-major
     int* failed; // (1)
     int p;
-    int ld;      // rows apart
+    int ld;      // distance of columns
 };
 
-// First element of packed column j, which has rows j .. p-1.
+// Index of the first element of column j in the packed matrix; the column has the rows j .. p-1.
 static __device__ __forceinline__ int tillerPacked(int j, int p) { return j * p - j * (j - 1) / 2; }
 
 extern "C" __global__ void __launch_bounds__(512) tillerCholesky(const TillerCholeskyParameters p)
@@ -37,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(512) tillerCholesky(const TillerCho
     for (int j = 0; j < n; j++)
     {
         double* column = packed + tillerPacked(j, n);
-        const double pivot = column[0]; // stays: L_jj is taken when L is written
+        const double pivot = column[0]; // stays in place: its square root L_jj is taken when L is written
         if (!(pivot > 0 && pivot < 1.7976931348623157e308))
         {
             if (threadIdx.x == 0) { *p.failed = j + 1; }
@@ -129,7 +129,7 @@ extern "C" __global__ void __launch_bounds__(256) tillerTriangularSolve(const Ti
         }
         else
         {
-            // x_j = b_j / L_jj, then b_i −= L_ji x_j for i < j, j falling
+            // x_j = b_j / L_jj, then b_i −= L_ji x_j for i < j, with falling j
             for (int t = 31; t >= 0; t--)
             {
                 const int j = 32 * (last - step) + t;

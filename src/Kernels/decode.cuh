@@ -1,30 +1,31 @@
-// A linear map of a few rows with its norm before it and two of its outputs at a time after it: what the fused kernels of decoding share.
+// Shared parts of the fused kernels of decoding: a linear map of a few rows, with the norm before it, and a pair of its outputs for the work after
+// it.
 //
 //   value row m    z_n = s_m Σ_k W_nk g_k x_mk,   s = (mean x² + ε)^-1/2
 //   tangent row t  dz_n = s_m (Σ_k W_nk g_k dx_tk − c_t Σ_k W_nk g_k x_mk),   c = s² (dx·x)/D, m the tangent's value row
 //
-// so that the norm needs no pass of its own: its sums are taken while x is staged, and applied to the finished products. A block's
-// outputs come in pairs (first, second) that an epilogue gets together: the two halves of a head for RoPE, gate and up of a unit.
+// So the norm needs no pass of its own: its sums are computed while x is copied to shared memory, and applied to the finished products. A block's
+// outputs come in pairs (first, second), which an epilogue gets together: the two halves of a head for RoPE, or gate and up of a unit.
 #pragma once
 #include "linear.cuh"
 #include "quads.cuh"
 
-// The rows that go through a map with a norm.
+// The rows that go through a norm and a map.
 struct TillerNormedRows
 {
     const float* x;      // (values + tangents, columns)
     const float* norm;   // (columns) g
-    const int* owners;   // (tangents) value row of each
+    const int* owners;   // (tangents) value row of each tangent
     int values, tangents;
     int columns;
     float eps;
-    int turns;           // of a thread whose loads are on their way together, the first g before the kernel ahead has ended; 1: as they come
+    int turns;           // loads in flight per thread, where the first g are loaded before the previous kernel has ended; 1: one at a time
 };
 
-// Pairs of a block of 32 / parts outputs.
+// Number of pairs in a block of 32 / parts outputs.
 static __device__ __forceinline__ int tillerPairs(int parts) { return 16 / parts; }
 
-// g at the thread's columns from `first` on, a turn of the block for each, those below `until`.
+// Loads g at the thread's columns from `first` on, one for each iteration of the block, if they are below `until`.
 template <int turns> static __device__ __forceinline__ void tillerLoadNorm(const TillerNormedRows& p, int first, int until, float4 (&g)[turns])
 {
     TILLER_UNROLL
@@ -35,8 +36,8 @@ template <int turns> static __device__ __forceinline__ void tillerLoadNorm(const
     }
 }
 
-// Fills the columns [begin, end) of a chunk with g ∘ x and adds to the sums Σ x² of row m, Σ x_m x_owner. g has those of the first turns,
-// if p.turns is more than one.
+// Fills the columns [begin, end) of a chunk with g ∘ x, and adds to the sums Σ x² of row m and Σ x_m x_owner. If p.turns is more than one, g has the
+// weights of the first iterations already.
 template <class W, int R, int turns> static __device__ __forceinline__ void tillerStageNormed(
     const TillerNormedRows& p, float* x, int chunk, int begin, int end, float4 (&g)[turns], float (&sums)[2 * R])
 {
@@ -80,7 +81,7 @@ template <class W, int R, int turns> static __device__ __forceinline__ void till
     }
 }
 
-// rowOf(pair, second) is a row of w; epilogue(m, pair, first, second) gets a row's pair of normed outputs in one thread.
+// rowOf(pair, second) is a row of w. epilogue(m, pair, first, second) gets a pair of normed outputs of row m, in one thread.
 template <class W, int R, class RowOf, class Epilogue>
 static __device__ __forceinline__ void tillerNormedPairs(const TillerNormedRows& p, const void* w, int pairs, int parts, bool wide, int prefetch,
                                                          int tile, RowOf rowOf, Epilogue epilogue)
@@ -93,11 +94,11 @@ static __device__ __forceinline__ void tillerNormedPairs(const TillerNormedRows&
     TillerDots<W, R> dots;
     dots.start(w, p.columns, parts, wide, true, [&](int j) { return rowOf(pairOf(j), j / own); });
     if (prefetch > 0 && tile < tillerDotFirstBlocks) { dots.prefetch(prefetch); }
-    constexpr int turns = R < 4 ? 4 : R == 4 && W::size == 4 ? 1 : 2; // of 1024 columns each; there are no registers for more
+    constexpr int turns = R < 4 ? 4 : R == 4 && W::size == 4 ? 1 : 2; // loads of 1024 columns each; there are no registers for more
     float4 g[turns];
     if (turns > 1 && p.turns > 1) { tillerLoadNorm<turns>(p, 4 * int(threadIdx.x), p.columns, g); }
     tillerWaitForPredecessor();
-    float sums[2 * R]; // Σ x² of row m, Σ x_m x_owner
+    float sums[2 * R]; // Σ x² of row m, and Σ x_m x_owner
     TILLER_UNROLL
     for (int i = 0; i < 2 * R; i++) { sums[i] = 0; }
     for (int begin = 0; begin < p.columns; begin += chunk)
@@ -111,7 +112,7 @@ static __device__ __forceinline__ void tillerNormedPairs(const TillerNormedRows&
     }
     tillerBlockSums(sums, reduced);
     dots.finish(scratch);
-    // Every thread has all sums of the rows; through shared memory they can be indexed.
+    // Every thread has the sums of all rows in registers. They are copied to shared memory, where they can be indexed.
     __shared__ float scale[R], along[R];
     if (threadIdx.x == 0)
     {

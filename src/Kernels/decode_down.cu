@@ -1,7 +1,7 @@
-// The residual's linear map of a steered block for up to eight rows: y = residual + W x + b (+ u of rows with a law), u from decode_gate.cu.
+// The last linear map of a steered block for up to eight rows: y = residual + W x + b, and + u for rows with a law; u comes from decode_gate.cu.
 //
-// Grid: ⌈D / (32 / parts)⌉ blocks of 256 threads (linear.cuh). Shared memory: 4 R min(F, 16384 / R) bytes, 64 KiB from R = 4 on, and 128 R
-// bytes of sums. Bytes: W once, D F sizeof(w). FLOPs: 2 R D F.
+// Grid: ⌈D / (32 / parts)⌉ blocks of 256 threads (linear.cuh). Shared memory: 4 R min(F, 16384 / R) bytes, which is 64 KiB from R = 4 on, and
+// 128 R bytes for sums. Bytes: W once, D F sizeof(w). FLOPs: 2 R D F.
 #include "linear.cuh"
 #include "rows.cuh"
 
@@ -9,7 +9,7 @@ struct TillerDecodeDown
 {
     const float* x;        // (values + tangents, columns)
     const void* w;         // (outputs, columns)
-    const float* bias;     // (outputs) of value rows, or null
+    const float* bias;     // (outputs), added to value rows; or null
     const float* residual; // (values + tangents, outputs)
     const float* inputs;   // (values + tangents, outputs) u
     float* y;              // (values + tangents, outputs)
@@ -18,7 +18,7 @@ struct TillerDecodeDown
     int values, tangents;
     int columns, outputs;
     int parts, wide;
-    int prefetch;          // bytes of a row of w (linear_few.cu)
+    int prefetch;          // bytes of each row of w to prefetch (linear_few.cu)
 };
 
 template <class W, int R> static __device__ __forceinline__ void tillerDecodeDown(const TillerDecodeDown& p)

@@ -1,13 +1,12 @@
-// Stage 4 of decoding for up to eight rows, in one kernel: norm, gate and up, activation; and, beside it, the inputs u_k of steered
-// rows, which the next stage adds (decode_down.cu).
-//   value row  f = act(a) ∘ b        tangent row  df = act'(a) ∘ b ∘ da + act(a) ∘ db,   a = gate, b = up, each with its bias;
+// Stage 4 of decoding for up to eight rows, in one kernel: norm, gate and up, activation. Further blocks compute the inputs u_k of steered rows,
+// which the next stage adds (decode_down.cu).
+//   value row  f = act(a) ∘ b        tangent row  df = act'(a) ∘ b ∘ da + act(a) ∘ db,   a = gate and b = up, each with its bias;
 //   act is m times the nonlinearity
 //
-// Grid: `steered` blocks first, one per row, which form u_k, and |u_k| where decode_qkv.cu left it out (steering.cuh); then ⌈F / (16 / parts)⌉ blocks
-// of 256 threads that compute
-// pairs (gate, up) of a unit (decode.cuh, linear.cuh). A tangent's unit needs its value row's: all rows of a block go through shared
-// memory. Shared memory: 4 R min(D, 16384 / R) bytes, 64 KiB from R = 4 on, 512 R bytes of sums, 5.3 KiB for the inputs.
-// Bytes: W once, 2 F D sizeof(w). FLOPs: 4 R F D.
+// Grid: first `steered` blocks, one for each row, which compute u_k, and |u_k| if decode_qkv.cu did not (steering.cuh); then ⌈F / (16 / parts)⌉
+// blocks of 256 threads, which compute pairs (gate, up) of a unit (decode.cuh, linear.cuh). A tangent's unit needs that of its value row, so all rows
+// of a block go through shared memory. Shared memory: 4 R min(D, 16384 / R) bytes, which is 64 KiB from R = 4 on, 512 R bytes for sums, 5.3 KiB for
+// the inputs. Bytes: W once, 2 F D sizeof(w). FLOPs: 4 R F D.
 #include "decode.cuh"
 #include "rows.cuh"
 #include "steering.cuh"
@@ -16,7 +15,7 @@ struct TillerDecodeGate
 {
     TillerNormedRows in;
     const TillerRow* rows;   // (values)
-    const void* w;           // (2F, D): gate over up
+    const void* w;           // (2F, D): gate above up
     const float* bias;       // (2F), or null
     float* gateUp;           // (rows, 2F)
     float* gated;            // (rows, F)
@@ -25,9 +24,9 @@ struct TillerDecodeGate
     int activation;          // TillerActivation
     int layer;
     int parts, wide;
-    int prefetch;            // bytes of a row of w (linear_few.cu)
-    int steered;             // rows whose steering is looked at: all, or none
-    int norms;               // whether |u_k| is still to be taken
+    int prefetch;            // bytes of each row of w to prefetch (linear_few.cu)
+    int steered;             // number of blocks for steering: one for each row, or none
+    int norms;               // whether |u_k| has not been computed yet
     float scale;             // m
 };
 
@@ -37,7 +36,7 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeGat
     if (block < p.steered)
     {
         __shared__ TillerSteeringScratch scratch;
-        constexpr int together = 4; // loads of directions, for the code that more would take
+        constexpr int together = 4; // loads of directions in flight; more would take too much code
         const bool tangent = block >= p.in.values;
         const TillerRow& r = p.rows[tangent ? p.in.owners[block - p.in.values] : block];
         tillerWaitForPredecessor();
@@ -52,7 +51,7 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeGat
         }
         return;
     }
-    __shared__ float slopes[R * 16], values[R * 16]; // act'(a) b and act(a) of the block's units, value rows
+    __shared__ float slopes[R * 16], values[R * 16]; // act'(a) b and act(a) of the value rows' units in this block
     const int own = tillerPairs(p.parts), first = (block - p.steered) * own;
     const auto rowOf = [&](int pair, int second) { return pair + second * p.units; };
     const auto store = [&](int m, int unit, float a, float b)

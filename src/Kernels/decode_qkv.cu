@@ -1,13 +1,12 @@
-// Stage 1 of decoding for up to eight rows, in one kernel: norm, queries, keys and values with bias, RoPE, keys and values of value
-// rows to their caches; and, beside it, the sensors of steered rows.
+// Stage 1 of decoding for up to eight rows, in one kernel: norm; queries, keys and values with bias; RoPE; keys and values of value rows to their
+// caches. Further blocks read the sensors of steered rows.
 //
-// Grid: `steered` blocks first, `shares` per row, which read its sensors, four at a time each (steering.cuh); with one to a row that one takes
-// |u_k| too, with more decode_gate.cu does; then ⌈(H + 2G) E/2 / (16 / parts)⌉ blocks of 256
-// threads that compute pairs (e, e + E/2) of a head (decode.cuh, linear.cuh). Shared memory: 4 R min(D, 16384 / R) bytes, from
-// R = 4 on 64 KiB, 384 R bytes of sums, 5.3 KiB for the sensors. Bytes: W once, (H + 2G) E D sizeof(w); x and g a block from the second-level
-// cache. FLOPs: 2 R (H + 2G) E D.
+// Grid: first `steered` blocks, `shares` for each row, which read its sensors, four at a time each (steering.cuh). If a row has one such block, that
+// block also computes |u_k|; if it has more, decode_gate.cu does. Then ⌈(H + 2G) E/2 / (16 / parts)⌉ blocks of 256 threads, which compute pairs
+// (e, e + E/2) of a head (decode.cuh, linear.cuh). Shared memory: 4 R min(D, 16384 / R) bytes, which is 64 KiB from R = 4 on, 384 R bytes for sums,
+// 5.3 KiB for the sensors. Bytes: W once, (H + 2G) E D sizeof(w); each block reads x and g from the L2 cache. FLOPs: 2 R (H + 2G) E D.
 //
-// local memory: 8 bytes, one word of four rows of f32, outside the loops, for 128 registers and two blocks
+// local memory: 8 bytes, one word for four rows of f32, outside the loops, for 128 registers and two blocks
 // local memory of PTX: 72 bytes, four rows of f32, in the order of clang's instructions for sm_80
 #include "decode.cuh"
 #include "rows.cuh"
@@ -19,14 +18,14 @@ struct TillerDecodeQkv
     const TillerRow* rows;   // (values)
     const void* w;           // ((H + 2G) E, D)
     const float* bias;       // ((H + 2G) E), or null
-    const float* rotation;   // (values, E) cosines, sines; null where norms of the heads come between: no RoPE and no cache then
+    const float* rotation;   // (values, E) cosines, sines; null if heads are normed before RoPE: then no RoPE and no cache here
     float* qkv;              // (rows, (H + 2G) E)
     int queries, groups, e;  // H, G, E
     int layer;
     int parts, wide;
-    int prefetch;            // bytes of a row of w (linear_few.cu)
-    int steered;             // blocks that look at a row's steering: `shares` of all rows, or none
-    int shares;              // of a row
+    int prefetch;            // bytes of each row of w to prefetch (linear_few.cu)
+    int steered;             // number of blocks for steering: `shares` for each row, or none
+    int shares;              // number of blocks for a row's sensors
 };
 
 template <class W, int R> static __device__ __forceinline__ void tillerDecodeQkv(const TillerDecodeQkv& p)

@@ -1,9 +1,10 @@
-// What a step begins with.
-//   rotation (tables, lines, E): a_e cos(t ω_e), e < E/2, then a_e sin(t ω_e) of each value row and table, t the row's position; a table has ω (E/2)
-//   in radians per position, then a (E/2); rows of long sequences take the tables after the first `tables`
+// The beginning of a step.
+//   rotation (tables, lines, E): for each table and value row, a_e cos(t ω_e) for e < E/2, then a_e sin(t ω_e), where t is the row's position. A
+// table
+//   has E/2 angles ω in radians per position, then E/2 factors a. Rows of long sequences use the tables after the first `tables`.
 //   x (values, D) = scale · table[id]
-// Rotate: one thread per angle, 256 threads a block. Embed: one thread per four columns, 128 threads a block, ⌈D/512⌉ blocks a row;
-// reads one row of the table (8 or 16 bytes a thread) and writes 4 D bytes per row. No shared memory.
+// Rotate: one thread for each angle, 256 threads in a block. Embed: one thread for four columns, 128 threads in a block, ⌈D/512⌉ blocks for a row;
+// it reads one row of the table (8 or 16 bytes per thread) and writes 4 D bytes for each row. No shared memory.
 #include "math.cuh"
 #include "quads.cuh"
 #include "rows.cuh"
@@ -38,7 +39,7 @@ TILLER_KERNEL(tillerRotate)
 struct TillerEmbedParameters
 {
     const TillerRow* rows; // (values)
-    const void* table;     // (V, D) of the stored type
+    const void* table;     // (V, D) in the stored type
     float* x;              // (values, D)
     int d;
     int type;              // 0 float32, 1 half, 2 bfloat16
@@ -46,7 +47,7 @@ struct TillerEmbedParameters
     float scale;
 };
 
-// 2^112 moves half's exponent to float's, exactly, subnormal numbers included.
+// A factor of 2^112 turns half's exponent into float's. It is exact, also for subnormal numbers.
 static __device__ __forceinline__ float tillerHalfToFloat(unsigned bits)
 {
     const float magnitude = tillerFromBits((bits & 0x7fffu) << 13) * tillerFromBits(0x77800000u);

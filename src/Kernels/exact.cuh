@@ -1,11 +1,11 @@
-// Arithmetic whose rounding is prescribed, for every compiler: products and sums that are never contracted into a fused one, and
+// Arithmetic with a prescribed rounding for every compiler: products and sums that are never contracted into a fused multiply-add, and
 // float64 square roots.
 #pragma once
 #include "math.cuh"
 
 #if defined(TILLER_HOST_CUDA)
 
-static __device__ __forceinline__ float tillerProduct(float a, float b) { return a * b; } // x86-64 without -mfma fuses nothing
+static __device__ __forceinline__ float tillerProduct(float a, float b) { return a * b; } // g++ for x86-64 without -mfma contracts nothing
 static __device__ __forceinline__ float tillerSum(float a, float b) { return a + b; }
 static __device__ __forceinline__ float tillerQuotient(float a, float b) { return a / b; }
 static __device__ __forceinline__ double tillerSqrt(double x) { return __builtin_sqrt(x); }
@@ -29,7 +29,7 @@ static __device__ __forceinline__ int tillerPopCount(unsigned x) { return __popc
 
 #endif
 
-// x as a float, towards zero: never larger in magnitude.
+// x as a float, rounded towards zero, so that the magnitude is never larger.
 static __device__ __forceinline__ float tillerTruncate(double x)
 {
     const float nearest = float(x);
@@ -39,7 +39,7 @@ static __device__ __forceinline__ float tillerTruncate(double x)
     return tillerFromBits(bits);
 }
 
-// x ≥ 0 as a float, away from zero: never smaller.
+// x ≥ 0 as a float, rounded away from zero, so that it is never smaller.
 static __device__ __forceinline__ float tillerRoundUp(double x)
 {
     const float nearest = float(x);

@@ -1,19 +1,19 @@
-// The gated unit on the rows of a dual batch, gateUp // (rows, 2F): gates a, then ups u (docs/math.md §9).
-// act is m times the nonlinearity, m the model's scale of what a block adds.
+// The gated unit on the rows of a dual batch, gateUp // (rows, 2F): first gates a, then ups u (docs/math.md §9).
+// act is m times the nonlinearity, where m is the model's factor on the contributions of a block.
 //   value    f  = act(a) ∘ u                    tangent  df = act'(a) ∘ u ∘ da + act(a) ∘ du
 //   pull     ā = act'(a) ∘ u ∘ f̄,  ū = act(a) ∘ f̄
-// A thread has four columns of one value row, or of four consecutive tangents (cotangents), for which it activates once per value
-// row; 128 threads a block, ⌈F/512⌉ blocks a line. No shared memory. Bytes per row: 12 F, a tangent's 12 F and a quarter of its
-// value row's 8 F at most.
+// A thread has four columns of one value row, or of four consecutive tangents (cotangents); for these it computes the activation once for each value
+// row. Blocks have 128 threads, and a line has ⌈F/512⌉ blocks. No shared memory. Bytes: 12 F for a value row; for a tangent 12 F, and at least a
+// quarter of the 8 F of its value row.
 #include "math.cuh"
 #include "quads.cuh"
 #include "sums.cuh"
 
-static constexpr int tillerGateRows = 4; // tangents of a thread
+static constexpr int tillerGateRows = 4; // tangents per thread
 
 struct TillerGateParameters
 {
-    float* gateUp;       // (values + tangents, 2F); where there are sums, those of value rows are written, for the pull
+    float* gateUp;       // (values + tangents, 2F); with partial sums, the value rows are written, for the pull
     const int* owners;   // (tangents)
     float* gated;        // (values + tangents, F)
     int values;
@@ -22,10 +22,10 @@ struct TillerGateParameters
     int activation;      // TillerActivation
     int blocksPerLine;
     float scale;         // m
-    TillerSums sums;     // of gateUp, F % 4 == 0
+    TillerSums sums;     // partial sums of gateUp, if any; then F % 4 == 0
 };
 
-// act(a) and act'(a) u of four columns.
+// act(a) and act'(a) u for four columns.
 static __device__ __forceinline__ void tillerGateAt(int activation, float scale, float4 a, float4 u, float4& value, float4& slope)
 {
     tillerActivate(activation, a.x, value.x, slope.x);
@@ -44,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(128) tillerGate(const TillerGatePar
     const bool wide = p.f % 4 == 0;
     tillerWaitForPredecessor();
     if (c >= p.f) { return; }
-    // Gates, or ups, of a row at the thread's columns: no block reads what another one writes here.
+    // Gates or ups of a row at the thread's columns. With partial sums, they are added up again, so no block reads what another block writes.
     const auto load = [&](int row, bool up) -> float4
     {
         return p.sums.parts ? tillerSummed4(p.sums, row, up * p.f + c) : tillerLoad4(p.gateUp + (2LL * row + up) * p.f, c, p.f, wide);

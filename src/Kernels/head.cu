@@ -1,14 +1,14 @@
-// After the head: soft cap, the largest logit, and what turns a token into the next step's row.
-//   cap       z ← cap tanh(z / cap), 256 threads of four logits a block
-//   scan      bias and penalties, to a copy; of every chunk of 2048 logits the largest, its lowest id and the lowest id that is NaN or
-//             +∞, and the largest of every 128; one block of 256 threads a chunk: 63 blocks for 128,256 logits
-//   pick      merges the chunks, one block a row; a greedy row is done, for another the smallest logit that top-k can keep
-//             is bounded from below by the K-th largest of the groups of 128
-//   advance   row.id ← id, row.position += 1, and its law's state ← the next one, which starts from the errors of this; the id and what
-//             the law read and did to a ring, which may lie in host memory; one block, so that the ring's count has one writer,
-//             of 256 threads for one row, 1024 for four or more: 1024 / rows of them, 32 at least, copy what one law did
-//   tally     words of the tallies that penalties go by, from the host: a token or two a row
-// Bytes: scan 4 V a row (12 V with penalties, 16 V with a bias). Greater-than comparisons only, so ties go to the lowest id whatever the layout.
+// After the head: soft cap, the largest logit, and from a token to the next step's row.
+//   cap       z ← cap tanh(z / cap), blocks of 256 threads of four logits
+//   scan      Bias and penalties, into a copy. For each chunk of 2048 logits: the largest, its lowest id, and the lowest id of a logit that is NaN or
+//             +∞; and the largest of every 128. One block of 256 threads for each chunk: 63 blocks for 128,256 logits.
+//   pick      merges the chunks; one block for each row. A greedy row is then done. For other rows, the smallest logit that top-k can keep is
+//             bounded from below by the K-th largest of the maxima of the groups of 128.
+//   advance   row.id ← id, row.position += 1, and the state of the row's law ← the next one, which starts from the errors of this one. Writes the id
+//             and the values that the law read and computed to a ring, which may be in host memory. One block, so that the ring's count has one
+//             writer; it has 256 threads for one row, 512 for two or three, 1024 for more. 1024 / rows of them, at least 32, copy one law's values.
+//   tally     words from the host for the tallies of penalties: one or two tokens for each row
+// Bytes: scan 4 V for each row (12 V with penalties, 16 V with a bias). Of equal logits, the one with the lowest id is chosen, for any layout.
 #include "rows.cuh"
 #include "sampling.cuh"
 
@@ -43,7 +43,7 @@ static __device__ __forceinline__ void tillerLook(float logit, int id, float& ma
     }
 }
 
-// As LogitPenalties.Apply, after the bias.
+// The same as LogitPenalties.Apply, after the bias.
 static __device__ __forceinline__ float tillerAdjust(float logit, const TillerSampling& s, int id)
 {
     if (s.bias) { logit = tillerSum(logit, s.bias[id]); }
@@ -142,17 +142,17 @@ struct TillerAdvanceParameters
 {
     TillerRow* rows; // (rows)
     const int* ids;  // (rows)
-    int* ring;       // (capacity, rows, width): the id, then as floats α // (sensors), |u_k|, |x_k| // (stages) each
-    int* count;      // (1) steps in the ring so far
+    int* ring;       // (capacity, rows, width): the id, then as floats α // (sensors), |u_k| // (stages), |x_k| // (stages)
+    int* count;      // (1) number of steps so far
     int rowCount;
-    int width;       // 1: the id alone
+    int width;       // 1: only the id
     int capacity;
 };
 
 extern "C" __global__ void __launch_bounds__(1024) tillerAdvance(const TillerAdvanceParameters p)
 {
     const int thread = int(threadIdx.x), threads = int(blockDim.x);
-    int lanes = threads; // of one row
+    int lanes = threads; // lanes that copy one row's values
     while (lanes > 32 && lanes * p.rowCount > threads) { lanes /= 2; }
     const int lane = thread % lanes;
     tillerWaitForPredecessor();
@@ -184,7 +184,7 @@ extern "C" __global__ void __launch_bounds__(1024) tillerAdvance(const TillerAdv
         const int id = p.ids[row];
         TillerRow& r = p.rows[row];
         line[row * p.width] = id;
-        r.id = tillerMax(id, 0); // a failed row goes on as any token; the host reads what happened off the ring
+        r.id = tillerMax(id, 0); // a failed row continues with any token; the host sees the failure in the ring
         r.position++;
         if (r.steering && r.steering->next)
         {

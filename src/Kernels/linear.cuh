@@ -1,36 +1,36 @@
-// y_m = W x_m for 1 to 8 rows m at once, W read once, FP32 products and sums: the loop that the fused kernels of decoding share.
+// y_m = W x_m for 1 to 8 rows m at once, with W read once and FP32 products and sums: the loop that the kernels of decoding share.
 //
-// A block of 256 threads computes 32 / parts outputs; `parts` (1, 2 or 4) warps share an output, each summing every parts-th step of
-// 256 weights. A warp has four outputs, so that a number of x fetched from shared memory meets four weights. A lane takes eight
-// weights of a step and holds 128 bytes in flight: two steps of four outputs, one of f32.
-// Order of a sum: a lane's weights as they come, the lanes in a fixed tree, the parts in turn. It depends on the shape of W alone,
-// hence a row's bits are the same whatever the other rows are and however many there are.
+// A block of 256 threads computes 32 / parts outputs. `parts` (1, 2 or 4) warps share an output, and each of them sums every parts-th step of
+// 256 weights. A warp has four outputs, so that a number of x loaded from shared memory is used for four weights. A lane has eight
+// weights of a step, and 128 bytes in flight: two steps of four outputs, or one step of f32.
+// Order of a sum: a lane's weights in the order of columns, the lanes in a fixed tree, the parts in order. It depends only on the shape of W,
+// so a row's bits do not depend on the other rows or on their number.
 //
-// A kernel does, in this order (tillerDotRows below; a fused one brings its own `stage`, `ready` and `epilogue`):
-//   TillerDots d; d.start(...)      first weights on their way; W does not depend on the kernel before
-//   d.prefetch(...)                 those after them on their way to the second-level cache: memory works while the kernel before ends
+// A kernel does, in this order (as tillerDotRows below; a fused kernel has its own `stage`, `ready` and `epilogue`):
+//   TillerDots d; d.start(...)      loads the first weights; W does not depend on the previous kernel
+//   d.prefetch(...)                 prefetches the next weights to the L2 cache, so that the memory is busy while the previous kernel ends
 //   tillerWaitForPredecessor()
-//   for each chunk of columns: stage x into shared memory, barrier, d.accumulate, barrier
+//   for each chunk of columns: copy x to shared memory, barrier, d.accumulate, barrier
 //   d.finish                        sums of all rows and outputs of the block in shared memory, barrier, epilogue
 #pragma once
 #include "memory.cuh"
 #include "numbers.cuh"
 
 constexpr int tillerDotThreads = 256;
-constexpr int tillerDotStep = 256;      // columns of a step: 32 lanes of eight weights
-constexpr int tillerDotOutputs = 4;     // of a warp
-constexpr int tillerDotChunkUnit = 2048; // chunks are multiples: up to four parts do whole groups of up to two steps
-constexpr int tillerDotFirstBlocks = 264; // that can be there before the kernel ahead has ended: two on each of 132 multiprocessors
+constexpr int tillerDotStep = 256;      // columns in a step: 32 lanes of eight weights
+constexpr int tillerDotOutputs = 4;     // outputs of a warp
+constexpr int tillerDotChunkUnit = 2048; // chunks are multiples of it, so that up to four parts have whole groups of up to two steps
+constexpr int tillerDotFirstBlocks = 264; // blocks that can be resident before the previous kernel has ended: two on each of 132 multiprocessors
 
-// Columns staged at a time, 64 KiB of shared memory at most. Launchers compute the same number.
+// Number of columns in shared memory at a time, at most 64 KiB. Launchers compute the same number.
 static __device__ __forceinline__ int tillerDotChunk(int rows, int columns)
 {
     const int most = 16384 / rows / tillerDotChunkUnit * tillerDotChunkUnit;
-    // From four rows on their distance in shared memory is a constant, so that their addresses take no registers.
+    // From four rows on, their distance in shared memory is a constant, so that their addresses take no registers.
     return rows >= 4 ? most : tillerMin(most, (columns + tillerDotStep - 1) / tillerDotStep * tillerDotStep);
 }
 
-// A lane's eight weights of the step at column `at`; zero beyond the row's end.
+// A lane's eight weights of the step at column `at`; zero beyond the end of the row.
 template <class W> static __device__ __forceinline__ typename W::Eight tillerLoadEight(const unsigned char* row, int at, int columns, bool wide);
 static __device__ __forceinline__ TillerEight16 tillerWideEight(TillerBF16, const void* p, int left) { return {tillerLoad16(p, left > 0)}; }
 static __device__ __forceinline__ TillerEight16 tillerWideEight(TillerF16, const void* p, int left) { return {tillerLoad16(p, left > 0)}; }
@@ -64,8 +64,8 @@ template <> __device__ __forceinline__ TillerEight32 tillerLoadEight<TillerF32>(
              tillerWordOrZero(p + 131, left > 131)}};
 }
 
-// Sums over a warp of n = 4, 8, 16 or 32 numbers at once: lane l gets the sum of number l / (32 / n). Each is added up in one and
-// the same tree, lanes 16 apart first, so that its bits do not depend on n.
+// Sums over a warp of n = 4, 8, 16 or 32 numbers at once: lane l gets the sum of number l / (32 / n). Every number is added up in the same
+// tree, lanes 16 apart first, so that the bits do not depend on n.
 template <int n> static __device__ __forceinline__ float tillerWarpSums(float (&v)[n])
 {
     const int lane = int(threadIdx.x) % 32;
@@ -95,20 +95,20 @@ template <int n> static __device__ __forceinline__ float tillerWarpSums(float (&
 
 template <class W, int R> struct TillerDots
 {
-    // In flight; of eight rows half as much, for two blocks on a multiprocessor: their arithmetic takes longer than the loads.
+    // Steps in flight. Eight rows have half as many, so that two blocks fit on a multiprocessor: their arithmetic takes longer than the loads.
     static constexpr int steps = R == 8 && sizeof(typename W::Eight) == 16 ? 1 : 32 / int(sizeof(typename W::Eight));
     const unsigned char* w;
-    unsigned rows[tillerDotOutputs]; // where they begin: in units of 16 bytes if `wide`, else in rows
+    unsigned rows[tillerDotOutputs]; // where the rows of w begin, in units of 16 bytes if `wide`, otherwise in rows
     typename W::Eight ahead[steps][tillerDotOutputs];
     float sums[R][tillerDotOutputs];
-    int columns, parts, at; // `at`: first column of the next step of this warp
+    int columns, parts, at; // `at` is the first column of this warp's next step
     bool wide, live;
 
-    // w // (outputs, columns). The block's outputs start at `first`; wide: rows of w start at multiples of 16 bytes.
+    // w // (outputs, columns). The block's outputs start at `first`. `wide`: rows of w start at multiples of 16 bytes.
     __device__ __forceinline__ void start(const void* w, int outputs, int columns, int first, int parts, bool wide)
     {
         const int own = int(threadIdx.x) / 32 / parts * tillerDotOutputs;
-        // A row too many is computed again and never stored.
+        // A row beyond the last is a second copy of the last, which is not stored.
         start(w, columns, parts, wide, first + own < outputs, [&](int j) { return tillerMin(first + j, outputs - 1); });
     }
 
@@ -141,7 +141,8 @@ template <class W, int R> struct TillerDots
         }
     }
 
-    // The next `bytes` of the block's rows of w, each asked for by a lane of the first warp that shares it; before `accumulate`.
+    // Prefetches the next `bytes` of each of the block's rows of w. The first warp that shares a row does it, one lane for each row. Before
+    // `accumulate`.
     __device__ __forceinline__ void prefetch(int bytes) const
     {
         const int lane = int(threadIdx.x) % 32, begin = steps * parts * tillerDotStep * W::size, end = tillerMin(begin + bytes, columns * W::size);
@@ -153,7 +154,7 @@ template <class W, int R> struct TillerDots
         }
     }
 
-    // Eight weights of output o in the step at column `at`. W is less than 64 GiB, so that one word tells the place of 16 of its bytes.
+    // Eight weights of output o in the step at column `at`. W has less than 64 GiB, so that one word can address it in units of 16 bytes.
     template <bool wideRows> __device__ __forceinline__ typename W::Eight load(int o, int at) const
     {
         if (!wideRows) { return tillerLoadEight<W>(w + (long long)rows[o] * columns * W::size, at, columns, false); }
@@ -161,15 +162,15 @@ template <class W, int R> struct TillerDots
         return tillerWideEight(W{}, w + 16ull * (rows[o] + unsigned(k) * W::size / 16), columns - k);
     }
 
-    // Adds the columns [begin, end). x // (R, chunk) in shared memory: column k of row m at m * chunk + W::slot(k - begin), zero from
+    // Adds the columns [begin, end). x // (R, chunk) in shared memory: column k of row m is at m * chunk + W::slot(k - begin), with zeros from
     // `columns` to the next multiple of a step. begin is a multiple of tillerDotChunkUnit.
     __device__ __forceinline__ void accumulate(const float* x, int chunk, int begin, int end)
     {
-        // Two loops, so that neither carries the other's registers, nor a choice at every load.
+        // There are two loops, so that neither needs the other's registers, and no load needs a branch.
         if (wide) { add<true>(x, chunk, begin, end); }
         else { add<false>(x, chunk, begin, end); }
     }
-    // Rows that do not start at multiples of 16 bytes are loaded where they are used.
+    // Rows that do not start at multiples of 16 bytes are loaded when they are used.
     template <bool inFlight> __device__ __forceinline__ void add(const float* x, int chunk, int begin, int end)
     {
         const int lane = int(threadIdx.x) % 32;
@@ -218,7 +219,7 @@ template <class W, int R> struct TillerDots
         }
     }
 
-    // The block's sums: those of row m and output `first + j` are added up by sumOf(scratch, m, j). scratch // 32 R floats, shared.
+    // Writes the block's sums to scratch // 32 R floats, shared. sumOf(scratch, m, j) then gives the sum of row m and output `first + j`.
     __device__ __forceinline__ void finish(float* scratch)
     {
         const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32, tile = 32 / parts;
@@ -243,7 +244,7 @@ template <class W, int R> struct TillerDots
     }
 };
 
-// Four numbers of a row of x from column k, a multiple of four, zero beyond the end.
+// Four numbers of a row of x from column k on, which is a multiple of four; zeros beyond the end.
 static __device__ __forceinline__ float4 tillerFour(const float* row, int k, int columns)
 {
     if (columns % 4 == 0) { return k < columns ? *reinterpret_cast<const float4*>(row + k) : float4{0, 0, 0, 0}; }
@@ -251,8 +252,8 @@ static __device__ __forceinline__ float4 tillerFour(const float* row, int k, int
             k + 3 < columns ? row[k + 3] : 0.0f};
 }
 
-// Fills the columns [begin, end) of R rows of a chunk from four(m, k), which gives zero beyond the rows' end. Eight loads on their way,
-// of eight rows four: there are no registers for more beside the weights and sums.
+// Fills the columns [begin, end) of R rows of a chunk from four(m, k), which gives zeros beyond the rows' end. A thread has eight loads in flight, or
+// four for eight rows: weights and sums leave no registers for more.
 template <class W, int R, class Four> static __device__ __forceinline__ void tillerStage(float* x, int chunk, int begin, int end, Four four)
 {
     constexpr int several = R < 4 ? R : 4, batch = R < 8 ? 8 / R : 1;
@@ -278,8 +279,8 @@ template <class W, int R, class Four> static __device__ __forceinline__ void til
     }
 }
 
-// One block of y = x W'. Row m and output n end in one thread: ready(m, n) is called in it before the sums, to fetch what it will add,
-// epilogue(m, n, sum) after. stage(x, chunk, begin, end) fills a chunk, with all threads. prefetch: bytes of a row, 0 for none.
+// Computes one block of y = x W'. One thread finishes row m and output n: it calls ready(m, n) before the sums, to load what will be added, and
+// epilogue(m, n, sum) after them. All threads call stage(x, chunk, begin, end), which fills a chunk. prefetch: bytes of a row, 0 for none.
 template <class W, int R, class Stage, class Ready, class Epilogue>
 static __device__ __forceinline__ void tillerDotRows(
     const void* w, int outputs, int columns, int parts, bool wide, int prefetch, int tile, Stage stage, Ready ready, Epilogue epilogue)

@@ -1,9 +1,9 @@
-// y = x W' (+ bias) (+ residual) for few rows: x // (M, K), W // (N, K) in bf16, f16 or f32, y // (M, N), all float32 but W.
+// y = x W' (+ bias) (+ residual) for few rows: x // (M, K), W // (N, K) in bf16, f16 or f32, y // (M, N); all except W in float32.
 //
-// Grid: (groups of R rows, tiles of 32 / parts outputs), 256 threads; R is 1, 2, 4 or 8, the rows past M are zero. The thread
-// mapping is that of linear.cuh. Shared memory: x in chunks, 4 R min(K, 16384 / R) bytes, 64 KiB from R = 4 on, and 128 R bytes of sums.
-// Bytes: W once for each group, N K sizeof(w); x once a block from the second-level cache. FLOPs: 2 R N K.
-// One group of 1 to 8 rows is the case of decoding; more groups serve f16 and f32 weights, which the tensor cores' split does not.
+// Grid: (groups of R rows, tiles of 32 / parts outputs), 256 threads; R is 1, 2, 4 or 8, and rows beyond M are zero. The mapping of threads is that
+// of linear.cuh. Shared memory: x in chunks, 4 R min(K, 16384 / R) bytes, which is 64 KiB from R = 4 on, and 128 R bytes for sums. Bytes: W once for
+// each group, N K sizeof(w); each block reads x from the L2 cache. FLOPs: 2 R N K. Decoding has one group of 1 to 8 rows. More groups are used for
+// f16 and f32 weights, which linear_rows.cu does not support.
 #include "linear.cuh"
 
 struct TillerLinearFew
@@ -14,10 +14,10 @@ struct TillerLinearFew
     const float* residual; // (rows, outputs), or null; may be y
     float* y;              // (rows, outputs)
     int rows, columns, outputs;
-    int values;            // rows from 0 on that take the bias: tangents have none
-    int parts;             // warps that share an output
-    int wide;              // rows of w start at multiples of 16 bytes
-    int prefetch;          // bytes of a row of w, after those in flight, to be brought to the second-level cache; a multiple of 16
+    int values;            // number of first rows to which the bias is added: tangents have no bias
+    int parts;             // number of warps that share an output
+    int wide;              // whether rows of w start at multiples of 16 bytes
+    int prefetch;          // bytes of each row of w, after those in flight, to prefetch to the L2 cache; a multiple of 16
 };
 
 template <class W, int R> static __device__ __forceinline__ void tillerLinearFew(const TillerLinearFew& p)
@@ -41,7 +41,7 @@ template <class W, int R> static __device__ __forceinline__ void tillerLinearFew
     tillerDotRows<W, R>(p.w, p.outputs, p.columns, p.parts, p.wide != 0, p.prefetch, int(blockIdx.y), stage, ready, store);
 }
 
-// `blocks` on a multiprocessor: 128 registers for two, which eight rows of f32 exceed.
+// `blocks` is the number of blocks on a multiprocessor: two may have 128 registers per thread, which eight rows of f32 exceed.
 #define TILLER_LINEAR_FEW(name, W, R, blocks)                                                                           \
     extern "C" __global__ void __launch_bounds__(256, blocks) name(const TillerLinearFew p) { tillerLinearFew<W, R>(p); }
 

@@ -1,10 +1,10 @@
-// x = y W for few rows: y // (M, N), W // (N, K) in bf16, f16 or f32, x // (M, K), all float32 but W.
+// x = y W for few rows: y // (M, N), W // (N, K) in bf16, f16 or f32, x // (M, K); all except W in float32.
 //
-// Grid: (tiles of 256 columns of W, segments of N), 256 threads; R = 1, 2, 4 or 8 rows, those past M are zero. A lane owns eight
-// columns (the two quads of numbers.cuh), a warp every eighth row of W in the segment, four or eight of them in flight; the warps' sums
-// are added up in shared memory, in turn. With several segments the sums go to `partial` and linear_merge.cu adds them up, in turn.
-// Segments and order depend on the shape of W alone: a row's bits are the same whatever the other rows are and however many.
-// Shared memory: y of up to 1024 rows of W, 4 R bytes each, and 8 KiB of sums. Bytes: W once; y once a block; 4 R K for each segment
+// Grid: (tiles of 256 columns of W, segments of N), 256 threads; R = 1, 2, 4 or 8 rows, and those beyond M are zero. A lane has eight
+// columns (the two quads of numbers.cuh); a warp has every eighth row of W in the segment, with 64 or 128 bytes per lane in flight. The warps'
+// sums are added up in order in shared memory. If there are several segments, their sums go to `partial`, and linear_merge.cu adds them up in order.
+// Segments and order depend only on the shape of W, so a row's bits do not depend on the other rows or on their number.
+// Shared memory: y of up to 1024 rows of W, 4 R bytes each, and 8 KiB for sums. Bytes: W once; each block reads its part of y; 4 R K for each segment
 // of partial sums. FLOPs: 2 R N K.
 #include "linear.cuh"
 
@@ -14,13 +14,13 @@ struct TillerLinearFewTransposed
     const void* w;   // (outputs, columns)
     float* x;        // (rows, columns), or partial sums // (segments, rows, columns)
     int rows, columns, outputs;
-    int segment;     // rows of w in one, at most 1024
-    int wide;        // rows of w start at multiples of 16 bytes
+    int segment;     // number of rows of w in a segment, at most 1024
+    int wide;        // whether rows of w start at multiples of 16 bytes
 };
 
 template <class W, int R> static __device__ __forceinline__ void tillerLinearFewTransposed(const TillerLinearFewTransposed& p)
 {
-    constexpr int warps = tillerDotThreads / 32, flight = R == 8 ? 64 : 128; // bytes that a lane has on their way: 64 sums leave less room
+    constexpr int warps = tillerDotThreads / 32, flight = R == 8 ? 64 : 128; // bytes in flight per lane; 64 sums leave fewer registers for them
     constexpr int ahead = flight / int(sizeof(typename W::Eight));
     TILLER_DYNAMIC_SHARED(float, y); // (segment, R)
     __shared__ float4 shared[warps * tillerDotStep / 4];
@@ -38,7 +38,7 @@ template <class W, int R> static __device__ __forceinline__ void tillerLinearFew
         next[i] = tillerLoadEight<W>(weights + n * stride, column, n < count ? p.columns : 0, p.wide != 0);
     }
     tillerWaitForPredecessor();
-    constexpr int batch = 8 / R; // eight loads on their way
+    constexpr int batch = 8 / R; // eight loads in flight
     for (int begin = int(threadIdx.x); begin < count; begin += batch * tillerDotThreads)
     {
         float v[batch][R];

@@ -1,7 +1,7 @@
-// What is left of a linear map once its products are summed in parts: y = Σ_s partial_s (+ bias) (+ residual), parts in turn, and
-// what a library's product is added to: y = residual + bias.
+// The end of a linear map whose products are summed in parts: y = Σ_s partial_s (+ bias) (+ residual), with the parts in order. Also the beginning of
+// a map by cuBLASLt, to which its products are added: y = residual + bias.
 //
-// Grid: (rows, chunks of 256 columns), 256 threads, a number each. No shared memory. Bytes: 4 (parts + 1) for each number.
+// Grid: (rows, chunks of 256 columns), 256 threads with one number each. No shared memory. Bytes: 4 (parts + 1) for each number.
 #include "sums.cuh"
 
 struct TillerLinearMerge
@@ -10,9 +10,9 @@ struct TillerLinearMerge
     const float* bias;     // (columns), or null
     const float* residual; // (rows, columns), or null; may be y
     float* y;              // (rows, columns)
-    int rows, columns, parts; // parts: may be none
-    int values;            // rows from 0 on that take the bias: tangents have none
-    int whole;             // rows from 0 on that have all parts; the others have one less
+    int rows, columns, parts; // parts may be 0
+    int values;            // number of first rows to which the bias is added: tangents have no bias
+    int whole;             // number of first rows that have all parts; the others have one part fewer
 };
 
 extern "C" __global__ void __launch_bounds__(256) tillerLinearMerge(const TillerLinearMerge p)

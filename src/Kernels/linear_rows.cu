@@ -1,17 +1,17 @@
-// y = x W' and x = y W for 9 to 128 rows on the tensor cores: W // (N, K) bf16, K % 8 == 0, the activations as bf16 panels
-// (linear_split.cu): values in three pieces, exactly; tangents in two. FP32 sums: tensor cores cut off what they add (docs/cuda.md), so they
-// sum 32 depths and no more, and those sums are added up in registers, rounded to nearest. Below "outputs" are the rows of W (its columns
-// when transposed), "depth" is what is summed over.
+// y = x W' and x = y W for 9 to 128 rows on tensor cores: W // (N, K) bf16, K % 8 == 0. The activations are bf16 panels (linear_split.cu): three
+// pieces for a value, which are exact, and two for a tangent. Tensor cores truncate FP32 sums (docs/cuda.md). So they sum only 32 terms, and these
+// sums are added up in registers, rounded to nearest. In this file, "outputs" are the rows of W (its columns if transposed), and sums run over the
+// "depth".
 //
-// Grid: (tiles of 256 outputs, parts of the depth), 256 threads. A warp owns 32 outputs, two mma tiles of 16, and all M rows: W is
-// read once, straight into registers, four blocks of 32 depths ahead (two for more than 64 rows): 64 KiB on their way in a block.
-// The order of depths inside a block of 32 is free as long as both factors agree, and so is the order of outputs: lane 4 g + c takes
-// the depths 8 c .. 8 c + 7, 16 bytes of a row of W at a time, and the outputs 4 g .. 4 g + 3, one float4 of a row of y.
-// Transposed, it takes four columns of eight rows of W and pairs two rows' halves of words, which is what W' as a factor means.
-// Panels go through shared memory in chunks of 48 KiB at most, two of them, the next copied while one is used.
-// With several parts the sums go to partial // (parts, M, outputs), and linear_merge.cu adds them up. Parts and order depend on the
-// shape of W alone: a row's bits are the same whatever the other rows are and however many.
-// Bytes: 2 N K; panels 6 M K (tangents 4) for each tile of outputs, from the second-level cache. FLOPs: 6 M N K (tangents 4).
+// Grid: (tiles of 256 outputs, parts of the depth), 256 threads. A warp has 32 outputs, which are two mma tiles of 16, and all M rows. W is
+// read once, directly into registers, four blocks of depth 32 ahead (two for more than 64 rows): 64 KiB are in flight for a block of threads.
+// The order of the depth in a block of 32 is free as long as both factors use the same, and so is the order of outputs: lane 4 g + c has
+// the depths 8 c .. 8 c + 7, so it reads 16 bytes of a row of W at a time, and the outputs 4 g .. 4 g + 3, so it writes one float4 of a row of y.
+// If transposed, it has four columns of eight rows of W, and combines 16-bit halves of two rows into words, because the factor is W'.
+// Panels are copied to shared memory in chunks of at most 48 KiB. There are two chunks: the next is copied while one is used.
+// If there are several parts, the sums go to partial // (parts, M, outputs), and linear_merge.cu adds them up. Parts and order depend only on the
+// shape of W, so a row's bits do not depend on the other rows or on their number.
+// Bytes: 2 N K; panels of 6 M K (tangents 4 M K) for each tile of outputs, from the L2 cache. FLOPs: 6 M N K (tangents 4 M N K).
 #include "memory.cuh"
 #include "numbers.cuh"
 
@@ -19,18 +19,18 @@ struct TillerLinearRows
 {
     const uint4* panels;   // (depth / 32, tiles, 2 or 3, 32)
     const void* w;         // (N, K)
-    const float* bias;     // (outputs), or null; one part only, as residual
+    const float* bias;     // (outputs), or null; used only if there is one part, like residual
     const float* residual; // (rows, outputs), or null; may be y
     float* y;              // (rows, outputs), or partial // (parts, rows, outputs)
     int rows, depth, outputs;
-    int tiles;             // of eight rows, an even number
-    int exact;             // of them, with three pieces, an even number
-    int chunk;             // blocks of 32 depths staged at a time, a multiple of those in flight
-    int values;            // rows from 0 on that take the bias: tangents have none
-    int flushed;           // 0 leaves whole sums to the tensor cores, to see what it costs
+    int tiles;             // number of tiles of eight rows; even
+    int exact;             // number of first tiles, which have three pieces; even
+    int chunk;             // number of depth blocks copied to shared memory at a time, a multiple of those in flight
+    int values;            // number of first rows to which the bias is added: tangents have no bias
+    int flushed;           // 0: tensor cores compute the whole sums, to measure the difference
 };
 
-// What a lane holds of W in a block of 32 depths: 16 words.
+// A lane's weights in a depth block of 32: 16 words.
 struct TillerForward
 {
     uint4 row[4];     // depths 8 c .. 8 c + 7 of the outputs 4 g .. 4 g + 3
@@ -41,11 +41,11 @@ struct TillerForward
         TILLER_UNROLL
         for (int i = 0; i < 4; i++)
         {
-            // an output too many is computed again and never stored
+            // an output beyond the last is a second copy of the last, which is not stored
             row[i] = tillerLoad16(w + (long long)tillerMin(output + i, outputs - 1) * depth + k, wanted && k < depth);
         }
     }
-    // The fragment of mma tile i (outputs 4 g + 2 i and + 1 as its rows g and g + 8) at half j of the block.
+    // The fragment of mma tile i (its rows g and g + 8 are the outputs 4 g + 2 i and 4 g + 2 i + 1) in half j of the depth block.
     __device__ __forceinline__ void fragment(int i, int j, unsigned (&a)[4]) const
     {
         a[0] = j ? row[2 * i].z : row[2 * i].x;
@@ -78,7 +78,7 @@ struct TillerTransposed
     }
 };
 
-// One piece of two mma tiles of rows, so that four sums are on their way at a time.
+// Multiplies one piece of two mma tiles of rows, so that four independent sums are in flight.
 static __device__ __forceinline__ void tillerLinearPiece(const unsigned (&a)[2][4], const unsigned (&b)[2][4], const uint4& x, const uint4& z,
                                                          float (&s0)[4], float (&s1)[4], float (&t0)[4], float (&t1)[4])
 {
@@ -93,7 +93,7 @@ static __device__ __forceinline__ void tillerLinearPiece(const unsigned (&a)[2][
     }
 }
 
-// Two tiles of rows, both with a third piece or both without. panel: of the first, at this lane.
+// Two tiles of rows, both with three pieces or both with two. `panel` is the first tile's, at this lane.
 template <bool flushed, class Weights> static __device__ __forceinline__ void tillerLinearPair(
     const Weights& w, const uint4* panel, bool exact, float (&s0)[4], float (&s1)[4], float (&t0)[4], float (&t1)[4])
 {
@@ -105,7 +105,7 @@ template <bool flushed, class Weights> static __device__ __forceinline__ void ti
         w.fragment(0, j, a[j]);
         w.fragment(1, j, b[j]);
     }
-    float sums[4][4]; // of this block of depths alone
+    float sums[4][4]; // sums of this depth block alone
     TILLER_UNROLL
     for (int e = 0; e < 4; e++)
     {
@@ -133,7 +133,7 @@ template <class Weights, int tiles, int ahead, bool flushed> static __device__ _
     const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
     const int blocks = (p.depth + 31) / 32, parts = int(gridDim.y), part = int(blockIdx.y);
     const int begin = int((long long)blocks * part / parts), end = int((long long)blocks * (part + 1) / parts);
-    const int block = p.tiles * 64 + p.exact * 32, chunk = p.chunk * block; // in units of 16 bytes
+    const int block = p.tiles * 64 + p.exact * 32, chunk = p.chunk * block; // sizes in units of 16 bytes
     const int output = int(blockIdx.x) * 256 + warp * 32 + lane / 4 * 4;
     const bool live = int(blockIdx.x) * 256 + warp * 32 < p.outputs;
     const unsigned short* const w = static_cast<const unsigned short*>(p.w);
@@ -195,7 +195,7 @@ template <class Weights, int tiles, int ahead, bool flushed> static __device__ _
         buffer ^= 1;
     }
 
-    // Lane 4 g + c holds of tile t the rows 2 c and 2 c + 1: of mma tile i element e the output 4 g + 2 i, element 2 + e the one after it.
+    // Of tile t, lane 4 g + c has the rows 2 c and 2 c + 1. Of mma tile i, element e is output 4 g + 2 i, and element 2 + e the next output.
     const bool direct = parts == 1;
     TILLER_UNROLL
     for (int t = 0; t < tiles; t++)

@@ -1,10 +1,10 @@
-// x as a sum of bf16 numbers (docs/math.md §10), for the tensor cores: values in three pieces, high + middle + low, which are all 24 bits of a
-// float32; tangents in two, 16 bits. As panels in the order of mma.sync's fragments for linear_rows.cu, or as matrices for a library's
-// product. x // (M, K) float32, values first.
+// x as a sum of bf16 numbers (docs/math.md §10) for tensor cores. Values have three pieces, high + middle + low, which are all 24 bits of a float32;
+// tangents have two, which are 16 bits. The result is panels in the order of mma.sync's fragments for linear_rows.cu, or matrices for cuBLASLt.
+// x // (M, K) float32, values first.
 //
-// Panels (panels.cuh). Grid: eight panels a block, one a warp; a warp reads 128 bytes of each of eight rows and writes 512 twice or three times.
-// Matrices: high // (M, K), middle // (M, K), low // (values, K); eight numbers a thread.
-// Bytes, both: 4 for each number read, 6 written (4 of a tangent's). No shared memory.
+// Panels (panels.cuh). Grid: eight panels in a block, one for each warp. A warp reads 128 bytes of each of eight rows, and writes 512 bytes two or
+// three times. Matrices: high // (M, K), middle // (M, K), low // (values, K); a thread has eight numbers. Bytes for both: 4 are read for each
+// number, and 6 are written (4 for a tangent's). No shared memory.
 #include "panels.cuh"
 
 struct TillerLinearSplit
@@ -12,9 +12,9 @@ struct TillerLinearSplit
     const float* x;  // (rows, columns)
     uint4* split;    // panels // (columns / 32, tiles, 2 or 3, 32), or matrices // (2 rows + values, columns / 8)
     int rows, columns;
-    int values;      // rows with three pieces
-    int tiles;       // of eight rows; panels only
-    int exact;       // of them, with three pieces
+    int values;      // number of first rows, which have three pieces
+    int tiles;       // number of tiles of eight rows; for panels only
+    int exact;       // number of first tiles, which have three pieces
 };
 
 struct TillerPieces { uint4 high, middle, low; };
@@ -68,7 +68,7 @@ extern "C" __global__ void __launch_bounds__(256) tillerLinearSplitPanels(const 
 }
 TILLER_KERNEL(tillerLinearSplitPanels)
 
-// columns % 8 == 0.
+// Requires columns % 8 == 0.
 extern "C" __global__ void __launch_bounds__(256) tillerLinearSplitMatrices(const TillerLinearSplit p)
 {
     const long long at = (long long)blockIdx.x * 256 + threadIdx.x, all = (long long)p.rows * (p.columns / 8);

@@ -1,8 +1,8 @@
-# Writes FOLDER/kernels.manifest for the images named in the file IMAGES, packs their PTX into ptx.zip for the assembly (it shrinks to a sixth), and
+# Writes FOLDER/kernels.manifest for the images named in the file IMAGES, packs their PTX into ptx.zip for the assembly (a sixth of the size), and
 # removes all other images. KernelImages.cs reads the manifest:
 #   tiller kernels 1
-#   sources SHA-256 of the lines "SHA-256, two spaces, name" of every .cu and .cuh of SOURCES, by name
-#   SHA-256 compiler file                                  for each image
+#   sources HASH, which is the SHA-256 of a line "SHA-256, two spaces, name" for every .cu and .cuh in SOURCES, in the order of names
+#   SHA-256 compiler file, for each image
 cmake_minimum_required(VERSION 3.21)
 file(GLOB sources RELATIVE ${SOURCES} ${SOURCES}/*.cu ${SOURCES}/*.cuh)
 list(SORT sources COMPARE STRING)

@@ -1,5 +1,5 @@
-// Elementary functions and reductions, the same code for every compiler: no libdevice, no fast-math switch. Within 2 ulp of the
-// rounded result where nothing else is said.
+// Elementary functions and reductions, with the same code for every compiler: no libdevice, no fast-math switch. Results are within 2 ulp, unless
+// a comment says otherwise.
 #pragma once
 #include "platform.cuh"
 
@@ -48,7 +48,7 @@ static __device__ __forceinline__ float tillerExp(float x)
     p = tillerFma(p, r, 1.6666665459e-1f);
     p = tillerFma(p, r, 5.0000001201e-1f);
     p = tillerFma(p, r * r, r + 1.0f);
-    const int half = int(n) >> 1; // 2^n in two factors: 2^128 has no float
+    const int half = int(n) >> 1; // 2^n in two factors, because 2^128 is not a float
     const float y = p * tillerFromBits(unsigned(half + 127) << 23) * tillerFromBits(unsigned(int(n) - half + 127) << 23);
     return x > 88.72f ? tillerFromBits(0x7f800000u) : x < -87.3f ? 0.0f : x == x ? y : x;
 }
@@ -72,7 +72,7 @@ static __device__ __forceinline__ float tillerTanh(float x)
     return x != x ? x : x < 0 ? -t : t;
 }
 
-// Angles of any size: the reduction to [−π/4, π/4] is in double.
+// Angles may have any size: the reduction to [−π/4, π/4] is in double.
 static __device__ __forceinline__ void tillerSinCos(float angle, float& sine, float& cosine)
 {
     const double turns = TILLER_MATH(rint)(double(angle) * 0.63661977236758134308);
@@ -91,7 +91,7 @@ static __device__ __forceinline__ void tillerSinCos(float angle, float& sine, fl
     cosine = quadrant == 0 ? c : quadrant == 1 ? -s : quadrant == 2 ? -c : s;
 }
 
-// The sum over a warp, in every lane, in an order that does not depend on anything.
+// The sum over a warp, in every lane, always in the same order.
 static __device__ __forceinline__ float tillerWarpSum(float x)
 {
     for (int lanes = 16; lanes > 0; lanes >>= 1) { x += __shfl_xor_sync(0xffffffffu, x, lanes); }
@@ -103,7 +103,7 @@ static __device__ __forceinline__ float tillerWarpMax(float x)
     return x;
 }
 
-// s = (mean x² + ε)^-1/2. NaN where the squares overflow: s = 0 would turn such a state into a text that looks like any other.
+// s = (mean x² + ε)^-1/2. NaN if the squares overflow: s = 0 would turn such a state into a text that looks like any other.
 static __device__ __forceinline__ float tillerInverseRms(float squares, int n, float eps)
 {
     const float mean = squares / float(n) + eps;

@@ -1,9 +1,9 @@
-// Loads of weights, which are read once and leave no trace in the first-level cache, and copies to shared memory that run beside
-// the arithmetic. Addresses of the wide forms are multiples of the width.
+// Loads of weights, which are read once and are not kept in the L1 cache, and copies to shared memory that run beside the arithmetic. Addresses of
+// the wide forms are multiples of the width.
 #pragma once
 #include "platform.cuh"
 
-// The words at p, or zero where `wanted` is false: nothing is read then.
+// The words at p; or zeros if `wanted` is false, in which case nothing is read.
 static __device__ __forceinline__ uint4 tillerLoad16(const void* p, bool wanted)
 {
 #if defined(TILLER_HOST_CUDA)
@@ -33,12 +33,12 @@ static __device__ __forceinline__ uint2 tillerLoad8(const void* p, bool wanted)
 #endif
 }
 
-// Asks for `bytes` of global memory from p on to be brought to the second-level cache, both multiples of 16: one thread asks for all of
-// it, and nobody waits. Before sm_90 there is no such instruction.
+// Prefetches `bytes` of global memory from p on to the L2 cache; both are multiples of 16. One thread requests all of it, and no thread waits. GPUs
+// before sm_90 have no such instruction, and do nothing.
 static __device__ __forceinline__ void tillerPrefetch(const void* p, unsigned bytes)
 {
 #if defined(TILLER_HOST_CUDA)
-    // The first byte and the last, for what looks at addresses.
+    // Reads the first and the last byte, so that tools that check addresses notice a wrong range.
     static_cast<void>(*static_cast<const volatile unsigned char*>(p));
     static_cast<void>(static_cast<const volatile unsigned char*>(p)[bytes - 1]);
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
@@ -46,13 +46,13 @@ static __device__ __forceinline__ void tillerPrefetch(const void* p, unsigned by
 #endif
 }
 
-// Two neighbouring 16-bit numbers of a row at any even address as one word, zero from `count` on.
+// Two neighbouring 16-bit numbers of a row as one word, from any even address; zero from `count` on.
 static __device__ __forceinline__ unsigned tillerPair16(const unsigned short* p, int count)
 {
     return (count > 0 ? unsigned(p[0]) : 0u) | (count > 1 ? unsigned(p[1]) << 16 : 0u);
 }
 
-// 16 bytes from global to shared memory, not waited for.
+// Copies 16 bytes from global to shared memory, without waiting.
 static __device__ __forceinline__ void tillerCopyAsync(void* shared, const void* global)
 {
 #if defined(TILLER_HOST_CUDA)
@@ -63,7 +63,7 @@ static __device__ __forceinline__ void tillerCopyAsync(void* shared, const void*
                  "  cp.async.cg.shared.global [at], [%1], 16; }" ::"l"(shared), "l"(global) : "memory");
 #endif
 }
-// Closes a group of this thread's copies; then waits until all but the latest `pending` groups of this thread have arrived.
+// The first closes a group of this thread's copies. The second waits until all except the latest `pending` groups of this thread are complete.
 static __device__ __forceinline__ void tillerCommitCopies()
 {
 #if defined(TILLER_HOST_CUDA)

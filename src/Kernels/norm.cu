@@ -1,18 +1,19 @@
-// RMSNorm forward on the rows of a dual batch, and its transpose (docs/math.md §9). With s = (mean x² + ε)^-1/2 and h = s x:
-//   value    y  = g ∘ h                               tangent  dy = s g ∘ (dx − (dx·h) h / D), x the tangent's value row
-//   output   = residual + y where a residual is given (post-norms)
+// RMSNorm forward on the rows of a dual batch, and its pullback (docs/math.md §9). With s = (mean x² + ε)^-1/2 and h = s x:
+//   value    y  = g ∘ h                               tangent  dy = s g ∘ (dx − (dx·h) h / D), where x is the tangent's value row
+//   output   = residual + y if there is a residual (post-norms)
 //   pull     x̄ (+)= s (z − (z·h) h / D),  z = g ∘ ȳ
-// One block per row, min(1024, ⌈D/4⌉ up to whole warps) threads, four columns a thread and turn; the first turn stays in registers,
-// the others are read again from L1. Shared memory 256 bytes. Per value row 8 D bytes from memory and g from L2, 4 D FLOPs.
-// y must not overlap x: a tangent reads its value row's x while that row is normed by another block.
+// One block for each row, with min(1024, ⌈D/4⌉ rounded up to whole warps) threads; a thread has four columns in each iteration. The first iteration's
+// stay in registers, the others are read again from L1. Shared memory: 256 bytes. Bytes for a value row: 8 D from memory, and g from L2; 4 D FLOPs.
+// y must not overlap x, because a tangent's block reads the x of its value row while another block norms that row.
 //
-// Between two maps on the tensor cores one kernel takes up the first's sums, writes x, norms it, and writes the panels that the second reads: bytes
-// per row 4 D (parts + 2), a tangent's twice, of it 4 to 6 D written as panels.
+// Between two maps on tensor cores, one kernel adds up the partial sums of the first map, writes x, norms it, and writes the panels of the second
+// map.
+// Bytes for a value row: 4 D (parts + 2), of which 6 D are panels; for a tangent about twice as many, of which 4 D to 6 D are panels.
 #include "norm.cuh"
 #include "panels.cuh"
 #include "sums.cuh"
 
-// The thread's first four weights, which are there before the kernel ahead has ended.
+// The thread's first four weights, which are loaded before the previous kernel has ended.
 static __device__ __forceinline__ float4 tillerFirstWeights(const TillerNormParameters& p, bool wide)
 {
     const float4 g0 = tillerLoad4(p.weight, 4 * int(threadIdx.x), p.d, wide);
@@ -30,11 +31,11 @@ TILLER_KERNEL(tillerNorm)
 
 struct TillerNormPanelsParameters
 {
-    TillerNormParameters norm; // no residual, no y; its x is written where there are sums
-    TillerSums sums;           // of x
+    TillerNormParameters norm; // without residual and y; its x is written if there are partial sums
+    TillerSums sums;           // partial sums of x, if any
     float* x;                  // (values + tangents, D)
-    uint4* panels;             // panels.cuh, of y
-    int rows;                  // values + tangents; blocks of more rows, up to whole tiles, write zeros
+    uint4* panels;             // panels of y (panels.cuh)
+    int rows;                  // values + tangents; further blocks fill up the last tile with zeros
     int tiles, exact;
 };
 
@@ -42,7 +43,7 @@ extern "C" __global__ void __launch_bounds__(1024) tillerNormPanels(const Tiller
 {
     __shared__ float scratch[64];
     const int row = int(blockIdx.x), d = p.norm.d, width = (d + 31) / 32 * 32;
-    constexpr bool wide = true; // as D % 8 == 0 where there are panels
+    constexpr bool wide = true; // because panels require D % 8 == 0
     const float4 g0 = tillerFirstWeights(p.norm, wide);
     const auto store = [&](int c, float4 v) { tillerStorePanel4(p.panels, p.tiles, p.exact, row, c, row < p.norm.values, v); };
     if (row >= p.rows)
@@ -51,7 +52,7 @@ extern "C" __global__ void __launch_bounds__(1024) tillerNormPanels(const Tiller
         for (int c = 4 * int(threadIdx.x); c < width; c += 4 * int(blockDim.x)) { store(c, {0.0f, 0.0f, 0.0f, 0.0f}); }
         return;
     }
-    // What this block has written of its own row, it reads again; of the value row, which another block writes, it adds up the sums twice.
+    // This block reads its own row again after writing it. The value row is written by another block, so this block adds up its sums a second time.
     const auto again = [&](int m, int c)
     {
         return p.sums.parts && m != row ? tillerSummed4(p.sums, m, c) : tillerLoad4(p.x + (long long)m * d, c, d, wide);

@@ -1,5 +1,5 @@
-// RMSNorm of one row of a dual batch by one block: norm.cu tells the equations. A kernel of its own, and the end of the one that
-// reads the sensors of the same row.
+// RMSNorm of one row of a dual batch by one block; norm.cu has the equations. It is a kernel of its own, and the end of the kernel that reads the
+// sensors of the same row.
 #pragma once
 #include "math.cuh"
 #include "quads.cuh"
@@ -16,8 +16,9 @@ struct TillerNormParameters
     float eps;
 };
 
-// The row's block norms it, g0 being the thread's first four weights; `scratch` is shared, 64 floats. Four columns at c of a row are read(row, c),
-// again(row, c) in the second turn; store(c, v) takes those of the result, up to `width`, past the end zero.
+// Norms the block's row. g0 has the thread's first four weights, and `scratch` is 64 floats of shared memory. read(row, c) gives four columns of a
+// row from c on, and again(row, c) gives them a second time. store(c, v) gets four columns of the result, for c up to `width`; beyond the end they
+// are zero.
 template <class Read, class Again, class Store> static __device__ __forceinline__ void tillerNormRow(
     const TillerNormParameters& p, int row, int width, float4 g0, float* scratch, Read read, Again again, Store store)
 {
@@ -45,7 +46,7 @@ template <class Read, class Again, class Store> static __device__ __forceinline_
     }
 }
 
-// Rows to rows, added to a residual where there is one.
+// Reads rows and writes rows, and adds the residual if there is one.
 static __device__ __forceinline__ void tillerNormRow(const TillerNormParameters& p, int row, float4 g0, float* scratch)
 {
     const bool wide = p.d % 4 == 0;

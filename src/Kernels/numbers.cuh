@@ -1,12 +1,12 @@
-// Stored weights as floats, a float as the sum of three bf16 numbers, and the tensor cores' product of 16x16 by 16x8.
+// Stored weights as floats, a float as the sum of three bf16 numbers, and the product of tensor cores, 16×16 by 16×8.
 #pragma once
 #include "math.cuh"
 
-// bfloat16 is the upper half of a float32. Two stand in a word, the first in its lower half.
+// bfloat16 is the upper half of a float32. A word has two of them, the first in its lower half.
 static __device__ __forceinline__ float tillerLowBf16(unsigned pair) { return tillerFromBits(pair << 16); }
 static __device__ __forceinline__ float tillerHighBf16(unsigned pair) { return tillerFromBits(pair & 0xffff0000u); }
 
-// IEEE half to float, exact: subnormals, infinities and NaN included.
+// IEEE half to float, exactly, including subnormal numbers, infinities and NaN.
 static __device__ __forceinline__ float tillerFromHalf(unsigned half)
 {
 #if defined(TILLER_HOST_CUDA)
@@ -28,26 +28,27 @@ static __device__ __forceinline__ unsigned tillerToBf16(float x)
     return x == x ? (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16 : bits >> 16 | 0x40u;
 }
 
-// x = high + middle + low, exactly from 2^-110 on: three times eight bits, and float32 has 24. |x - high - middle| <= 2^-17 |x|.
-// What has no finite rest (infinity, NaN) is high alone; what would round to infinity is cut.
+// x = high + middle + low. The sum is exact for |x| from 2^-110 on: each piece has eight bits, and a float32 has 24. |x - high - middle| <= 2^-17
+// |x|.
+// Infinity and NaN are in the high piece alone. A number that would round to infinity is truncated.
 static __device__ __forceinline__ void tillerSplitBf16(float x, unsigned& high, unsigned& middle, unsigned& low)
 {
     const unsigned bits = tillerBits(x);
     const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
     high = tillerToBf16(x);
     high = finite && (high & 0x7f80u) == 0x7f80u ? bits >> 16 : high;
-    const float rest = finite ? x - tillerFromBits(high << 16) : 0.0f; // exact, as the next difference
+    const float rest = finite ? x - tillerFromBits(high << 16) : 0.0f; // exact, like the next difference
     middle = tillerToBf16(rest);
     low = tillerToBf16(rest - tillerFromBits(middle << 16));
 }
 
-// ---- stored types: a quad is four consecutive weights, eight are what a lane takes of a step of 256 ---------------------
+// ---- stored types: a quad is four consecutive weights; a lane has eight weights in a step of 256 ----------------------
 
 struct TillerEight16 { uint4 q; };
 struct TillerEight32 { uint4 q0, q1; };
 
-// Where number k of a chunk of activations lies in shared memory, so that each lane reads its quads as float4 without bank conflicts:
-// quad h of lane l is at 128 h + 4 l of its step. Sixteen-bit types give lane l the numbers 8 l .. 8 l + 7, in two quads.
+// slot(k) is the place of number k of a chunk of activations in shared memory. It lets every lane read its quads as float4 without bank conflicts:
+// quad h of lane l is at 128 h + 4 l of its step. For sixteen-bit types, lane l has the numbers 8 l .. 8 l + 7 in two quads.
 struct TillerBF16
 {
     static constexpr int size = 2;
@@ -95,8 +96,8 @@ struct TillerF32
 
 // ---- tensor cores -------------------------------------------------------------------------------------------------------
 
-// C (16, 8) += A (16, 16) B (16, 8): bf16 factors, exact products; sums in FP32 that are cut off, not rounded to nearest, so that long
-// ones shrink (docs/cuda.md). All lanes of the warp.
+// C (16, 8) += A (16, 16) B (16, 8) with bf16 factors. Products are exact; FP32 sums are truncated instead of rounded to nearest, so that long sums
+// shrink (docs/cuda.md). All lanes of the warp must call it.
 static __device__ __forceinline__ void tillerMma(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1)
 {
 #if defined(TILLER_HOST_CUDA)

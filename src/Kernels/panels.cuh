@@ -1,16 +1,17 @@
 // Panels: activations as bf16 numbers in the order of mma.sync's fragments, for linear_rows.cu. For each block of 32 columns and each tile of eight
-// rows 512 bytes a piece, 16 bytes for each lane; lane 4 g + c has the columns 8 c .. 8 c + 7 of row g. Zero past M and K. The first `exact` tiles,
-// those that values lie in, have a third piece: zero for a tangent among them, which gets the same sum as elsewhere.
+// rows, a piece has 512 bytes, 16 for each lane; lane 4 g + c has the columns 8 c .. 8 c + 7 of row g. Numbers beyond M and K are zero. The first
+// `exact` tiles, which contain value rows, have a third piece. It is zero for a tangent in these tiles, so that its sum is the same as in other
+// tiles.
 #pragma once
 #include "numbers.cuh"
 
-// Where a lane's 16 bytes of the first piece are; those of the next pieces come 32 of them later each.
+// The address of a lane's 16 bytes of the first piece. Those of each further piece are 32 words of 16 bytes later.
 static __device__ __forceinline__ uint4* tillerPanelAt(uint4* panels, int tiles, int exact, int block, int tile, int lane)
 {
     return panels + ((long long)(block * tiles + tile) * 2 + block * exact + tillerMin(tile, exact)) * 32 + lane;
 }
 
-// Four numbers of a row from column k on, a multiple of four, to their panel.
+// Writes four numbers of a row, from column k on, which is a multiple of four, to their panel.
 static __device__ __forceinline__ void tillerStorePanel4(uint4* panels, int tiles, int exact, int row, int k, bool value, float4 x)
 {
     unsigned h[4], m[4], l[4];

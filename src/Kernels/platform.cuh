@@ -1,11 +1,11 @@
-// One page that hides three compilers, so that a kernel file is plain CUDA C++ and includes nothing else:
+// One page that hides the differences of three compilers, so that a kernel file is plain CUDA C++ and includes nothing else:
 //   NVRTC and nvcc              everything below is built in;
 //   clang's NVPTX back end      no CUDA header at all: the names come from __nvvm_* builtins (-x cuda -nocudainc -nocudalib);
 //   g++ with TILLER_HOST_CUDA   the threads of a block are fibers on the CPU (tests/HostCuda).
 //
 // A kernel is written   extern "C" __global__ void name(...) { ... }   and followed by   TILLER_KERNEL(name)
-// Dynamic shared memory TILLER_DYNAMIC_SHARED(float, tile);   gives `float* tile`, 16-byte aligned.
-// Names of kernels are unique over all files: a module's functions are found by name.
+// Dynamic shared memory: TILLER_DYNAMIC_SHARED(float, tile);   gives `float* tile`, 16-byte aligned.
+// Names of kernels are unique over all files, because functions of a module are found by name.
 #pragma once
 
 #if defined(TILLER_HOST_CUDA)
@@ -86,7 +86,7 @@ static __device__ __forceinline__ void __syncwarp(unsigned mask = 0xffffffffu) {
 
 #endif
 
-// Before a loop: all of its rounds side by side, or n of them.
+// Before a loop: unrolls all of its iterations, or n of them.
 #if defined(TILLER_HOST_CUDA)
 
 #define TILLER_UNROLL
@@ -105,8 +105,8 @@ static __device__ __forceinline__ void __syncwarp(unsigned mask = 0xffffffffu) {
 
 #endif
 
-// Programmatic dependent launch: the first waits for the writes of the kernel before this one in the stream, the second lets
-// the next one start. Both do nothing in a launch without the attribute, and on GPUs before sm_90.
+// Programmatic dependent launch: the first function waits for the writes of the previous kernel in the stream, the second lets
+// the next kernel start. Both do nothing in a launch without the attribute, and on GPUs before sm_90.
 static __device__ __forceinline__ void tillerWaitForPredecessor()
 {
 #if defined(TILLER_HOST_CUDA)

@@ -1,15 +1,15 @@
-// What follows the projection to queries, keys and values (qkv // (rows, (H + 2G) E), heads side by side):
-//   norm of each query and key head where the model has one, g (E): as norm.cu with E for D
-//   RoPE: (x_e, x_{e+E/2}) ← (x_e cos − x_{e+E/2} sin, x_{e+E/2} cos + x_e sin), the value row's angles
+// The work after the projection to queries, keys and values (qkv // (rows, (H + 2G) E), heads side by side):
+//   norm of each query and key head if the model has one, g (E): as in norm.cu with E for D
+//   RoPE: (x_e, x_{e+E/2}) ← (x_e cos − x_{e+E/2} sin, x_{e+E/2} cos + x_e sin) by the value row's angles
 //   keys and values of value rows to the row's cache, layer k: key head g at ((2kG + g) capacity + position) E, values at g + G
-// Pull: the same rotation by −angle, then the norm's transpose.
-// One warp per head of a row, pairs (e, e + E/2) across the lanes, four warps a block, no shared memory: each lane writes only what
-// it alone reads. With norms a tangent needs its value row's unnormed heads: the launcher then runs value rows first, which leave
-// them in rawQk // (values, (H + G) E), and tangents in a second launch. Bytes: (H + 2G) E read, (H + G) E written, 2 G E to the cache.
+// Pull: the same rotation by −angle, then the pullback of the norm.
+// One warp for each head of a row, with pairs (e, e + E/2) across the lanes, four warps in a block, no shared memory: a lane writes only numbers that
+// no other lane reads. With norms, a tangent needs its value row's heads before the norm. So the launcher runs value rows first, which write these
+// heads to rawQk // (values, (H + G) E), and tangents in a second launch. Bytes: (H + 2G) E read, (H + G) E written, 2 G E to the cache.
 //
-// Where all query heads have one norm, and all key heads another (NormWidth, PullWidth), these are launches of their own, before the others' and
-// after their pull: one block of 256 threads for the queries of a row and one for its keys, in place, 256 bytes of shared memory; the rows' order is
-// the same.
+// If all query heads together have one norm, and all key heads another (NormWidth, PullWidth), the norms have launches of their own, which come
+// before the other kernels, or after their pull. They have one block of 256 threads for the queries of a row and one for its keys, work in place, and
+// use 256 bytes of shared memory. Value rows also come before tangents.
 #include "math.cuh"
 #include "quads.cuh"
 #include "rows.cuh"
@@ -25,14 +25,14 @@ struct TillerQkvParameters
     const float* queryNorm;  // (E); null without norms
     const float* keyNorm;    // (E); null without norms
     int values;
-    int firstRow;            // of this launch
+    int firstRow;            // first row of this launch
     int endRow;
     int queries;             // H
     int groups;              // G
     int e;                   // E
     int layer;
     float eps;
-    TillerSums sums;         // of qkv
+    TillerSums sums;         // partial sums of qkv, if any
 };
 
 extern "C" __global__ void __launch_bounds__(128) tillerQkvFinish(const TillerQkvParameters p)
@@ -177,20 +177,20 @@ TILLER_KERNEL(tillerQkvPull)
 
 struct TillerQkvWidthParameters
 {
-    const int* owners;       // (tangents), or (rows) of a pull
+    const int* owners;       // (tangents); in a pull (rows)
     float* qkv;              // (values + tangents, (H + 2G) E), or cotangents (rows, …), in place
     float* rawQk;            // (values, (H + G) E): written by value rows, read by the others
     const float* queryNorm;  // (H E)
     const float* keyNorm;    // (G E)
     int values;              // 0 in a pull
-    int firstRow;            // of this launch
+    int firstRow;            // first row of this launch
     int queries;             // H
     int groups;              // G
     int e;                   // E
     float eps;
 };
 
-// The part of a row that a block norms.
+// The queries or the keys of a row, which a block norms.
 struct TillerQkvPart
 {
     float* x;

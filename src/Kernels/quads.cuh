@@ -1,5 +1,5 @@
-// Rows taken four columns at a time, and sums over a block. A row is read by 16 bytes where all rows are 16-byte aligned (`wide`:
-// columns % 4 == 0), else number by number; columns past the end read as 0 and are never written.
+// Rows read four columns at a time, and sums over a block. Loads have 16 bytes if all rows are 16-byte aligned (`wide`:
+// columns % 4 == 0); otherwise numbers are loaded one by one. Columns beyond the end are read as 0 and never written.
 #pragma once
 #include "math.cuh"
 
@@ -44,8 +44,8 @@ static __device__ __forceinline__ float4 tillerAddScaled4(float4 a, float s, flo
     return {tillerFma(s, b.x, a.x), tillerFma(s, b.y, a.y), tillerFma(s, b.z, a.z), tillerFma(s, b.w, a.w)};
 }
 
-// N sums over a block of whole warps along x, in every thread, in an order that depends on the number of threads alone.
-// `scratch` is shared, 32 N numbers, and must not be written again before the block's next barrier.
+// N sums over a block of whole warps along x, in every thread, in an order that depends only on the number of threads.
+// `scratch` is 32 N numbers of shared memory, and must not be written again before the block's next barrier.
 template <int N, class T> static __device__ __forceinline__ void tillerBlockSums(T (&x)[N], T* scratch)
 {
     const int lane = int(threadIdx.x) % 32, warps = int(blockDim.x) / 32;

@@ -1,22 +1,22 @@
-// What a dual batch looks like on the device: value rows 0 .. values-1, then tangent rows grouped by their value row in order.
-// Every buffer of activations has one line per row. Launchers fill these structs from C# types of the same layout (Rows.cs).
+// The layout of a dual batch on the device: value rows 0 .. values-1, then tangent rows grouped by their value row in order.
+// Every buffer of activations has one line for each row. Launchers fill these structs from C# types of the same layout (Rows.cs).
 #pragma once
 #include "platform.cuh"
 
-// One block's part of a feedback law: u = Σ_j (c_j + Σ_i m_ji e_i) w_j over the terms whose gate is open, e[sensor_i] = clip(v_i·x) − v_i·x.
+// The part of a feedback law for one stage: u = Σ_j (c_j + Σ_i m_ji e_i) w_j over the terms whose gate is open, e[sensor_i] = clip(v_i·x) − v_i·x.
 struct TillerLayerLaw
 {
     const float* v;            // (sensors, D)
-    const float* low;          // (sensors) v·x is clipped to low .. high, which meet at a setpoint
+    const float* low;          // (sensors) v·x is clipped to [low, high]; for a setpoint, both are equal
     const float* high;         // (sensors)
-    const int* sensor;         // (sensors) index among all of the law's
+    const int* sensor;         // (sensors) index in the whole law
     const float* w;            // (terms, D)
     const float* c;            // (terms)
-    const int* gate;           // (terms) index among all of the law's, of a sensor whose error is negative when the gate is open; -1 for none
-    const int* feedBegin;      // (terms + 1) the row of m of each term
-    const int* feedSensor;     // (feeds) index among all of the law's
+    const int* gate;           // (terms) index in the whole law of the sensor whose error is negative if the gate is open; -1 for no gate
+    const int* feedBegin;      // (terms + 1) first feed of each term, which is a row of m
+    const int* feedSensor;     // (feeds) index of the sensor in the whole law
     const float* feedGain;     // (feeds)
-    const int* planeSensors;   // (planes, 2) index among the sensors of this block, whose errors become |e| t + e
+    const int* planeSensors;   // (planes, 2) indices of two sensors of this stage, whose errors e become |e| t + e
     const float* planeTargets; // (planes, 2) t
     int sensors;
     int terms;
@@ -41,20 +41,20 @@ struct TillerEdit
     int joins;                 // whether the rows of a pass are scaled back together
 };
 
-// A law at work in one sequence; a slot is one steered row of the batch.
+// A law that runs in one sequence. A slot is one steered row of the batch.
 struct TillerSteering
 {
-    const TillerLayerLaw* layers; // (layerCount), L or 2 L stages
-    float* errors;          // (slots, sensors) e as last read
+    const TillerLayerLaw* layers; // (layerCount)
+    float* errors;          // (slots, sensors) e, as last read
     float* tangentErrors;   // (tangent rows of the batch, sensors) de
     float* inputNorms;      // (slots, layerCount) |u_k|
     float* stateNorms;      // (slots, layerCount) |x_k|
     float* freeNorms;       // (slots, layerCount) |u_k| before the bound
-    int sensors;            // of the whole law
-    int layerCount;         // L, or 2 L where block inputs are moved: stage L + k is that of block k's input
+    int sensors;            // number of sensors in the whole law
+    int layerCount;         // number of stages: L, or 2 L if block inputs are moved; stage L + k is the input of block k
     float maxEffort;        // bound on |u_k|; infinity for none
-    int firstStage;         // 0, or L
-    const TillerSteering* next; // where the step after this one is taken down, in its first line; null: here
+    int firstStage;         // the stage that comes first in a step: 0, or L
+    const TillerSteering* next; // the record whose first line the next step writes; null: this one
     const TillerEdit* edits; // by point and block; null for none
     const int* editBegin;    // (editPoints + 1)
     float* editNorms;        // (slots, editPoints) |Δz|
@@ -67,13 +67,13 @@ struct TillerSteering
 // One value row: a token of some sequence.
 struct TillerRow
 {
-    int id;                 // token
-    int position;           // its keys and values are stored there
-    int capacity;           // positions that the cache has room for
-    int slot;               // line of `steering`
-    int firstTangent;       // its tangent rows, counted from the first tangent row
+    int id;                 // token id
+    int position;           // position in the sequence; its keys and values are stored there
+    int capacity;           // number of positions in the cache
+    int slot;               // the row's line in `steering`
+    int firstTangent;       // its tangent rows [firstTangent, endTangent), counted from the first tangent row
     int endTangent;
-    int isLong;             // turned by the second half of the rotary tables
+    int isLong;             // 1 if the second half of the rotary tables is used
     int reserved;
     float* cache;           // keys after RoPE and values: layer k, head g at ((2 k G + g) capacity) E, values at g + G
     const TillerSteering* steering; // null for a plain row

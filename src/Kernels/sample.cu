@@ -1,13 +1,15 @@
-// Draws the next token by the filters of SamplingOptions, in transformers' order (bias and penalties are head.cu's):
-//   weight w = exp((l − max) / T);  top-k: l at least the K-th largest;  top-p: by falling weight, then rising id, the fewest
-//   tokens that reach p of the sum;  min-p: w ≥ minP;  then the first id, rising, whose cumulative weight exceeds unit · total.
-// filter    one block of 256 threads per chunk of 2048 logits: the chunk's sum of weights, and, where top-k or top-p is on, its
-//           candidates in order of id. Without top-k, what weighs (1 − p)/V or less is no candidate: the sum is at least 1, so V such
-//           tokens hold at most 1 − p of it.
-// draw      one block of 512 threads per row: over the candidates, thresholds bit by bit from the top (counts are integers, sums
-//           float64 in a fixed order), up to 4096 candidates in shared memory; without candidates, over the chunks' sums and then
-//           inside one chunk.
-// Shared memory: filter 0.4 KiB, draw 33 KiB. Bytes: 4 V a row, and 8 per candidate. Nothing is drawn for greedy or failed rows.
+// Draws the next token with the filters of SamplingOptions, in the order of transformers (head.cu applies bias and penalties):
+//   weight w = exp((l − max) / T);  top-k: l is at least the K-th largest;  top-p: in the order of falling weight, then rising id, the fewest
+//   tokens whose sum reaches p of the total;  min-p: w ≥ minP;  then, in the order of ids, the first id whose cumulative weight exceeds unit · total.
+// filter    One block of 256 threads for each chunk of 2048 logits computes the chunk's sum of weights and, with top-k or top-p, its candidates in
+// the
+//           order of ids. Without top-k, tokens of weight (1 − p)/V or less are no candidates: the sum is at least 1, so V such
+//           tokens have at most 1 − p of it.
+// draw      One block of 512 threads for each row. It works on the candidates, of which up to 4096 fit into shared memory, and finds thresholds bit
+// by
+//           bit from the highest (counts are integers; sums are float64 in a fixed order). Without candidates, it works on the chunks' sums and then
+//           on one chunk.
+// Shared memory: filter 0.4 KiB, draw 33 KiB. Bytes: 4 V for each row, and 8 for each candidate. Nothing is drawn for greedy or failed rows.
 #include "sampling.cuh"
 
 static constexpr int tillerDrawThreads = 512, tillerSharedCandidates = 4096;
@@ -78,9 +80,9 @@ static __device__ __forceinline__ double tillerUnit(unsigned long long state)
     return double((z ^ (z >> 31)) >> 11) * (1.0 / double(1ull << 53));
 }
 
-// Of n weights the first at which `below` and the weights up to it exceed the target; the last that is not 0 where rounding leaves
-// none, -1 if all are 0. Threads have neighbouring stretches. With `below` negative it is 0 and the target unit · Σ.
-// Shared memory is in use until the block's next barrier.
+// Of n weights, the index of the first at which `below` plus the weights up to it exceeds the target. If rounding leaves none, the last weight that
+// is not 0; if all are 0, −1. Threads have neighbouring stretches. If `below` is negative, 0 is used instead, and the target is unit · Σ. The shared
+// memory must not be written again before the block's next barrier.
 template <class WeightAt>
 static __device__ __forceinline__ int tillerFirstAbove(WeightAt weightAt, int n, double below, double target, double unit, TillerDrawShared& shared)
 {
@@ -126,17 +128,17 @@ static __device__ __forceinline__ int tillerFirstAbove(WeightAt weightAt, int n,
     return first != 0x7fffffff ? first : lastHere;
 }
 
-// Top-p over a list in order of id, whose weights are 0 where top-k dropped them; drops more.
+// Top-p over a list in the order of ids. The weights of tokens that top-k dropped are 0, and so become those that top-p drops.
 static __device__ __forceinline__ void tillerKeepNucleus(
     TillerCandidate* list, int n, double total, const TillerSampling& s, int v, TillerDrawShared& shared)
 {
-    // V tokens of weight ≤ (1 − p) · total / V hold at most 1 − p of the sum, so they are outside whatever their order.
+    // V tokens of weight ≤ (1 − p) · total / V have at most 1 − p of the sum, so top-p drops them in any order.
     const float tail = float((1.0 - double(s.topP)) * total / v);
     const double mass = double(s.topP) * total;
     const int threads = int(blockDim.x);
     for (int i = int(threadIdx.x); i < n; i += threads) { list[i].value = list[i].value > tail ? list[i].value : 0.0f; }
 
-    // The largest weight such that it and the heavier ones reach the mass; bits of a nonnegative float order like the number.
+    // The largest weight such that it and all larger ones reach the mass. The bits of nonnegative floats have the order of the numbers.
     unsigned edge = 0;
     double reached[1];
     for (int shift = 29; shift >= 0; shift--)
@@ -148,12 +150,12 @@ static __device__ __forceinline__ void tillerKeepNucleus(
         edge |= reached[0] >= mass ? 1u << shift : 0u;
         __syncthreads();
     }
-    if (edge == 0) { return; } // rounding: all of them together miss the mass
+    if (edge == 0) { return; } // because of rounding, even all of them do not reach the mass
     reached[0] = 0;
     for (int i = int(threadIdx.x); i < n; i += threads) { reached[0] += tillerBits(list[i].value) > edge ? list[i].value : 0.0f; }
     tillerBlockSums(reached, shared.sums);
 
-    // Of the tokens at the edge as many as are missing, the lower ids first.
+    // Of the tokens at the edge, the necessary number is kept, lower ids first.
     const double missing = (mass - reached[0]) / tillerFromBits(edge);
     const int each = (n + threads - 1) / threads, begin = tillerMin(n, int(threadIdx.x) * each), end = tillerMin(n, begin + each);
     int equal = 0, all;
@@ -184,7 +186,7 @@ extern "C" __global__ void __launch_bounds__(tillerDrawThreads) tillerSampleDraw
     int chosen;
     if (!tillerNeedsCandidates(s, p.v))
     {
-        // Chunks are few: every thread adds them up for itself.
+        // There are few chunks, so every thread adds up all of them.
         double total = 0, below = 0;
         for (int i = 0; i < p.chunks; i++) { total += p.scratch.chunkSum[chunksFrom + i]; }
         const double target = unit * total;
@@ -207,7 +209,7 @@ extern "C" __global__ void __launch_bounds__(tillerDrawThreads) tillerSampleDraw
     }
     else
     {
-        // One chunk per thread: where its candidates go.
+        // Each thread has one chunk, and computes where its candidates go.
         int n;
         const int count = thread < p.chunks ? p.scratch.chunkCount[chunksFrom + thread] : 0;
         const int start = tillerBlockScan(count, shared.counts, n);
@@ -215,7 +217,7 @@ extern "C" __global__ void __launch_bounds__(tillerDrawThreads) tillerSampleDraw
         const TillerCandidate* from = p.scratch.candidates + chunksFrom * tillerChunk;
         for (int i = 0; i < p.chunks; i += 32)
         {
-            // A warp copies chunk after chunk, whose place and number the chunk's own thread tells through shared memory.
+            // A warp copies one chunk after another. Each chunk's own thread passes its place and number through shared memory.
             if (thread >= i && thread < i + 32)
             {
                 shared.counts[thread - i] = start;

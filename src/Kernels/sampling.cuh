@@ -1,28 +1,28 @@
-// What the kernels of head.cu, sample.cu and softmax.cu share: the settings of a row's draws, the scratch memory, and weights that are, bit for
-// bit, those of the CPU's sampler.
+// Shared parts of head.cu, sample.cu and softmax.cu: the settings of a row's draws, the scratch memory, and weights that have the same bits as those
+// of the CPU's sampler.
 #pragma once
 #include "exact.cuh"
 #include "math.cuh"
 #include "quads.cuh"
 
-static constexpr int tillerChunk = 2048;   // logits of one block of 256 threads: two turns of four a thread
-static constexpr int tillerGroup = 128;    // logits of one warp's turn
+static constexpr int tillerChunk = 2048;   // logits for a block of 256 threads: two iterations of four per thread
+static constexpr int tillerGroup = 128;    // logits for one iteration of a warp
 static constexpr int tillerScanThreads = 256;
 
-// How one row's next token is drawn; the defaults that switch a filter off are those of SamplingOptions.
+// How one row's next token is drawn. The values that switch a filter off are those of SamplingOptions.
 struct TillerSampling
 {
     unsigned long long random; // state of SplitMix64; every draw adds γ
-    const unsigned* tally;     // (V) sign bit: in the prompt or the text so far; the rest: how often in the text. Null: the logits stay
-    const float* bias;         // (V) added to the logits, or null; needs tally
-    float temperature;         // 0: the largest logit
+    const unsigned* tally;     // (V) sign bit: in the prompt or the text; other bits: occurrences in the text. Null: logits are not adjusted
+    const float* bias;         // (V) added to the logits, or null; requires tally
+    float temperature;         // 0 takes the largest logit
     float topP;
     float minP;
     float repetition;
     float presence;
     float frequency;
-    int topK;                  // 0: all
-    int softmax;               // 1 + most probable tokens asked for; 0: none, and no log-probability
+    int topK;                  // 0 for all
+    int softmax;               // 1 + number of most probable tokens to report; 0: no softmax
 };
 
 struct TillerCandidate
@@ -31,42 +31,42 @@ struct TillerCandidate
     int id;
 };
 
-// One row's scratch; the arrays lie side by side in one allocation, (rows, …) each.
+// The scratch memory of all rows; the arrays are in one allocation.
 struct TillerHeadScratch
 {
     float* chunkMax;             // (rows, chunks)
     int* chunkTop;               // (rows, chunks) lowest id of the largest logit
     int* chunkBad;               // (rows, chunks) lowest id of a logit that is NaN or +∞; INT_MAX for none
     float* groupMax;             // (rows, groups)
-    double* chunkSum;            // (rows, chunks) Σ of weights
-    int* chunkCount;             // (rows, chunks) candidates
-    TillerCandidate* candidates; // (rows, chunks · tillerChunk) each chunk's in order of id
-    TillerCandidate* dense;      // (rows, chunks · tillerChunk) all of them, where shared memory is too small
-    float* adjusted;             // (rows, V) logits with bias and penalties, of rows that have them
+    double* chunkSum;            // (rows, chunks) sum of weights
+    int* chunkCount;             // (rows, chunks) number of candidates
+    TillerCandidate* candidates; // (rows, chunks · tillerChunk) each chunk's candidates in the order of ids
+    TillerCandidate* dense;      // (rows, chunks · tillerChunk) all candidates of a row, if shared memory is too small
+    float* adjusted;             // (rows, V) logits with bias and penalties, for rows that have them
     float* max;                  // (rows) the largest logit
-    int* top;                    // (rows) its id, or -1: nothing is left to draw
-    float* floor;                // (rows) top-k keeps nothing below
+    int* top;                    // (rows) its id, or -1 if nothing is to be drawn
+    float* floor;                // (rows) lower bound for the logits that top-k keeps
 };
 
 struct TillerHeadParameters
 {
     const float* logits;      // (rows, V)
-    TillerSampling* sampling; // (rows), or null: the largest logit
+    TillerSampling* sampling; // (rows), or null to take the largest logits
     int* ids;                 // (rows) result: a token, or ~id of the first logit that is NaN or +∞ (~0 if all are -∞)
     TillerHeadScratch scratch;
     int v;
-    int chunks;               // of a row
+    int chunks;               // number of chunks in a row
 };
 
 static __device__ __forceinline__ float tillerNegativeInfinity() { return tillerFromBits(0xff800000u); }
 
-// The logits that a row is drawn from, once head.cu has adjusted them.
+// The logits from which a row is drawn, after head.cu has adjusted them.
 static __device__ __forceinline__ const float* tillerDrawnFrom(const TillerHeadParameters& p, int row)
 {
     return (p.sampling && p.sampling[row].tally ? p.scratch.adjusted : p.logits) + (long long)row * p.v;
 }
 
-// The larger logit, the lower id among equals; the lowest bad id.
+// Merges two results: the larger logit, the lower id of equal ones, and the lowest bad id.
 static __device__ __forceinline__ void tillerMergeTop(float& max, int& top, int& bad, float otherMax, int otherTop, int otherBad)
 {
     if (otherMax > max || (otherMax == max && otherTop < top))
@@ -77,7 +77,7 @@ static __device__ __forceinline__ void tillerMergeTop(float& max, int& top, int&
     bad = tillerMin(bad, otherBad);
 }
 
-// Over a block of whole warps, in every thread. The arrays are shared, and must not be written again before the block's next barrier.
+// Merges over a block of whole warps; every thread gets the result. The arrays are shared, and must not be written again before the next barrier.
 static __device__ __forceinline__ void tillerBlockTop(float& max, int& top, int& bad, float* maxima, int* tops, int* bads)
 {
     const int lane = int(threadIdx.x) % 32, warps = int(blockDim.x) / 32;
@@ -96,7 +96,7 @@ static __device__ __forceinline__ void tillerBlockTop(float& max, int& top, int&
     for (int i = 0; i < warps; i++) { tillerMergeTop(max, top, bad, maxima[i], tops[i], bads[i]); }
 }
 
-// Whether the filters need candidates; without top-k and top-p a draw goes by the chunks' sums.
+// Whether the filters need candidates. Without top-k and top-p, a draw uses the chunks' sums.
 static __device__ __forceinline__ bool tillerKeepsLargest(const TillerSampling& s, int v) { return s.topK > 0 && s.topK < v; }
 static __device__ __forceinline__ bool tillerNeedsCandidates(const TillerSampling& s, int v) { return tillerKeepsLargest(s, v) || s.topP < 1.0f; }
 
@@ -118,7 +118,7 @@ static __device__ __forceinline__ float tillerWeight(float logit, float max, flo
     return tillerProduct(sum, tillerFromBits(unsigned(int(n) + 127) << 23));
 }
 
-// Unsigned keys in the order of the floats, -0 as +0.
+// Maps floats to unsigned keys of the same order; -0 and +0 are equal.
 static __device__ __forceinline__ unsigned tillerOrdered(float x)
 {
     const unsigned bits = tillerBits(tillerSum(x, 0.0f));
@@ -126,7 +126,7 @@ static __device__ __forceinline__ unsigned tillerOrdered(float x)
 }
 static __device__ __forceinline__ float tillerFromOrdered(unsigned key) { return tillerFromBits(key & 0x80000000u ? key & 0x7fffffffu : ~key); }
 
-// The largest key t with at least `count` of n keys ≥ t (0 if there are fewer), two bits a round; `keyAt(i)` is called by all threads.
+// The largest key t such that at least `count` of n keys are ≥ t (0 if there are fewer), two bits in each iteration. All threads call keyAt(i).
 template <class KeyAt> static __device__ __forceinline__ unsigned tillerKthLargest(KeyAt keyAt, int n, int count, int* scratch)
 {
     unsigned best = 0;
@@ -148,7 +148,7 @@ template <class KeyAt> static __device__ __forceinline__ unsigned tillerKthLarge
     return best;
 }
 
-// Σ over the threads before this one, and over all; a block of whole warps. `scratch` is shared, 33 numbers.
+// The sum over the threads before this one, and the sum over all; for a block of whole warps. `scratch` is 33 numbers of shared memory.
 template <class T> static __device__ __forceinline__ T tillerBlockScan(T x, T* scratch, T& total)
 {
     const int lane = int(threadIdx.x) % 32, warp = int(threadIdx.x) / 32, warps = int(blockDim.x) / 32;

@@ -1,10 +1,10 @@
-// Of the softmax of a row of logits, before bias, penalties and temperature, what log-probabilities need:
-//   max, Σ exp(l − max) in float64, the drawn token's logit, and the n ≤ 20 largest logits, falling, equal ones by rising id;
-//   log p(i) = l_i − max − log Σ is the host's.
-// One block of 512 threads a row; rows that do not ask, or whose draw failed, write nothing. The n-th largest of the threads' own
-// maxima is a bound that n logits reach at least; the few logits that do go to shared memory, 2048 of them, and the n largest are
-// taken from there one by one. Where more do, as in a flat row, they are taken from the row itself.
-// Shared memory: 19 KiB. Bytes: 4 V a row from memory, 12 V more from the cache. FLOPs: some 25 V.
+// The parts of the softmax of a row of logits, before bias, penalties and temperature, from which log-probabilities are computed:
+//   max; Σ exp(l − max) in float64; the drawn token's logit; and the n ≤ 20 largest logits in falling order, equal ones by rising id.
+//   The host computes log p(i) = l_i − max − log Σ.
+// One block of 512 threads for each row; rows that do not ask for it, or whose draw failed, write nothing. Every thread has the maximum of its own
+// logits; at least n logits reach the n-th largest of these maxima. Usually few do: up to 2048 of them go to shared memory, and the n largest are
+// taken from there one by one. If more do, as in a flat row, the n largest are taken from the row itself.
+// Shared memory: 19 KiB. Bytes: for each row 4 V from memory, and 12 V more from the cache. FLOPs: about 25 V.
 #include "sampling.cuh"
 
 static constexpr int tillerSoftmaxThreads = 512, tillerSoftmaxListed = 2048, tillerSoftmaxMost = 20;

@@ -1,5 +1,6 @@
-// Reading and moving one row of the residual stream by a law: functions of a whole block, threads along x, four columns a thread and
-// turn. Laws and the rows' choice of them are constants of a run: they may be read before the predecessor's writes are waited for.
+// Reading and moving one row of the residual stream by a law. These functions are called by a whole block, with threads along x; a thread has four
+// columns in each iteration. Laws, and the choice of each row's law, do not change within a step, so they may be read before the writes of the
+// previous kernel are waited for.
 #pragma once
 #include "exact.cuh"
 #include "math.cuh"
@@ -17,8 +18,8 @@ struct TillerSteeringScratch
     double squares[2 * 32];
 };
 
-// p_j = c_j + Σ_i m_ji e_i, or Σ_i m_ji de_i, of terms begin .. begin + tillerTermsAtOnce; 0 where the gate, which goes by the value row's
-// errors, is closed. `fed` is the errors of the row itself.
+// Strengths p_j = c_j + Σ_i m_ji e_i, or Σ_i m_ji de_i for a tangent, of the terms begin .. begin + tillerTermsAtOnce. A strength is 0 if the term's
+// gate, which depends on the value row's errors, is closed. `fed` is the errors of the row itself.
 static __device__ __forceinline__ void tillerStrengths(
     const TillerLayerLaw& law, int begin, const float* errors, const float* fed, bool tangent, float* strengths)
 {
@@ -31,8 +32,8 @@ static __device__ __forceinline__ void tillerStrengths(
     }
 }
 
-// g = Σ_j p_j w_j at four columns, terms in order, `together` loads on their way; all threads of the block call it together. `loaded` says
-// that the strengths of a layer with few terms lie in shared memory already.
+// g = Σ_j p_j w_j at four columns, with the terms in order and `together` loads in flight. All threads of the block must call it together. `loaded`:
+// the strengths of a layer with few terms are in shared memory already.
 template <int together> static __device__ __forceinline__ float4 tillerInput4(
     const TillerLayerLaw& law, const float* errors, const float* fed, bool tangent, int column, int d, bool wide, float* strengths, bool loaded)
 {
@@ -61,15 +62,15 @@ template <int together> static __device__ __forceinline__ float4 tillerInput4(
     return g;
 }
 
-// The bound U as it is kept: numbers are cut towards zero after scaling g to (1 − 2^-34) U, so that the norm of what is added,
-// computed in float64 in whatever order, is at most U. The scale is taken from |g| rounded up to a float.
+// How the bound U is kept: g is scaled to (1 − 2^-34) U, and numbers are then rounded towards zero, so that the norm of the sum's change, computed in
+// float64 in any order, is at most U. The scale is computed from |g| rounded up to a float.
 static __device__ __forceinline__ double tillerEffortLimit(float maxEffort) { return double(maxEffort) * (1.0 - 1.0 / double(1LL << 34)); }
 static __device__ __forceinline__ bool tillerIsHeld(float maxEffort, float freeNorm)
 {
     return maxEffort < tillerFromBits(0x7f800000u) && double(freeNorm) > tillerEffortLimit(maxEffort);
 }
 
-// Planes of a value row: errors −b·x become |Px| t − b·x. After a barrier, and before one where errors are read.
+// Planes of a value row: errors −b·x become |Px| t − b·x. Called after a barrier; a barrier must follow before errors are read.
 static __device__ __forceinline__ void tillerTurn(const TillerLayerLaw& law, float* errors)
 {
     for (int j = 2 * int(threadIdx.x); j < 2 * law.planes; j += 2 * int(blockDim.x))
@@ -81,9 +82,9 @@ static __device__ __forceinline__ void tillerTurn(const TillerLayerLaw& law, flo
     }
 }
 
-// What intervals and planes make of a tangent's errors, −v·dx until here: inside an interval de = 0; in a plane de = t (Px·dPx)/|Px| − dPx,
-// and −dPx where Px is 0. x is the value row. After a barrier. Thread 0 has the errors, and sums go to two places in turn, so that none is
-// needed between them.
+// Changes a tangent's errors, which are −v·dx before, for intervals and planes: inside an interval de = 0; in a plane de = t (Px·dPx)/|Px| − dPx,
+// or −dPx if Px is 0. x is the value row. Called after a barrier. Only thread 0 changes errors, and sums use two places in turn, so that no barrier
+// is needed between them.
 static __device__ __forceinline__ void tillerBend(
     const TillerLayerLaw& law, const float* x, int d, bool wide, float* errors, float* scratch)
 {
@@ -123,13 +124,13 @@ static __device__ __forceinline__ void tillerBend(
     }
 }
 
-// e_i = clip(v_i·x) − v_i·x of a value row, de_i of a tangent, of this layer's sensors; |x| of a value row that the layer moves. `value` is
-// the value row of a tangent. Of `shares` blocks each has every so many groups of sensors; tangents, which clear all errors first, and planes,
-// which turn two errors together, are left to the first. The scratch is in use until the block's next barrier.
+// Computes e_i = clip(v_i·x) − v_i·x for a value row, or de_i for a tangent, for this layer's sensors; and |x| of a value row if the layer has terms.
+// `value` is the value row of a tangent. Groups of sensors are divided among `shares` blocks. Tangents, which clear all errors first, and planes,
+// which change two errors together, are computed by the first block alone. The scratch memory is in use until the block's next barrier.
 static __device__ __forceinline__ void tillerSense(const TillerSteering& steering, int layer, const float* x, const float* value, int d,
                                                    bool tangent, int line, int share, int shares, TillerSteeringScratch& scratch)
 {
-    const TillerLayerLaw& law = steering.layers[layer]; // its many addresses would not fit into 64 registers
+    const TillerLayerLaw& law = steering.layers[layer]; // a reference: a copy of its many addresses would not fit into 64 registers
     const int sensors = law.sensors;
     float* errors = (tangent ? steering.tangentErrors : steering.errors) + (long long)line * steering.sensors;
     const bool wide = d % 4 == 0, keepsNorm = !tangent && law.keepsNorm;
@@ -140,7 +141,7 @@ static __device__ __forceinline__ void tillerSense(const TillerSteering& steerin
     }
     if (tangent && layer == steering.firstStage)
     {
-        // What a term may look back at is the token before, which this tangent does not move. Barriers come before the next write.
+        // A term may read the errors of the previous token, which this tangent does not change. Barriers come before the next write.
         for (int i = int(threadIdx.x); i < steering.sensors; i += int(blockDim.x)) { errors[i] = 0.0f; }
     }
     for (int first = share * tillerSensorsAtOnce; first < sensors || (first == 0 && keepsNorm); first += shares * tillerSensorsAtOnce)
@@ -180,8 +181,8 @@ static __device__ __forceinline__ void tillerSense(const TillerSteering& steerin
     if (!tangent && law.planes) { tillerTurn(law, errors); }
 }
 
-// |u_k| before the bound, of a value row, after tillerSense and a barrier, so that what is added can be computed at any column alone. `keeps`:
-// it is taken down. The scratch is in use until the block's next barrier.
+// |u_k| of a value row before the bound, so that u_k can be computed at each column by itself. Called after tillerSense and a barrier. `keeps`: the
+// norm is recorded. The scratch memory is in use until the block's next barrier.
 template <int together> static __device__ __forceinline__ float tillerFreeNorm(
     const TillerSteering& steering, int layer, int d, int slot, bool keeps, TillerSteeringScratch& scratch)
 {
@@ -210,7 +211,7 @@ static __device__ __forceinline__ float tillerFreeNormOf(const TillerSteering& s
     return steering.freeNorms[(long long)slot * steering.layerCount + layer];
 }
 
-// g as it is added, held to the bound. A norm beyond float's range under a bound gives NaN: the direction is lost.
+// The number that is added for g under the bound. If the norm overflows a float, the direction is unknown, and the result is NaN.
 static __device__ __forceinline__ float tillerHeld(float g, float maxEffort, float freeNorm)
 {
     if (!tillerIsHeld(maxEffort, freeNorm)) { return g; }
@@ -218,8 +219,8 @@ static __device__ __forceinline__ float tillerHeld(float g, float maxEffort, flo
     return tillerTruncate(tillerEffortLimit(maxEffort) / freeNorm * double(g));
 }
 
-// y += u_k, after a barrier of the block. Tangents: dy += du_k, and where u is held, with ĝ = g/|g|, du = U/|g| (dg − ĝ (ĝ·dg)).
-// After tillerSense of the layer; freeNorm is that of the value row.
+// y += u_k, after a barrier of the block. Tangents: dy += du_k. If u is bounded, with ĝ = g/|g|, du = U/|g| (dg − ĝ (ĝ·dg)).
+// Called after tillerSense of the layer. freeNorm is that of the value row.
 template <int together> static __device__ __forceinline__ void tillerAct(const TillerSteering& steering, int layer, float* y, int d, int slot,
                                                                         float freeNorm, bool tangent, int tangentLine, TillerSteeringScratch& scratch)
 {

@@ -1,5 +1,5 @@
-// What a linear map on the tensor cores leaves when its sums are cut in parts (linear_rows.cu), for whoever takes them up: the kernel that only adds
-// them (linear_merge.cu), or the one that wants the result.
+// Partial sums that a linear map on tensor cores leaves (linear_rows.cu). The next kernel adds them up: one that does only this (linear_merge.cu), or
+// the kernel that uses the result.
 #pragma once
 #include "quads.cuh"
 
@@ -8,12 +8,12 @@ struct TillerSums
     const float* partial;  // (parts, rows, columns)
     const float* bias;     // (columns), or null
     const float* residual; // (rows, columns), or null
-    int parts;             // none: the result is where it belongs
+    int parts;             // 0: there are no partial sums, and the result has been written
     int rows, columns;
-    int values;            // rows from 0 on that take the bias: tangents have none
+    int values;            // number of first rows to which the bias is added: tangents have no bias
 };
 
-// Σ_s partial_s at one place, parts in turn, four loads on their way. `all`: numbers of a part.
+// Σ_s partial_s at one place, with the parts in order and four loads in flight. `all`: numbers in a part.
 static __device__ __forceinline__ float tillerPartsSum(const float* partial, int parts, long long all)
 {
     float sum = 0;
@@ -30,7 +30,7 @@ static __device__ __forceinline__ float tillerPartsSum(const float* partial, int
     return sum;
 }
 
-// residual + (Σ_s partial_s + bias) at one place, or in four columns, the same bits; four where columns % 4 == 0.
+// residual + (Σ_s partial_s + bias) at one place, or at four columns with the same bits. Four columns require columns % 4 == 0.
 static __device__ __forceinline__ float tillerSummed(const TillerSums& s, int row, int column)
 {
     const long long at = (long long)row * s.columns + column;

@@ -1,18 +1,18 @@
-// What a norm and the linear map after it make of unit vectors: no product is needed. With x of a value row, s = (mean x² + ε)^-1/2, h = s x,
-// and z = W (g ∘ h) + b, which the row's own pass has made:
-// (or, where there is no norm, z = W x + b and y_ij = W_c)
-//   y_ij = s_i g_c W_c − (s_i h_ic / D) (z_i − b),  c = first + j,  W_c the column c of W // (N)
-// i over value rows, j over `count` unit vectors; y // (values · count, N). Blocks of 256 threads, ⌈count/32⌉ × ⌈N/256⌉ × values: eight
-// squares of 32 by 32 weights, turned in shared memory (4.2 KiB), so that W is read and y written in whole lines. 4 count N bytes written
-// and count N weights read for each value row, 4 D bytes for s in each block; 3 count N FLOPs.
+// Pushforward of unit vectors through a norm and the linear map after it, which needs no product. Let x be a value row, s = (mean x² + ε)^-1/2, h = s
+// x, and z = W (g ∘ h) + b, which the row's own pass has computed:
+//   y_ij = s_i g_c W_c − (s_i h_ic / D) (z_i − b),  where c = first + j, and W_c is column c of W // (N).
+// Without a norm, z = W x + b and y_ij = W_c. Here i is a value row, and j one of `count` unit vectors; y // (values · count, N).
+// Grid ⌈count/32⌉ × ⌈N/256⌉ × values, 256 threads: a block has eight squares of 32 by 32 weights, which it transposes in shared memory (4.2 KiB), so
+// that whole lines of W are read and whole lines of y written. For each value row, 4 count N bytes are written, count N weights are read, and each
+// block reads 4 D bytes for s; 3 count N FLOPs.
 #include "numbers.cuh"
 #include "quads.cuh"
 
 struct TillerUnits
 {
-    const float* x;       // (values, D) what the norm reads
+    const float* x;       // (values, D) inputs of the norm
     const float* weight;  // (D) g; null for no norm
-    const void* w;        // (N, D) of the stored type
+    const void* w;        // (N, D) in the stored type
     const float* z;       // (values, N)
     const float* bias;    // (N) b; null for none
     float* y;             // (values · count, N)

@@ -5,7 +5,7 @@ using Tiller.Ops;
 
 namespace Tiller.Native;
 
-/// <summary>What a call came to: <c>tiller_status</c>.</summary>
+/// <summary>The result of a call: <c>tiller_status</c>.</summary>
 internal enum Status
 {
     Ok,
@@ -19,13 +19,13 @@ internal enum Status
     Internal,
 }
 
-/// <summary>Errors as a status and a text of the thread: no exception crosses the border.</summary>
+/// <summary>Turns exceptions into a status and a text that the thread keeps. No exception leaves the library.</summary>
 internal static unsafe class Failures
 {
     [ThreadStatic]
     private static NativeText? t_last;
 
-    /// <summary>The thread's last error; an empty text if there was none.</summary>
+    /// <summary>The message of the thread's last error; empty if there was none.</summary>
     public static byte* Last
     {
         get
@@ -39,8 +39,8 @@ internal static unsafe class Failures
         }
     }
 
-    /// <summary>Keeps an error's text.</summary>
-    /// <returns>Its status.</returns>
+    /// <summary>Keeps the message of an error.</summary>
+    /// <returns>The status of the error.</returns>
     public static Status Take(Exception error)
     {
         var status = StatusOf(error);
@@ -63,6 +63,6 @@ internal static unsafe class Failures
     };
 }
 
-/// <summary>A caller's buffer is too small; the size that it needs has been written.</summary>
+/// <summary>A caller's buffer is too small. The necessary size has been written.</summary>
 internal sealed class BufferTooSmallException(long needed, nuint capacity)
-    : TillerException($"The buffer has room for {capacity} and needs {needed}: ask again with a larger one.");
+    : TillerException($"The buffer has room for {capacity}, but needs {needed}: call again with a larger buffer.");

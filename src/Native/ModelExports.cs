@@ -7,7 +7,7 @@ using Tiller.Model;
 
 namespace Tiller.Native;
 
-/// <summary>Models, ids and controllers of <c>tiller.h</c>.</summary>
+/// <summary>The functions of <c>tiller.h</c> for models, ids and controllers.</summary>
 internal static unsafe class ModelExports
 {
     [UnmanagedCallersOnly(EntryPoint = "tiller_last_error", CallConvs = [typeof(CallConvCdecl)])]

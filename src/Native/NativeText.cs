@@ -3,7 +3,7 @@ using System.Text;
 
 namespace Tiller.Native;
 
-/// <summary>Bytes of a text, with a zero byte behind it, that a program in another language reads.</summary>
+/// <summary>The bytes of a text, followed by a zero byte, for a program in another language.</summary>
 internal sealed unsafe class NativeText() : SafeHandle(nint.Zero, ownsHandle: true)
 {
     private static readonly UTF8Encoding s_strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
@@ -14,16 +14,16 @@ internal sealed unsafe class NativeText() : SafeHandle(nint.Zero, ownsHandle: tr
     /// <summary>The bytes; valid until the next <see cref="Set"/>.</summary>
     public byte* Bytes => (byte*)handle;
 
-    /// <summary>How many, without the zero byte.</summary>
+    /// <summary>Number of bytes without the zero byte.</summary>
     public int Length { get; private set; }
 
-    /// <summary>A text that came in.</summary>
-    /// <exception cref="ArgumentException">It is NULL or not UTF-8.</exception>
+    /// <summary>Reads a text of the caller.</summary>
+    /// <exception cref="ArgumentException">The text is NULL or not UTF-8.</exception>
     public static string Read(byte* text, string name)
     {
         if (text is null)
         {
-            throw new ArgumentException($"{name} is NULL; expected UTF-8 with a zero byte behind it.");
+            throw new ArgumentException($"{name} is NULL; expected UTF-8 that ends with a zero byte.");
         }
 
         try
@@ -36,7 +36,7 @@ internal sealed unsafe class NativeText() : SafeHandle(nint.Zero, ownsHandle: tr
         }
     }
 
-    /// <summary>Another text in place of this one.</summary>
+    /// <summary>Replaces the text.</summary>
     public void Set(string text)
     {
         ReleaseHandle();

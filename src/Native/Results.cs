@@ -1,18 +1,18 @@
 namespace Tiller.Native;
 
-/// <summary>Memory of the caller's.</summary>
+/// <summary>Access to memory of the caller.</summary>
 internal static unsafe class Results
 {
-    /// <summary>Refuses a result that cannot be written.</summary>
+    /// <summary>Refuses a NULL pointer to a result.</summary>
     public static void Check(void* result, string name)
     {
         if (result is null)
         {
-            throw new ArgumentException($"{name} is NULL; expected where to write the result.");
+            throw new ArgumentException($"{name} is NULL; expected a pointer to which the result can be written.");
         }
     }
 
-    /// <summary>Refuses a list that cannot be read.</summary>
+    /// <summary>Refuses a NULL pointer to a list that is not empty.</summary>
     public static void CheckItems(void* items, nuint count, string name)
     {
         if (items is null && count > 0)
@@ -21,14 +21,14 @@ internal static unsafe class Results
         }
     }
 
-    /// <summary>A list of numbers.</summary>
+    /// <summary>A list of numbers as a span.</summary>
     public static ReadOnlySpan<int> Items(int* items, nuint count, string name)
     {
         CheckItems(items, count, name);
         return count <= int.MaxValue ? new ReadOnlySpan<int>(items, (int)count) : throw new ArgumentException($"{name} has {count} items: too many.");
     }
 
-    /// <summary>Writes where somebody asks.</summary>
+    /// <summary>Writes a result, unless the pointer is NULL.</summary>
     public static void Set(int* result, int value)
     {
         if (result is not null)
@@ -37,8 +37,8 @@ internal static unsafe class Results
         }
     }
 
-    /// <summary>Writes ids, and how many there are.</summary>
-    /// <exception cref="BufferTooSmallException">They do not fit; how many there are has been written.</exception>
+    /// <summary>Writes ids and their number.</summary>
+    /// <exception cref="BufferTooSmallException">The ids do not fit. Their number has been written.</exception>
     public static void Write(int[] ids, int* to, nuint capacity, nuint* count)
     {
         Check(count, nameof(count));

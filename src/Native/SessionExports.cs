@@ -50,7 +50,7 @@ internal enum Stop
     Callback,
 }
 
-/// <summary>Sessions and batches of <c>tiller.h</c>.</summary>
+/// <summary>The functions of <c>tiller.h</c> for sessions and batches.</summary>
 internal static unsafe class SessionExports
 {
     [UnmanagedCallersOnly(EntryPoint = "tiller_sampling_default", CallConvs = [typeof(CallConvCdecl)])]
@@ -274,7 +274,7 @@ internal static unsafe class SessionExports
         }
     }
 
-    // Takes the turns of the sessions from one on, then steps all.
+    // Enters the sessions from index `from` on, one inside the other, and then steps all of them.
     private static void StepBatch(SessionBatch batch, TextSession[] sessions, int from, Span<int> ids)
     {
         if (from < sessions.Length)
@@ -298,7 +298,7 @@ internal static unsafe class SessionExports
         }
         finally
         {
-            // Of a draw that failed for some, the others have theirs.
+            // If the draw failed for some sessions, the others still take their tokens.
             for (int i = 0; i < ids.Length; i++)
             {
                 if (ids[i] >= 0)

@@ -7,11 +7,11 @@ using Tiller.Tokens;
 namespace Tiller.Native;
 
 /// <summary>
-/// A session with its sampler and its text. The token drawn last is run by the next call that needs it, so that λ may change between the two.
+/// A session with its sampler and its text. The last token is drawn but not run until a call needs it, so that λ may be changed in between.
 /// </summary>
 internal sealed class TextSession : IDisposable
 {
-    // Its own beside the session's: what it draws and what it says of it are one call, in a batch too.
+    // A turn of its own in addition to the session's, because drawing a token and returning its text is one call, in a batch too.
     private readonly Turn _turn;
     private readonly TokenStream _stream;
     private string _text = "";
@@ -32,13 +32,13 @@ internal sealed class TextSession : IDisposable
 
     public BatchRow Row => new(Session, Sampler);
 
-    /// <summary>Drawn and not yet run; null if there is none.</summary>
+    /// <summary>The token that has been drawn but not run; null if there is none.</summary>
     public int? Pending { get; private set; }
 
-    /// <summary>Bytes of what the last token added, for whoever asks.</summary>
+    /// <summary>The bytes of the text that the last token added.</summary>
     public NativeText Piece { get; } = new();
 
-    /// <summary>Steers from the next token that is run on.</summary>
+    /// <summary>Sets the controllers, beginning with the next token that is run.</summary>
     public void Steer(IReadOnlyList<(Controller Controller, double Lambda)> uses, float maxEffort)
     {
         var laws = new FeedbackLaw[uses.Count];
@@ -57,7 +57,7 @@ internal sealed class TextSession : IDisposable
         Session.Append(ids);
     }
 
-    /// <summary>Draws the next token, after the one before has been run.</summary>
+    /// <summary>Runs the pending token, if any, and draws the next one.</summary>
     /// <exception cref="ObjectDisposedException">A callback has freed the session.</exception>
     public int Draw()
     {
@@ -68,16 +68,16 @@ internal sealed class TextSession : IDisposable
         return id;
     }
 
-    /// <summary>Takes a token that was drawn.</summary>
+    /// <summary>Accepts a drawn token.</summary>
     public void Take(int id) => (Pending, _text, _isShown) = (id, _stream.Append(id), false);
 
-    /// <summary>The pending token has been run.</summary>
+    /// <summary>Records that the pending token has been run.</summary>
     public void HasRun() => Pending = null;
 
-    /// <summary>No token comes any more: what was held back as half a character is text now.</summary>
+    /// <summary>Ends the text: a half character that was held back becomes part of it.</summary>
     public void Flush() => (_text, _isShown) = (_text + _stream.Flush(), false);
 
-    /// <summary>Makes bytes of what the last token added. Those that a callback is reading stay.</summary>
+    /// <summary>Updates <see cref="Piece"/>, unless it is current. So bytes that a callback is reading stay in place.</summary>
     public void ShowPiece()
     {
         if (!_isShown)
@@ -87,17 +87,17 @@ internal sealed class TextSession : IDisposable
         }
     }
 
-    /// <summary>Begins a call, which other threads cannot come into, and ends with what is returned.</summary>
+    /// <summary>Begins a call. Other threads cannot begin one until the returned object is disposed of.</summary>
     /// <exception cref="InvalidOperationException">Another thread is in a call.</exception>
     public Turn.Call Enter() => _turn.Enter();
 
-    /// <summary>Begins a call that a callback may not make.</summary>
-    /// <exception cref="InvalidOperationException">A call is under way, on this thread or another.</exception>
+    /// <summary>Begins a call that is not allowed inside a callback.</summary>
+    /// <exception cref="InvalidOperationException">A call is running, on this thread or another.</exception>
     public Turn.Call EnterAlone()
     {
         var call = _turn.Enter();
         return call.IsPart
-            ? throw new InvalidOperationException("The session is in use by the call whose callback this is: it may be steered there, and read.")
+            ? throw new InvalidOperationException("The session is in use by the call that made this callback: a callback may only steer and read it.")
             : call;
     }
 
@@ -105,7 +105,7 @@ internal sealed class TextSession : IDisposable
     public void Dispose()
     {
         _isFreed = true;
-        _turn.Close(); // Piece is freed when nobody can reach it: a callback may be reading it
+        _turn.Close(); // Piece is not freed here, because a callback may be reading it; the garbage collector frees it
     }
 
     private void Run()

@@ -6,7 +6,8 @@ using Tiller.Scheduling;
 namespace Tiller.Serving;
 
 /// <summary>
-/// One model that is served: its scheduler, its controllers and the answers under way. Every member may be called by any thread at any time.
+/// A model that is served, with its scheduler, its controllers and the answers that are being decoded. All members may be called by any thread at any
+/// time.
 /// </summary>
 public sealed class TillerService : IDisposable
 {
@@ -14,15 +15,15 @@ public sealed class TillerService : IDisposable
 
     private readonly TimeProvider _clock;
     private readonly IDisposable _registration;
-    private readonly ChatFormat? _chat; // in place of the checkpoint's
+    private readonly ChatFormat? _chat; // replaces the checkpoint's; null if it does not
     private volatile bool _isDraining;
 
-    /// <summary>Starts to serve.</summary>
-    /// <param name="model">Stays its caller's; is not to be disposed of before the service.</param>
-    /// <param name="options">Null for the defaults.</param>
+    /// <summary>Creates a service and starts its scheduler.</summary>
+    /// <param name="model">The model. The caller owns it, and must not dispose of it before the service.</param>
+    /// <param name="options">The options; null for the defaults.</param>
     /// <exception cref="ArgumentException">An option is outside its range.</exception>
     /// <exception cref="ChatException">The chat template cannot be used.</exception>
-    /// <exception cref="IOException">The folder of controllers cannot be read or made.</exception>
+    /// <exception cref="IOException">The folder of controllers cannot be read or created.</exception>
     /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
     public TillerService(LanguageModel model, ServiceOptions? options = null)
     {
@@ -44,57 +45,57 @@ public sealed class TillerService : IDisposable
     /// <summary>The model.</summary>
     public LanguageModel Model { get; }
 
-    /// <summary>Its id in requests and answers.</summary>
+    /// <summary>The model's id in requests and answers.</summary>
     public string ModelName { get; }
 
-    /// <summary>What it offers.</summary>
+    /// <summary>The options.</summary>
     public ServiceOptions Options { get; }
 
-    /// <summary>Runs the texts.</summary>
+    /// <summary>The scheduler that runs the texts.</summary>
     public Scheduler Scheduler { get; }
 
-    /// <summary>When it began to serve.</summary>
+    /// <summary>The time at which the service was created.</summary>
     public DateTimeOffset StartedAt { get; }
 
-    /// <summary>Whether new requests are taken.</summary>
+    /// <summary>Whether new requests are accepted.</summary>
     public bool IsReady => !_isDraining;
 
-    /// <summary>What was odd about the controllers' folder, a sentence each.</summary>
+    /// <summary>Problems with files in the controllers' folder, as a sentence for each.</summary>
     public IReadOnlyList<string> Warnings => Controllers.Warnings;
 
-    /// <summary>Who may call.</summary>
+    /// <summary>The API keys.</summary>
     internal ApiKeys Keys { get; }
 
-    /// <summary>What may steer.</summary>
+    /// <summary>The controllers that requests may name.</summary>
     internal ControllerLibrary Controllers { get; }
 
-    /// <summary>The fit under way.</summary>
+    /// <summary>The running fit, if any.</summary>
     internal FitSlot Fits { get; } = new();
 
-    /// <summary>What is under way.</summary>
+    /// <summary>The answers that are being decoded.</summary>
     internal RunningAnswers Answers { get; } = new();
 
-    /// <summary>The time.</summary>
+    /// <summary>The present time.</summary>
     internal DateTimeOffset Now => _clock.GetUtcNow();
 
-    /// <summary>How messages become ids.</summary>
+    /// <summary>The chat format, which turns messages into ids.</summary>
     /// <exception cref="Tiller.Chat.ChatException">The checkpoint has no chat template.</exception>
     internal ChatFormat Chat => _chat ?? Model.Chat;
 
-    /// <summary>Ids that end an answer.</summary>
+    /// <summary>The ids that end an answer.</summary>
     internal IReadOnlyList<int> ChatEndIds { get; }
 
-    /// <summary>Stop strings of an answer: with the mark that ends one in a format whose marks this vocabulary does not have as tokens.</summary>
+    /// <summary>The stop strings of an answer. If the vocabulary does not have ChatML's end mark as a token, they include it.</summary>
     internal StopStrings WithChatStops(StopStrings stops) => _chat is not { Name: "chatml" } || Model.Tokenizer.IdOf(EndOfChatMl) is not null
         ? stops
         : new StopStrings([.. Enumerable.Range(0, stops.Count).Select(i => stops[i]), EndOfChatMl]);
 
-    /// <summary>Most new tokens that a text may have after a prompt: what context, limits and memory for keys and values leave.</summary>
+    /// <summary>Maximum number of new tokens after a prompt, by the context, the limits, and the memory for keys and values.</summary>
     internal int RoomAfter(int promptLength) => Math.Clamp(Scheduler.MaxPositions - promptLength + 1, 1, Options.Scheduler.MaxNewTokens);
 
-    /// <summary>Takes no request from now on, lets those that it has taken end, and ends what is left after a while.</summary>
-    /// <param name="patience">How long they have.</param>
-    /// <returns>Completed once there is no text left.</returns>
+    /// <summary>Accepts no more requests, waits for the running texts, and ends those that are left after a while.</summary>
+    /// <param name="patience">Time that running texts have to end.</param>
+    /// <returns>A task that completes when no text is left.</returns>
     public Task DrainAsync(TimeSpan patience)
     {
         _isDraining = true;
@@ -102,7 +103,7 @@ public sealed class TillerService : IDisposable
         return Scheduler.DrainAsync(patience);
     }
 
-    /// <summary>Ends every text, and waits for the step under way.</summary>
+    /// <summary>Ends every text, and waits for the step that is running.</summary>
     public void Dispose()
     {
         _isDraining = true;
@@ -111,6 +112,6 @@ public sealed class TillerService : IDisposable
         Scheduler.Dispose();
     }
 
-    /// <summary>A model's id where none is given: the last part of its name.</summary>
+    /// <summary>The default id of a model: the last part of its name.</summary>
     internal static string NameOf(LanguageModel model) => Path.GetFileName(Path.TrimEndingDirectorySeparator(model.Name));
 }

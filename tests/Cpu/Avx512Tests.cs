@@ -13,6 +13,9 @@ namespace Tiller.Tests.Cpu;
 public sealed class Avx512Tests
 {
     private static readonly WeightType[] s_types = [WeightType.BF16, WeightType.F16, WeightType.F32];
+    private static readonly TestCaseData[] s_panels =
+        [.. from rows in new[] { 1, 5, 6, 11, 12, 13, 64, 80, 192 } from depth in new[] { 1, 33, 192 } select new TestCaseData(rows, depth)];
+
 
     private readonly Avx512Code _before = Avx512.Code;
     private Scratch? _scratch;
@@ -128,5 +131,47 @@ public sealed class Avx512Tests
 
             Assert.That(wide.All(), Is.EqualTo(narrow.All()));
         }
+    }
+
+    [TestCaseSource(nameof(s_panels))]
+    public unsafe void The_bits_of_a_panels_product_do_not_depend_on_who_compiled_it(int rows, int depth)
+    {
+        using var a = FloatRows.Random(rows, depth, seed: 1);
+        using var across = FloatRows.Random(depth, rows, seed: 2);
+        using var b = FloatRows.Random(depth, 16, seed: 3);
+        var got = new List<float[]>();
+        foreach (var code in Enum.GetValues<Avx512Code>())
+        {
+            using var product = FloatRows.Random(rows, 16, seed: 4);
+            using var sum = FloatRows.Random(rows, 16, seed: 4);
+            PanelTiles.Rows(code, a.View.Row(0), depth, rows, b.View.Row(0), depth, product.View.Row(0));
+            PanelTiles.Columns(code, across.View.Row(0), rows, rows, b.View.Row(0), depth, sum.View.Row(0));
+            got.Add([.. product.All(), .. sum.All()]);
+        }
+
+        double[] expected = new double[2 * rows * 16];
+        using var before = FloatRows.Random(rows, 16, seed: 4);
+        for (int n = 0; n < rows; n++)
+        {
+            for (int column = 0; column < 16; column++)
+            {
+                double product = 0, sum = before.Line(n)[column];
+                for (int k = 0; k < depth; k++)
+                {
+                    product += (double)a.Line(n)[k] * b.Line(k)[column];
+                    sum += (double)across.Line(k)[n] * b.Line(k)[column];
+                }
+
+                expected[(n * 16) + column] = product;
+                expected[((rows + n) * 16) + column] = sum;
+            }
+        }
+
+        Assert.Multiple(() =>
+        {
+            Assert.That(got[0].Select(x => (double)x), Is.EqualTo(expected).Within(1e-4));
+            Assert.That(got[1], Is.EqualTo(got[0]), "by .NET");
+            Assert.That(got[2], Is.EqualTo(got[0]), "in C");
+        });
     }
 }

@@ -113,10 +113,10 @@ public sealed class ComparisonTests
         Assert.That(System.Text.RegularExpressions.Regex.Count(page, "<svg "), Is.EqualTo(1), "effort alone is measured");
     }
 
-    [TestCase("Strengths must be finite numbers other than 0", 0.0)]
-    [TestCase("Strengths must be finite numbers other than 0", double.NaN)]
-    [TestCase("Strengths must be finite numbers other than 0", 1.0, 1.0)]
-    [TestCase("needs a task, a method and a strength")]
+    [TestCase("Strengths must be different finite numbers other than 0", 0.0)]
+    [TestCase("Strengths must be different finite numbers other than 0", double.NaN)]
+    [TestCase("Strengths must be different finite numbers other than 0", 1.0, 1.0)]
+    [TestCase("needs at least one task, one method and one strength")]
     public void Strengths_that_mean_nothing_are_refused(string problem, params double[] strengths) =>
         Assert.That(
             async () => await (New([s_feature]) with { Strengths = strengths }).RunAsync(TestModels.Demo, _folder),
@@ -125,7 +125,7 @@ public sealed class ComparisonTests
     [Test]
     public void Names_that_come_twice_are_refused() => Assert.That(
         async () => await New([s_feature, s_feature]).RunAsync(TestModels.Demo, _folder),
-        Throws.TypeOf<ComparisonException>().With.Message.Contains("feature is there twice"));
+        Throws.TypeOf<ComparisonException>().With.Message.Contains("methods are named feature, or differ"));
 
     [Test]
     public void A_control_that_the_task_does_not_have_is_told()
@@ -134,7 +134,7 @@ public sealed class ComparisonTests
         var task = comparison.Tasks[0] with { Prompting = null };
         Assert.That(
             async () => await (comparison with { Tasks = [task] }).RunAsync(TestModels.Demo, _folder),
-            Throws.TypeOf<ComparisonException>().With.Message.Contains("give it \"prompting\""));
+            Throws.TypeOf<ComparisonException>().With.Message.Contains("\"prompting\" in task.yaml"));
         Assert.That(
             async () => await (New([s_feature]) with { Tasks = [task with { Contrast = null }] }).RunAsync(TestModels.Demo, _folder),
             Throws.TypeOf<ComparisonException>().With.Message.Contains("has no contrast"));

@@ -92,7 +92,7 @@ public sealed class PromptEncoderTests
         Prompt user = new ChatPrompt([new ChatMessage("user", "b")]), robot = new ChatPrompt([new ChatMessage("robot", "b c")]);
         Assert.That(
             () => FeatureMeasurement.Measure(model, new ContrastSet([user], [robot])),
-            Throws.InstanceOf<TillerException>().With.Message.Match("^Negative prompt 1 \\(\"b c\"\\) cannot be put to the model.*No robots\\."));
+            Throws.InstanceOf<TillerException>().With.Message.Match("^Negative prompt 1 \\(\"b c\"\\) cannot be encoded.*No robots\\."));
     }
 
     [Test]

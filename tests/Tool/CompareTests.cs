@@ -55,7 +55,7 @@ public sealed class CompareTests
         Assert.That(bare.Error, Does.Contain("The task bare has no contrast"));
         var twice = await ToolRun.Of([.. command, "--task", folder]);
         Assert.That((twice.Code, twice.Error), Is.EqualTo((4, twice.Error)));
-        Assert.That(twice.Error, Does.Contain("Of the tasks, bare is there twice"));
+        Assert.That(twice.Error, Does.Contain("Two of the tasks are named bare"));
     }
 
     [TestCase("Expected --model and one --task at least, or --demo without them.")]

@@ -101,8 +101,8 @@ public sealed class EvalTests
     [TestCase(2, "--limit must be a whole number above 0", "--limit", "0")]
     [TestCase(2, "--batch must be a whole number, 1 to 4096", "--batch", "0")]
     [TestCase(2, "--out - and --json would both write to standard output", "--out", "-", "--json")]
-    [TestCase(2, "--lambda is about steering, and nothing steers", "--lambda", "3")]
-    [TestCase(2, "--tokens is about steering, and nothing steers", "--tokens", "all")]
+    [TestCase(2, "--lambda needs a controller: add --controller", "--lambda", "3")]
+    [TestCase(2, "--tokens needs a controller: add --controller", "--tokens", "all")]
     [TestCase(4, "/nowhere.tiller", "--controller", "/nowhere.tiller")]
     public async Task What_is_wrong_is_told(int code, string problem, params string[] options)
     {

@@ -140,7 +140,7 @@ public class FitTests
             Assert.That(run.Code, Is.Zero, run.Error);
             Assert.That((run.Json.GetProperty("form").GetString(), run.Json.GetProperty("systemVaries").GetBoolean()), Is.EqualTo(("chat", true)));
             Assert.That(second.Code, Is.EqualTo(ExitCode.BadInput));
-            Assert.That(second.Error, Does.Contain("p.jsonl: prompt 1 is a chat with a system message of its own: leave out --system"));
+            Assert.That(second.Error, Does.Contain("p.jsonl: prompt 1 is a chat with a system message of its own: leave --system out"));
         }
     }
 

@@ -194,7 +194,7 @@ public class ManyPromptsTests
     [TestCase("--prompts needs --out", "--prompts", "p", "--out", "-")]
     [TestCase("name it with --prompts", "--out", "o")]
     [TestCase("name it with --prompts", "--column", "1", "text")]
-    [TestCase("leave out the prompt", "--prompts", "p", "--out", "o", "text")]
+    [TestCase("leave the prompt", "--prompts", "p", "--out", "o", "text")]
     public async Task What_does_not_go_together_is_told_before_anything_runs(string says, params string[] arguments)
     {
         var run = await ToolRun.Of(["generate", "--model", "nowhere", .. arguments]);

@@ -70,21 +70,21 @@ public sealed class MethodsTests
         Assert.That(json.GetProperty("inside").GetInt32(), Is.EqualTo(kept.Inside));
         var refused = await ToolRun.Of([.. Fit(scratch), "--method", "clamp", "--certify", scratch["held.txt"]]);
         Assert.That((refused.Code, refused.Error), Is.EqualTo((ExitCode.Usage, refused.Error)));
-        Assert.That(refused.Error, Does.Contain("--certify has no use for --method clamp"));
+        Assert.That(refused.Error, Does.Contain("--method clamp does not use --certify"));
     }
 
     [TestCase("--method none", "--method must be one of a-lqr, angular")]
     [TestCase("--direction none", "--direction must be one of mean, pca")]
     [TestCase("--method clamp --low 2 --high 1", "--low must be at most --high, the ends of an interval, got 2 and 1")]
-    [TestCase("--method clamp --q 1", "--q has no use for --method clamp")]
-    [TestCase("--method clamp --cost feature", "--cost has no use for --method clamp")]
-    [TestCase("--method clamp --calibration x", "--calibration has no use for --method clamp")]
-    [TestCase("--method s-pid --layers 1-2", "--layers has no use for --method s-pid")]
-    [TestCase("--method clamp --kp 1", "--kp is no number of --method clamp, which has --low, --high")]
-    [TestCase("--low 1", "--low is no number of --method a-lqr, which has none")]
+    [TestCase("--method clamp --q 1", "--method clamp does not use --q")]
+    [TestCase("--method clamp --cost feature", "--method clamp does not use --cost")]
+    [TestCase("--method clamp --calibration x", "--method clamp does not use --calibration")]
+    [TestCase("--method s-pid --layers 1-2", "--method s-pid does not use --layers")]
+    [TestCase("--method clamp --kp 1", "--kp is not a parameter of --method clamp, which has --low, --high")]
+    [TestCase("--low 1", "--low is not a parameter of --method a-lqr, which has none")]
     [TestCase("--method angular", "--method angular needs --alternative")]
     [TestCase("--method trajectory", "--method trajectory needs --nominal")]
-    [TestCase("--nominal x", "--nominal has no use for --method a-lqr")]
+    [TestCase("--nominal x", "--method a-lqr does not use --nominal")]
     [TestCase("--method s-pid --kp 1e99", "--kp must be a number that fits in float32")]
     public async Task What_does_not_go_together_is_refused_before_anything_runs(string options, string told)
     {

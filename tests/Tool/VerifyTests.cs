@@ -165,7 +165,7 @@ public class VerifyTests
     {
         var run = await ToolRun.Of("verify", "a", "b", "--values", "x");
         Assert.That(run.Code, Is.EqualTo(ExitCode.Usage));
-        Assert.That(run.Error, Does.Contain("Option '--values' goes with one folder, and 2 were given."));
+        Assert.That(run.Error, Does.Contain("Option '--values' is for a single folder, and 2 were given."));
     }
 
     [Test]

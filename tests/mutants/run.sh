@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Does the suite notice defects? Applies each patch of this folder by itself to a scratch copy of the commit that is checked out, builds the
-# engine and runs tests: first those that the patch's header names, then, if these pass, all. Writes README.md: what was caught by what.
+# Does the suite notice defects? Applies each patch of this folder by itself to a scratch copy of the current commit, builds the engine and runs
+# tests: first those that the patch's header names, then, if these pass, all. Writes README.md, which lists the tests that noticed each defect.
 # It is an error if no test fails, or if a patch does not apply or does not compile.
 #
 #   tests/mutants/run.sh               all patches
-#   tests/mutants/run.sh 03 17         patches whose names begin so; README.md is then left alone
+#   tests/mutants/run.sh 03 17         patches whose names begin with these; README.md is not written
 set -uo pipefail
 . "$(dirname "$0")/scratch.sh"
 
@@ -58,8 +58,8 @@ if [ $# -eq 0 ]; then
         echo "# Checks of the checks"
         echo
         echo "Each patch in this folder is a defect that a careless change could bring. \`tests/mutants/run.sh\` applies one at a time, builds"
-        echo "and tests; the suite must fail. Last run on commit $(git rev-parse --short=12 HEAD). Tests that fail, counted with their cases,"
-        echo "among those run first (the patch's header names them); where these pass, among all."
+        echo "and tests; the suite must fail. Last run on commit $(git rev-parse --short=12 HEAD). The tests named in the patch's"
+        echo "header run first, and all tests if these pass. The table counts the test cases that fail."
         echo
         echo "| | defect | file | failing | among them |"
         echo "|---|---|---|---|---|"

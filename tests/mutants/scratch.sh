@@ -1,5 +1,5 @@
-# Sourced: a scratch copy of the commit that is checked out, with its tests built, as the current folder; gone when the script ends.
-# Gives $here, this folder; $scratch; $log and $table, two files.
+# To be sourced. Makes a scratch copy of the current commit, builds its tests, and changes to its folder; it is removed when the script ends.
+# Sets $here to this folder, $scratch to the copy, and $log and $table to two files.
 export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(git -C "$here" rev-parse --show-toplevel)

@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# Is every barrier of the kernels needed, and would its loss be noticed? Takes away one statement at a time in a scratch copy of the commit that is
-# checked out: each __syncthreads, each wait for the kernel before, each wait for copies, each fence. The host CUDA that looks for races must then
-# fail a test.
-# Writes synchronisation.md, the rows of these files. It is an error if no test fails.
+# Is every barrier of the kernels needed, and would its loss be noticed? Removes one statement at a time from a scratch copy of the current commit:
+# each __syncthreads, each wait for the previous kernel, each wait for copies, each fence. A test must then fail on the host CUDA, which looks for
+# races. Writes the rows of these files to synchronisation.md. It is an error if no test fails.
 #
 #   tests/mutants/synchronisation.sh               all files
-#   tests/mutants/synchronisation.sh attention     files whose names begin so
+#   tests/mutants/synchronisation.sh attention     files whose names begin with this
 set -uo pipefail
 export TILLER_HOST_CUDA_CHECKS=races
 . "$(dirname "$0")/scratch.sh"
@@ -23,7 +22,7 @@ wanted() {
     return 1
 }
 
-# The tests of the file's own kernels, those of all kernels, all.
+# Runs the tests of the file's own kernels, then those of all kernels, then all tests, until one fails.
 caught_by() {
     local kernels='FullyQualifiedName~Tiller.Tests.Kernels.' own=$1
     own=${own%%.*}
@@ -64,8 +63,8 @@ done < <(grep -E '^\| [a-z_]+\.cuh?:' "$here/synchronisation.md" 2>/dev/null)
 {
     echo "# Barriers, waits and fences of the kernels"
     echo
-    echo "\`tests/mutants/synchronisation.sh\` takes them away one at a time and runs the tests of CUDA on the host CUDA that looks for races;"
-    echo "a test must fail. What was said first, the race or the test that failed, and the commit."
+    echo "\`tests/mutants/synchronisation.sh\` removes them one at a time and runs the CUDA tests on the host CUDA, which looks for races;"
+    echo "a test must fail. The table gives the first finding, a race or a failed test, and the commit."
     echo
     echo "| where | without | found | commit |"
     echo "|---|---|---|---|"

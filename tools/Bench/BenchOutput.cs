@@ -56,12 +56,12 @@ internal static class BenchOutput
         $"| {r.Name} | {Time(r.Median)} {r.Unit} | {Time(r.P10)} | {Time(r.P90)} | {Scaled(r.Rate)} {r.RateUnit} | {Scaled(r.Bytes)} "
         + $"| {Scaled(r.Flops)} "
         + $"| {r.PercentOfCeiling:0.0} % | {r.Ceiling:0.0} {r.CeilingUnit}, {r.CeilingName} "
-        + $"| {(r.Ratio is { } ratio ? $"{ratio:0.000} ({r.RatioOf})" : "")} |";
+        + $"| {(r.Ratio is { } ratio ? $"{ratio:0.000} [{r.RatioP10:0.000}, {r.RatioP90:0.000}] ({r.RatioOf})" : "")} |";
 
     private static string TextLine(BenchRow r) =>
         $"{r.Name,-48}{$"{Time(r.Median)} {r.Unit}",13}{Time(r.P10),11}{Time(r.P90),11}  {$"{Scaled(r.Rate)} {r.RateUnit}",-20}"
         + $"{Scaled(r.Bytes),9}{Scaled(r.Flops),9}{r.PercentOfCeiling,7:0.0}  {r.Ceiling:0.0} {r.CeilingUnit}, {r.CeilingName}"
-        + $"{(r.Ratio is { } ratio ? $"; ratio {ratio:0.000} ({r.RatioOf})" : "")}";
+        + $"{(r.Ratio is { } ratio ? $"; ratio {ratio:0.000} [{r.RatioP10:0.000}, {r.RatioP90:0.000}] ({r.RatioOf})" : "")}";
 
     private static void WriteJson(IEnumerable<BenchRow> rows, TextWriter output)
     {

@@ -114,8 +114,14 @@ internal sealed record BenchRow
 
     public required string CeilingName { get; init; }
 
-    /// <summary>Median ratio to the first row of the group, or null.</summary>
+    /// <summary>Median ratio of this row's samples to those of the group's first row, paired in the order of time; or null.</summary>
     public double? Ratio { get; init; }
+
+    /// <summary>Tenth percentile of these ratios.</summary>
+    public double? RatioP10 { get; init; }
+
+    /// <summary>Ninetieth percentile of these ratios.</summary>
+    public double? RatioP90 { get; init; }
 
     /// <summary>Meaning of the ratio, such as "speed / decode plain".</summary>
     public string? RatioOf { get; init; }

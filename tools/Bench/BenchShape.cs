@@ -71,10 +71,17 @@ internal sealed class BenchShape
         }
 
         Json = bytes.ToArray();
-        Config = ModelConfigReader.Parse(Json, file: $"config.json of shape {name}");
+        Config = ModelConfigReader.Parse(Json, file: $"config.json of {name}");
     }
 
-    /// <summary>Name on the command line.</summary>
+    private BenchShape(string name, byte[] json)
+    {
+        Name = name;
+        Json = json;
+        Config = ModelConfigReader.Parse(json, file: $"config.json of {name}");
+    }
+
+    /// <summary>Name on the command line, or of the checkpoint's folder.</summary>
     public string Name { get; }
 
     /// <summary>config.json, UTF-8.</summary>
@@ -103,6 +110,14 @@ internal sealed class BenchShape
         return numbers.Length == 7 && !numbers.Contains(0)
             ? new(text, Llama, numbers, CustomMaxPositions, tied: true)
             : throw new BenchException($"A shape is one of {string.Join(", ", Names)}, or seven positive numbers L,D,FF,H,KV,E,V, got '{text}'.");
+    }
+
+    /// <summary>The shape of a checkpoint.</summary>
+    /// <exception cref="ConfigException">The config.json in <paramref name="folder"/> is not one of a supported model.</exception>
+    public static BenchShape Of(DirectoryInfo folder)
+    {
+        _ = ModelConfigReader.Read(folder.FullName);
+        return new(folder.Name, File.ReadAllBytes(Path.Combine(folder.FullName, "config.json")));
     }
 
     private static void Llama3Rope(Utf8JsonWriter json)

@@ -149,7 +149,7 @@ internal static class ControlBench
         {
             throw new BenchException(
                 $"A prompt of {request.ContextLength} tokens is longer than the {model.Config.MaxPositions} positions of this shape. "
-                + "Ask for a shorter --context.");
+                + "Use a shorter --context.");
         }
 
         return PromptState.Collect(

@@ -125,7 +125,7 @@ internal static class DecodeBench
         if (tokens > c.MaxPositions)
         {
             throw new BenchException($"A prompt of {tokens} tokens is longer than the {c.MaxPositions} positions of this shape. "
-                + "Ask for a shorter --context.");
+                + "Use a shorter --context.");
         }
 
         double rows = Math.Min(tokens, CudaOps.MaxPassRows);
@@ -158,13 +158,13 @@ internal static class DecodeBench
         session?.Dispose();
     }
 
-    // The work as it is, then with each change of the kernels that it can show. All of them run the same step.
+    // The work with unchanged kernels, and then with each change of the kernels that can affect it. All of them run the same step.
     private static Work[] Compared(LanguageModel model, Work work, VariantWork kind)
     {
         if (model.Ops is not CudaOps ops)
         {
             throw new BenchException(
-                $"Variants are choices of CUDA kernels, and this is {model.DeviceDescription}. Ask for --device cuda, or leave out --variants.");
+                $"--variants changes CUDA kernels, but the device is {model.DeviceDescription}. Use --device cuda, or leave --variants out.");
         }
 
         return

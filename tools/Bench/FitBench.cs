@@ -117,9 +117,9 @@ internal static class FitBench
         if (c.V < vocabulary || c.MaxPositions < Longest)
         {
             throw new BenchException(
-                $"A fit takes the demo model's texts, of up to {Longest} tokens of {vocabulary} kinds; this shape has {c.MaxPositions} positions "
-                + $"and {c.V} kinds of tokens. "
-                + "Ask for a larger one, or for --shape demo.");
+                $"A fit uses the demo model's texts, of up to {Longest} tokens and {vocabulary} ids; this shape has {c.MaxPositions} positions "
+                + $"and {c.V} ids. "
+                + "Use a larger shape, or --shape demo.");
         }
     }
 

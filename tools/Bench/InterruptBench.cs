@@ -28,7 +28,7 @@ internal static partial class InterruptBench
         {
             throw new BenchException(
                 $"{Steps} steps after a prompt of {prompt} tokens need {prompt + Steps} positions; this shape has {c.MaxPositions}. "
-                + "Ask for a shorter --context.");
+                + "Use a shorter --context.");
         }
 
         meter.Machine.Require(counts.AllBytes + counts.CacheBytes(prompt + Steps) + FitBench.SizeInBytes(request));

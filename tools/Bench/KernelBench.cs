@@ -25,7 +25,7 @@ internal static class KernelBench
         int length = Math.Max(request.ContextLength + 1, manyRows);
         if (length > c.MaxPositions)
         {
-            throw new BenchException($"The kernels run up to {length} positions; this shape has {c.MaxPositions}. Ask for a shorter --context.");
+            throw new BenchException($"The kernels run up to {length} positions; this shape has {c.MaxPositions}. Use a shorter --context.");
         }
 
         meter.Machine.Require(

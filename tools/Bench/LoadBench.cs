@@ -158,12 +158,13 @@ internal static class RandomCheckpoint
                 + "Free some, or set TMPDIR to a larger disk.");
         }
 
-        // With 0x3C in the upper byte, the numbers of every type are finite and small.
+        // In every type, this upper byte gives numbers of either sign with magnitudes between 0.008 and 0.03.
         byte[] block = GC.AllocateUninitializedArray<byte>((int)largest);
         new Random(1).NextBytes(block);
+        int exponent = request.Type == TensorType.F16 ? 0x24 : 0x3C;
         for (int i = size - 1; i < block.Length; i += size)
         {
-            block[i] = 0x3C;
+            block[i] = (byte)((block[i] & 0x80) | exponent);
         }
 
         File.WriteAllBytes(Path.Combine(folder, "config.json"), request.Shape.Json);

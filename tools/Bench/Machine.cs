@@ -74,7 +74,7 @@ internal abstract class Machine : IDisposable
         if (onCpuAlone)
         {
             return request.Device?.CudaOrdinal is null ? null : throw new BenchException(
-                $"{request.Mode.ToString().ToLowerInvariant()} runs on the CPU whatever runs the model, and {request.Device} was asked for. "
+                $"{request.Mode.ToString().ToLowerInvariant()} always runs on the CPU, but {request.Device} was requested. "
                 + "Leave --device out.");
         }
 

@@ -71,10 +71,9 @@ internal sealed class Meter : IDisposable
 
         Sample(works, ceilings, CeilingSeconds);
         var rows = new BenchRow[works.Count];
-        double baseline = Quantile(times[0], 0.5);
         for (int i = 0; i < rows.Length; i++)
         {
-            rows[i] = Row(works[i], times[i], ceilings, baseline, works[0].Name);
+            rows[i] = Row(works[i], times[i], ceilings, times[0], works[0].Name);
         }
 
         return rows;
@@ -85,7 +84,7 @@ internal sealed class Meter : IDisposable
     {
         var ceilings = new Dictionary<Ceiling, List<double>>();
         Sample([work], ceilings, CeilingSeconds);
-        return Row(work, times, ceilings, Quantile(times, 0.5), work.Name);
+        return Row(work, times, ceilings, times, work.Name);
     }
 
     /// <summary>Measures a ceiling, in billions per second.</summary>
@@ -190,7 +189,8 @@ internal sealed class Meter : IDisposable
         }
     }
 
-    private BenchRow Row(Work work, IReadOnlyList<double> times, Dictionary<Ceiling, List<double>> ceilings, double baseline, string baselineName)
+    private BenchRow Row(
+        Work work, IReadOnlyList<double> times, Dictionary<Ceiling, List<double>> ceilings, IReadOnlyList<double> baseline, string baselineName)
     {
         double median = Quantile(times, 0.5);
         double bandwidth = Quantile(ceilings[Machine.MemoryOf(work)], 0.5);
@@ -198,7 +198,10 @@ internal sealed class Meter : IDisposable
         double peak = work.Flops > 0 ? Quantile(ceilings[Machine.ArithmeticOf(work)], 0.5) : double.PositiveInfinity;
         double flopsTime = work.Flops / peak;
         bool arithmetic = flopsTime > bytesTime;
-        bool compared = work.Comparison != Comparison.None;
+
+        // Samples of one round are close in time, so their ratio is hardly affected by changes of the machine from round to round.
+        double[]? ratios = work.Comparison == Comparison.None ? null
+            : [.. times.Zip(baseline, (time, other) => work.Comparison == Comparison.Speed ? other / time : time / other)];
         return new BenchRow
         {
             Device = Machine.Name,
@@ -216,8 +219,10 @@ internal sealed class Meter : IDisposable
             Ceiling = (arithmetic ? peak : bandwidth) / 1e9,
             CeilingUnit = arithmetic ? "GFLOP/s" : "GB/s",
             CeilingName = Machine.NameOf(arithmetic ? Machine.ArithmeticOf(work) : Machine.MemoryOf(work)),
-            Ratio = !compared ? null : work.Comparison == Comparison.Speed ? baseline / median : median / baseline,
-            RatioOf = !compared ? null : $"{(work.Comparison == Comparison.Speed ? "speed" : "time")} / {baselineName}",
+            Ratio = ratios is null ? null : Quantile(ratios, 0.5),
+            RatioP10 = ratios is null ? null : Quantile(ratios, 0.1),
+            RatioP90 = ratios is null ? null : Quantile(ratios, 0.9),
+            RatioOf = ratios is null ? null : $"{(work.Comparison == Comparison.Speed ? "speed" : "time")} / {baselineName}",
         };
     }
 }

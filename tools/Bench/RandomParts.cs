@@ -179,7 +179,7 @@ internal sealed class DecodeLoop : IDisposable
         if (_last > model.Config.MaxPositions)
         {
             throw new BenchException($"A context of {context} tokens is held up to {_last}; this shape has {model.Config.MaxPositions} positions. "
-                + "Ask for a shorter --context.");
+                + "Use a shorter --context.");
         }
 
         _ids = RandomParts.Tokens(model.Config.V, laws.Count, seed: 3);

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Unpacks NVIDIA's NVRTC, ptxas and cuobjdump (CUDA 12.4) into artifacts/cuda, for machines without a GPU: they compile, and nothing runs. Nothing is
-# installed and no root is needed. Debian packages them in trixie's non-free component, which is asked of the mirror that this machine's apt uses.
+# Unpacks NVIDIA's NVRTC, ptxas and cuobjdump (CUDA 12.4) into artifacts/cuda, so that a machine without a GPU can compile kernels. Nothing is
+# installed, and root is not needed. The packages are in the non-free component of Debian trixie, and come from the mirror that apt uses here.
 #
-#   tools/gpu/compilers.sh            leaves bin/{ptxas,cuobjdump} and lib/libnvrtc*; does nothing where they are
+#   tools/gpu/compilers.sh            makes bin/{ptxas,cuobjdump} and lib/libnvrtc*; does nothing if they exist
 #
-# nvcc is not among them: it wants CUDA's headers, a gigabyte. NVRTC has the same compiler and wants none. Licence: NVIDIA's, in
-# artifacts/cuda/copyright.
+# nvcc is not included, because it needs CUDA's headers, which have a gigabyte. NVRTC has the same compiler and needs no headers. The licence is
+# NVIDIA's; it is in artifacts/cuda/copyright.
 set -euo pipefail
 
 suite=trixie
@@ -26,13 +26,13 @@ mkdir -p "$root/artifacts"
 work=$(mktemp -d "$root/artifacts/cuda.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
-# The mirror: the first of apt's own that is not for security updates. The archive's keys come with Debian.
+# The mirror is apt's first that is not for security updates. The keys of the archive come with Debian.
 uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 2> /dev/null | grep -v security | head -n 1) || true
 key=/usr/share/keyrings/debian-archive-keyring.gpg
 [ -n "$uri" ] || die "apt has no mirror configured"
 [ -s "$key" ] || die "$key is missing (package debian-archive-keyring)"
 
-# Lists, cache and packages in the temporary folder, beside those of the machine.
+# Lists, cache and packages are in the temporary folder, so that those of the machine do not change.
 mkdir -p "$work"/{apt/lists/partial,apt/cache/archives/partial,packages,files,done/bin,done/lib}
 echo "deb [arch=amd64 signed-by=$key] $uri $suite non-free" > "$work/apt/sources.list"
 options=(-qq -o "Dir::Etc::sourcelist=$work/apt/sources.list" -o Dir::Etc::sourceparts=- -o Dir::Etc::preferencesparts=-
@@ -40,7 +40,7 @@ options=(-qq -o "Dir::Etc::sourcelist=$work/apt/sources.list" -o Dir::Etc::sourc
     -o Acquire::Retries=2 -o Acquire::http::Timeout=20)
 apt-get "${options[@]}" update > "$work/log" 2>&1 || die "$uri has no $suite non-free: $(tail -n 1 "$work/log")"
 (cd "$work/packages" && apt-get "${options[@]}" download "${packages[@]}") > "$work/log" 2>&1 ||
-    die "the packages cannot be had: $(tail -n 1 "$work/log")"
+    die "the packages cannot be downloaded: $(tail -n 1 "$work/log")"
 
 for package in "$work"/packages/*.deb; do
     dpkg-deb --fsys-tarfile "$package" | tar -x -C "$work/files" --wildcards "${members[@]}" \

@@ -1,4 +1,4 @@
-"""What run.sh does on a GPU's machine: calls made of phases, phases made of steps (steps.py), a report after each (report.py)."""
+"""Runs on the machine with the GPU, for run.sh. A call consists of phases, a phase of steps (steps.py); a report follows each phase (report.py)."""
 import argparse
 import hashlib
 import importlib.util
@@ -20,24 +20,24 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 HERE = os.path.join(ROOT, "tools", "gpu")
 TESTS = "Tiller.Tests."
 
-# Seconds, and phases in their order. What the first call builds, the others find.
+# The time limit of each call in seconds, and its phases in order. The other calls use what the first call has built.
 CALLS = {
     "first": (320, ["build", "ceilings", "decode", "verify", "tests", "memcheck", "ncu"]),
     "second": (230, ["kernels", "prefill", "jacobian", "riccati", "batch", "long", "variants"]),
     "third": (130, ["peers"]),
 }
 
-# Phases that no call has, for a later one by name.
+# Phases that belong to no call. They run if they are named.
 LATER = ["shapes", "fit", "load", "sanitize"]
 LATER_SECONDS = 300
 
-# The kernels of a plain and a steered step, and those of one with tangents, as Nsight Compute filters names.
+# Nsight Compute's filters for the kernels of a plain and a steered step, and of a step with tangents.
 STEP_KERNELS = r"regex:^tiller(Rotate|Embed|Decode\w+x1$|Attend|LinearFew\w+x1$|Head|Sample|Softmax|Tally|Advance)"
 TANGENT_KERNELS = r"regex:^tiller(Decode\w+x8$|LinearFew\w+x8$|Push|Steer)"
 
 
 class Sizes:
-    """What is measured: models as large as they are, or of two small layers to try the script."""
+    """The sizes of the measurements: published models, or a tiny model of two layers for a rehearsal."""
 
     def __init__(self, rehearse):
         tiny = "2,64,96,4,2,16,1024"
@@ -58,7 +58,7 @@ class Sizes:
 
 
 class Device:
-    """One call."""
+    """Runs the requested calls."""
 
     def __init__(self, arguments):
         self.a = arguments
@@ -66,7 +66,7 @@ class Device:
         self.work = os.path.abspath(arguments.work)
         self.tiller = f"{self.work}/tiller/tiller"
         self.steps = None
-        self.path = None  # of the report
+        self.path = None  # path of the report
 
     # A call ----------------------------------------------------------------------------------------------------------------------------------------
 
@@ -85,14 +85,14 @@ class Device:
         self.machine()
         if not os.path.exists(f"{self.work}/built.json") and "build" not in phases:
             left = self.steps.left()
-            self.phase("build")  # a fresh machine, whose build is no part of the call
+            self.phase("build")  # on a new machine the time of the build does not count
             self.steps.ends += left - self.steps.left()
         for phase in phases:
             self.phase(phase)
         return 1 if self.steps.failed else 0
 
     def stop(self, *_):
-        """The call is ended from outside: no step goes on, and what there is is told."""
+        """Handles a signal to end: kills all steps, and prints and writes the report so far."""
         self.steps.kill()
         self.report()
         sys.stdout.flush()
@@ -101,7 +101,7 @@ class Device:
     def phase(self, name):
         try:
             getattr(self, f"phase_{name}")(name)
-        except Exception as e:  # a phase that is wrong must not take the next with it
+        except Exception as e:  # an error in a phase must not end the following phases
             traceback.print_exc()
             self.steps.failed = True
             self.steps.record("step", phase=name, step=name, outcome=f"{type(e).__name__}: {e}", seconds=0, says="")
@@ -115,13 +115,13 @@ class Device:
                 os.remove(self.path)
             self.path = path
             print(report.summary(run), flush=True)
-        except Exception:  # the rows are on disk
+        except Exception:  # an error in the report is not fatal, because the rows are on disk
             traceback.print_exc()
 
     def unpack(self):
         archive = os.path.abspath(self.a.archive)
         if not os.path.isfile(archive):
-            sys.exit(f"run.sh: no {archive}: run 'tools/gpu/run.sh pack' where .NET is, and bring the file")
+            sys.exit(f"run.sh: no {archive}: run 'tools/gpu/run.sh pack' on a machine with .NET, and copy the file")
         with open(archive, "rb") as f:
             digest = hashlib.file_digest(f, "sha256").hexdigest()
         mark = f"{self.work}/archive.sum"
@@ -137,8 +137,8 @@ class Device:
             f.write(digest)
 
     def machine(self):
-        """Which GPU, driver, commit; none of it may hold the run up."""
-        self.env()  # or there is nothing to rehearse on
+        """Records the GPU, driver and commit. No failure here ends the run."""
+        self.env()  # exits if a rehearsal has no host CUDA
         asked = "name,driver_version,memory.total,compute_cap,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem"
         smi = self.ask("nvidia-smi", f"--query-gpu={asked}", "--format=csv,noheader")
         cpu = [line for line in self.ask("lscpu").splitlines() if line.startswith(("Model name", "CPU(s):"))]
@@ -150,19 +150,19 @@ class Device:
         self.steps.record("machine", call=self.steps.call, gpu=self.gpu, lines=lines)
 
     def devices(self):
-        """What `tiller devices` tells, without the paths of this machine's folders."""
+        """The output of `tiller devices`, without the paths of this machine's folders."""
         return self.ask(self.tiller, "devices").replace(f"{self.work}/", "").replace(f"{ROOT}/", "").splitlines()
 
     def ask(self, *command):
-        """What a program prints; a line about why not, if it does not in a few seconds."""
+        """The output of a program, or a line with the reason if it does not answer within a few seconds."""
         return steps.answer(command, min(10, self.a.step_seconds), self.env())
 
-    # What steps are given --------------------------------------------------------------------------------------------------------------------------
+    # Environment and commands of steps -------------------------------------------------------------------------------------------------------------
 
     def env(self, **more):
         built = json.load(open(f"{self.work}/built.json", encoding="utf-8")) if os.path.exists(f"{self.work}/built.json") else {"images": "off"}
         env = {
-            "VIRTUAL_ENV": sys.prefix,  # where PyTorch brought its own CUDA libraries, the resolver looks below it
+            "VIRTUAL_ENV": sys.prefix,  # if PyTorch has installed CUDA libraries, the resolver finds them below this folder
             "TILLER_KERNEL_IMAGES": built["images"],
             "TILLER_KERNEL_CACHE": f"{self.work}/cache",
             "TILLER_REPOSITORY": ROOT,
@@ -180,7 +180,7 @@ class Device:
         return self.steps.run(phase, Step(name, command, self.env(), **more))
 
     def bench(self, phase, what, shape=None, seconds=0.4, **options):
-        """A step of `tiller bench`, with the options that are given."""
+        """Runs a step of `tiller bench` with the given options."""
         command = [self.tiller, "bench", what, "--device", "cuda", "--jsonl", "--seconds", self.sizes.seconds(seconds)]
         command += ["--shape", shape] if shape else []
         command += [part for name, value in options.items() for part in ([f"--{name}"] if value is True else [f"--{name}", str(value)])]
@@ -191,7 +191,7 @@ class Device:
     # Phases of the first call ----------------------------------------------------------------------------------------------------------------------
 
     def phase_build(self, phase):
-        """Kernels by nvcc, for the GPU at hand; if it fails or what it made does not run, by NVRTC, once for all processes."""
+        """Compiles the kernels for the GPU with nvcc. If that fails, or the kernels do not run, compiles them with NVRTC, once for all processes."""
         for stale in (f"{self.work}/built.json", f"{self.work}/build"):
             shutil.rmtree(stale, ignore_errors=True) if os.path.isdir(stale) else os.path.exists(stale) and os.remove(stale)
         images = f"{self.work}/build/kernels"
@@ -204,7 +204,7 @@ class Device:
                          f"-DTILLER_KERNEL_ARCHITECTURES={architecture}"]
             build = ["cmake", "--build", f"{self.work}/build", "-j", str(os.cpu_count())]
             if self.step(phase, f"configure for sm_{architecture}", configure + generator) == steps.PASSED:
-                # What is compiled when a step is out of time stays compiled.
+                # If the step runs out of time, a second one continues with what has been compiled.
                 if self.step(phase, "nvcc", build) == steps.OUT_OF_TIME:
                     self.step(phase, "nvcc, the rest", build)
         if os.path.isfile(f"{images}/kernels.manifest") and self.first_tokens(phase, images, "nvcc"):
@@ -243,7 +243,7 @@ class Device:
             self.step(phase, f"greedy ids, {name}", same, says=steps.last_line)
 
     def phase_tests(self, phase):
-        """Groups of CUDA tests, four at a time; then, each in a process with nothing beside it, those that fill the device or end it."""
+        """Runs groups of CUDA tests, four at a time. Then runs the tests that fill the device or end it, one process at a time."""
         groups = [line.split() for line in open(f"{HERE}/groups.txt", encoding="utf-8") if line.strip() and not line.startswith("#")]
         if self.sizes.rehearse:
             groups = [["Interop.CudaMemory", "Interop.CudaGraph"], ["Kernels.Embed"], ["Kernels.Ceiling"]]
@@ -275,7 +275,7 @@ class Device:
         self.sanitized(phase, "memcheck", ["Kernels.DecodeKernels", "Kernels.Attention", "Kernels.Linear"])
 
     def phase_ncu(self, phase):
-        """Nsight Compute on one plain step, one steered and one with tangents of two layers as wide as a model's."""
+        """Profiles a plain step, a steered step and a step with tangents with Nsight Compute, on two layers of a model's width."""
         if not shutil.which("ncu"):
             self.steps.skip(phase, "ncu", "no ncu here")
             return
@@ -293,7 +293,7 @@ class Device:
                 for kernel in report.profiled(page):
                     self.steps.record("kernel", phase=phase, step=name, **kernel)
 
-    # Phases of the second --------------------------------------------------------------------------------------------------------------------------
+    # Phases of the second call ---------------------------------------------------------------------------------------------------------------------
 
     def phase_kernels(self, phase):
         for shape in self.sizes.main:
@@ -320,15 +320,15 @@ class Device:
             self.bench(phase, "decode", shape, context=self.sizes.long, terms=1, tangents=self.sizes.tangents)
 
     def phase_variants(self, phase):
-        """The step as it is, and with each change of what its kernels do, in turn."""
+        """Measures the step with the default kernels, and with each change of them in turn."""
         for shape in self.sizes.main:
             self.bench(phase, "decode", shape, 0.2, context=self.sizes.short, tangents=self.sizes.tangents, variants=True)
             self.bench(phase, "prefill", shape, 0.2, context=2 * self.sizes.prompt, variants=True)
 
-    # Of the third ----------------------------------------------------------------------------------------------------------------------------------
+    # Phases of the third call ----------------------------------------------------------------------------------------------------------------------
 
     def phase_peers(self, phase):
-        """One process imports, and each run is a child of it with the limit of a step."""
+        """Measures other programs. One process imports PyTorch, and each run is a child of it with the time limit of a step."""
         if not (importlib.util.find_spec("torch") and importlib.util.find_spec("transformers")):
             self.steps.skip(phase, "peers", "no PyTorch and transformers in this python3")
             return
@@ -338,7 +338,7 @@ class Device:
         env = self.env(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TORCHINDUCTOR_CACHE_DIR=f"{self.work}/inductor")
         self.steps.run(phase, Step("peers", command, env, rows=True, limit=self.steps.left()))
 
-    # Of later ones ---------------------------------------------------------------------------------------------------------------------------------
+    # Phases that belong to no call -----------------------------------------------------------------------------------------------------------------
 
     def phase_shapes(self, phase):
         for shape in self.sizes.more:
@@ -361,13 +361,13 @@ def main():
     parser = argparse.ArgumentParser(prog="run.sh device", description=__doc__)
     parser.add_argument("what", nargs="+", metavar="CALL", help=f"{', '.join(CALLS)}, or phases by name: {', '.join(LATER)} and those of the calls")
     parser.add_argument("--out", default=f"{ROOT}/artifacts/gpu/results", help="the folder of results: rows.jsonl, log.txt, gpu-<device>.md")
-    parser.add_argument("--work", default=os.path.join(tempfile.gettempdir(), "tiller-gpu"), help="what calls leave for each other")
-    parser.add_argument("--archive", default=f"{ROOT}/artifacts/gpu/tiller-gpu.tar.xz", help="what pack made")
-    parser.add_argument("--seconds", type=float, help="of the whole call")
-    parser.add_argument("--step-seconds", type=float, default=40, help="of a step at most (default 40)")
-    parser.add_argument("--limit", action="append", default=[], metavar="STEP=SECONDS", help="another limit for steps whose names begin so")
-    parser.add_argument("--peers", metavar="RUNS", help="what peers.py measures, instead of what the third call does: 'SHAPE:WHAT,WHAT ...'")
-    parser.add_argument("--rehearse", action="store_true", help="on the host CUDA, at tiny sizes, to try the script itself")
+    parser.add_argument("--work", default=os.path.join(tempfile.gettempdir(), "tiller-gpu"), help="the folder that calls share")
+    parser.add_argument("--archive", default=f"{ROOT}/artifacts/gpu/tiller-gpu.tar.xz", help="the archive that run.sh pack made")
+    parser.add_argument("--seconds", type=float, help="time limit of the whole call")
+    parser.add_argument("--step-seconds", type=float, default=40, help="time limit of a step (default 40)")
+    parser.add_argument("--limit", action="append", default=[], metavar="STEP=SECONDS", help="another limit for steps whose names begin with STEP")
+    parser.add_argument("--peers", metavar="RUNS", help="the runs of peers.py, instead of those of the third call: 'SHAPE:WHAT,WHAT ...'")
+    parser.add_argument("--rehearse", action="store_true", help="run on the host CUDA at tiny sizes, to test the script itself")
     sys.exit(Device(parser.parse_args()).run())
 
 

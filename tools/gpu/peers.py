@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""What others need for the same work on the same GPU: rows in the form of `tiller bench --jsonl`, each a line as soon as it is measured.
+"""Measures other programs at the same work on the same GPU. Prints rows in the form of `tiller bench --jsonl`, each as soon as it is measured.
 
-transformers decodes with random bf16 weights and a static cache, eager and compiled, plain and with the published method's hooks (arXiv:2604.19018: a
-dense K a layer, u = K e from the block's input added to its output); PyTorch forms Jacobians of a block by torch.autograd.functional.jacobian and
-solves the dense Riccati recursion in float32, as the published code does. Nothing is downloaded.
+transformers decodes with random bf16 weights and a static cache: eager and compiled, plain and with hooks for the published method
+(arXiv:2604.19018: a dense K for each layer; u = K e, from the block's input, is added to the block's output). PyTorch computes Jacobians of a block
+by torch.autograd.functional.jacobian, and solves the dense Riccati recursion in float32, as the published code does. Nothing is downloaded.
 
     peers.py --runs "llama-3.2-1b:eager,hooks llama-3.2-1b:compiled" [--limit 40] [--total 120] [--context 128] [--seconds 3] > rows.jsonl
 
-A run is a shape and, of eager, hooks, compiled, compiled-hooks, jacobian and riccati, what is measured of it. PyTorch and transformers are imported
-once; each run is then a child of this process, which is ended after --limit seconds. A measurement that fails gives a row with an error instead of
-figures; so does a run that crashes or is ended, and the others go on. One that was out of time runs again at the end, as what it has compiled is kept
-on disk.
+A run names a shape and its measurements: any of eager, hooks, compiled, compiled-hooks, jacobian and riccati. PyTorch and transformers are imported
+once. Each run is a child of this process, and is ended after --limit seconds. A measurement that fails gives a row with an error instead of
+numbers, and so does a run that crashes or is ended; the other runs continue. A run that was out of time runs again at the end, because what it has
+compiled is on disk.
 """
 import argparse
 import json
@@ -25,7 +25,7 @@ BEGAN = time.monotonic()
 import torch
 import transformers
 
-# L, D, FF, H, KV, E, V, tied: config.json of the models of these names.
+# L, D, FF, H, KV, E, V, tied: the numbers of config.json of the named models.
 SHAPES = {
     "llama-3.2-1b": ("llama", 16, 2048, 8192, 32, 8, 64, 128256, True),
     "gemma-2-2b": ("gemma2", 26, 2304, 9216, 8, 4, 256, 256000, True),
@@ -37,7 +37,7 @@ SHAPES = {
 
 
 def config_of(name, max_positions, layers=None):
-    """The configuration of a shape, of all its layers or of fewer."""
+    """The configuration of a shape, with all of its layers or fewer."""
     family, depth, width, inner, heads, groups, head, vocabulary, tied = SHAPES[name]
     sizes = {
         "num_hidden_layers": layers or depth, "hidden_size": width, "intermediate_size": inner, "num_attention_heads": heads,
@@ -51,7 +51,7 @@ def config_of(name, max_positions, layers=None):
 
 
 def model_of(name, device, dtype, max_positions, layers=None, attention="sdpa"):
-    """Random weights, drawn on the device by the model's own initialisation."""
+    """A model with random weights, made on the device by the model's own initialisation."""
     config = config_of(name, max_positions, layers)
     config._attn_implementation = attention
     before = torch.get_default_dtype()
@@ -65,7 +65,7 @@ def model_of(name, device, dtype, max_positions, layers=None, attention="sdpa"):
 
 
 def quantile(samples, q):
-    """The value below which a share q of the samples lies, interpolated."""
+    """The quantile q of the samples, interpolated."""
     ordered = sorted(samples)
     at = q * (len(ordered) - 1)
     below = int(at)
@@ -74,7 +74,7 @@ def quantile(samples, q):
 
 
 class TokenClock(transformers.StoppingCriteria):
-    """Takes the time after every generated token, once the device is done with it."""
+    """Records the time after every generated token, when the device has finished it."""
 
     def __init__(self, wait):
         self.wait = wait
@@ -86,14 +86,14 @@ class TokenClock(transformers.StoppingCriteria):
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
     def samples(self, skipped):
-        """Seconds from token to token, without the first ones: prefill, warm-up."""
+        """Seconds from token to token, without the first tokens, which are prefill and warm-up."""
         return [after - before for before, after in zip(self.at[skipped:], self.at[skipped + 1:])]
 
 
 def hooks(model, weak=0.01):
     """
-    The published law on every block: alpha = beta - v.x, e = alpha v, u = K e on the last token. K dense, in the model's type. K and v are buffers
-    of the block: a graph of a compiled model reads those where they are, and would copy what a closure holds, a gigabyte a step.
+    Adds the published law to every block: alpha = beta - v.x, e = alpha v, u = K e on the last token, with a dense K in the model's type. K and v are
+    buffers of the block, because the graph of a compiled model reads buffers in place, but copies the content of a closure, a gigabyte per step.
     """
     handles = []
     for layer in model.model.layers:
@@ -115,13 +115,13 @@ def steer(module, args, kwargs, output):
 
 
 def tell(row):
-    """A row, at once."""
+    """Prints a row and flushes it."""
     sys.stdout.write(json.dumps(row) + "\n")
     sys.stdout.flush()
 
 
 class Peers:
-    """Measures one shape, in a process that has the device."""
+    """Measures one shape, in a process that uses the device."""
 
     def __init__(self, arguments, shape):
         self.a = arguments
@@ -142,17 +142,17 @@ class Peers:
         })
 
     def measure(self, name, run):
-        """A row, or what went wrong."""
+        """Measures a row, or prints a row with the error."""
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
             with torch.no_grad():
                 run(name)
-        except Exception as e:  # a peer that fails must not take the others with it
+        except Exception as e:  # the other measurements must continue
             print(f"  {type(e).__name__}: {e}", file=sys.stderr, flush=True)
             tell({"name": name, "device": self.name, "shape": self.shape, "error": f"{type(e).__name__}: {e}"[:400]})
 
     def decode(self, model, compiled):
-        """Tokens of one sequence after a prompt of --context tokens."""
+        """A measurement of the tokens of one sequence after a prompt of --context tokens."""
         def run(name):
             tokens, skipped = self.a.tokens, 8
             prompt = torch.randint(2, model.config.vocab_size, (1, self.a.context), device=self.device)
@@ -166,7 +166,7 @@ class Peers:
         return run
 
     def repeat(self, run):
-        """Times of a run: one to warm up, then for --seconds, at least three."""
+        """Seconds of each run: after one run to warm up, as many as fit in --seconds, and at least three."""
         run()
         self.wait()
         samples, begin = [], time.perf_counter()
@@ -178,7 +178,7 @@ class Peers:
         return samples
 
     def jacobian(self, name):
-        """The Jacobian of one block's last output token by the whole prompt, of which the last token's part is kept; float32."""
+        """The float32 Jacobian of a block's output at the last token. It is computed for the whole prompt, and only the last token's part is kept."""
         tokens = 16
         model = model_of(self.shape, self.device, torch.float32, 64, layers=1, attention="eager")
         layer = model.model.layers[0]
@@ -197,7 +197,7 @@ class Peers:
         self.add(name, self.repeat(run), per_second="layers/s")
 
     def riccati(self, name):
-        """One backward step: K = (S + R)^-1 S A and S = Q + A'SA - F'(S + R)^-1 F, two solves, S kept by the host; float32."""
+        """A backward step in float32: K = (S + R)^-1 S A, S = Q + A'SA - F'(S + R)^-1 F with F = S A; two solves, and S is kept on the host."""
         width = SHAPES[self.shape][2]
         a = torch.eye(width, device=self.device) + 0.1 * torch.randn(width, width, device=self.device) / width ** 0.5
         q, r = 0.1 * torch.eye(width, device=self.device), torch.eye(width, device=self.device)
@@ -215,7 +215,7 @@ class Peers:
 
 
     def run(self, what):
-        """Measures what is named, one after another."""
+        """Runs the named measurements one after another."""
         at = f"{self.shape}, context {self.a.context}, static cache"
         versions = f"transformers {transformers.__version__}, torch {torch.__version__}"
         torch.manual_seed(0)
@@ -241,7 +241,7 @@ class Peers:
 
 
 def child(arguments, shape, what, limit):
-    """Measures in a child, which alone touches the device; how it ended, or None if it was ended."""
+    """Measures in a child process, because only that may use the device. Returns its exit code, or None if it had to be killed."""
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
@@ -269,10 +269,10 @@ def child(arguments, shape, what, limit):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--runs", required=True, help="SHAPE:WHAT,WHAT ...")
-    parser.add_argument("--limit", type=float, default=40, help="seconds of a run at most")
-    parser.add_argument("--total", type=float, default=3600, help="seconds of all runs at most")
+    parser.add_argument("--limit", type=float, default=40, help="time limit of a run in seconds")
+    parser.add_argument("--total", type=float, default=3600, help="time limit of all runs in seconds")
     parser.add_argument("--context", type=int, default=128)
-    parser.add_argument("--tokens", type=int, default=128, help="tokens that are generated, of which all but the first eight are timed")
+    parser.add_argument("--tokens", type=int, default=128, help="number of generated tokens, of which all except the first eight are timed")
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--device", default="cuda")
     arguments = parser.parse_args()

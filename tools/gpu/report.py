@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Tells what a run on a GPU's machine left (steps.py), and compares token ids.
+"""Reports the results of a run on a machine with a GPU (steps.py), and compares token ids.
 
     report.py write OUT rows.jsonl... [--before rows.jsonl]
-        OUT gets gpu-<device>.md. Runs of different times are put together, and of two rows of one name the later counts. Medians of an earlier run
-        stand beside.
+        writes OUT/gpu-<device>.md. Several runs are combined; of rows with the same name, the last one counts. With --before, a column shows the
+        medians of an earlier run.
     report.py show rows.jsonl...
-        the short table that a call ends with
+        prints the short table with which a call ends
     report.py same TILLER CHECKPOINT COUNT
-        whether `tiller generate` draws the same ids on the CPU and on CUDA
+        checks whether `tiller generate` draws the same ids on the CPU and on CUDA
 """
 import collections
 import csv
@@ -18,10 +18,10 @@ import statistics
 import subprocess
 import sys
 
-# Nsight Compute's sections: speed of light, occupancy, warp states, memory; launch statistics for the registers.
+# Sections of Nsight Compute: speed of light, occupancy, warp states, memory, and launch statistics, which have the registers.
 SECTIONS = ["SpeedOfLight", "Occupancy", "WarpStateStats", "MemoryWorkloadAnalysis", "LaunchStats"]
 
-# What is kept of a kernel: a title, and the metric, by the names that versions of Nsight Compute have for it.
+# The reported metrics of a kernel: a title, and the metric's names in different versions of Nsight Compute.
 METRICS = {
     "us": ["gpu__time_duration.sum"],
     "SM %": ["sm__throughput.avg.pct_of_peak_sustained_elapsed"],
@@ -33,7 +33,7 @@ METRICS = {
     "warps % at most": ["sm__maximum_warps_per_active_cycle_pct"],
     "registers": ["launch__registers_per_thread"],
 }
-SCALES = {"us": 1e-3, "GB/s": 1e-9}  # of base units
+SCALES = {"us": 1e-3, "GB/s": 1e-9}  # factors for values in base units
 STALL = re.compile(r"smsp__average_warps_issue_stalled_(\w+?)(?<!_not_issued)_per_issue_active\.ratio$")
 
 Run = collections.namedtuple("Run", "machines steps rows kernels")
@@ -42,7 +42,7 @@ Run = collections.namedtuple("Run", "machines steps rows kernels")
 # Reading ------------------------------------------------------------------------------------------------------------------------------------------
 
 def read(paths):
-    """What some rows.jsonl hold, the later of two of one name; half a line is none."""
+    """Reads some rows.jsonl. Of items with the same name, the last one counts. Incomplete lines are skipped."""
     machines, steps, rows, kernels = [], {}, {}, {}
     for path in paths:
         with open(path, encoding="utf-8", errors="replace") as f:
@@ -64,20 +64,20 @@ def read(paths):
 
 
 def newest(items, key, item):
-    """Takes an item for its key, at the place of the newest."""
+    """Sets the item of a key, and moves it to the end."""
     items.pop(key, None)
     items[key] = item
 
 
 def device_of(run):
-    """What the driver calls the GPU, else what Tiller does."""
+    """The GPU's name in the rows, or, if there are none, its name from the driver."""
     named = [m["gpu"] for m in run.machines if m.get("gpu")]
     own = [re.sub(r"^cuda:\d+ \((.*)\)$", r"\1", r["device"]) for r in run.rows if r.get("device", "").startswith("cuda:")]
     return own[0] if own else named[0] if named else "unknown"
 
 
 def profiled(path):
-    """Kernels of a raw page of Nsight Compute's, the median of the launches of one grid; none, if there is no page."""
+    """The kernels in a raw page of Nsight Compute, with medians over the launches of the same grid; empty if there is no page."""
     try:
         with open(path, encoding="utf-8", errors="replace", newline="") as f:
             lines = [line for line in f if line.startswith('"')]
@@ -87,7 +87,7 @@ def profiled(path):
         return []
     table = list(csv.reader(lines))
     head, launches = table[0], collections.defaultdict(list)
-    for values in table[2:]:  # after a line of units
+    for values in table[2:]:  # the line after the names has the units
         if len(values) == len(head):
             launch = dict(zip(head, values))
             launches[(launch.get("Kernel Name", "?"), launch.get("Grid Size", "?"), launch.get("Block Size", "?"))].append(launch)
@@ -104,7 +104,7 @@ def profiled(path):
 
 
 def numbers(launches, names):
-    """The figures of a metric, by the first of its names that has any."""
+    """The values of a metric, by the first of its names that has values."""
     for name in names:
         found = []
         for launch in launches:
@@ -154,15 +154,15 @@ def kernel_table(kernels):
 
 
 def write(out, run, earlier=None):
-    """gpu-<device>.md; its path."""
+    """Writes gpu-<device>.md and returns its path."""
     earlier = earlier or {}
     device = device_of(run)
     lines = [f"# {device}", ""]
     if "not a GPU" in device:
-        lines += ["A rehearsal on the host CUDA of the tests: no figure here says anything about a GPU.", ""]
+        lines += ["A rehearsal on the host CUDA of the tests: its figures say nothing about a GPU.", ""]
     told = dict.fromkeys(line for machine in run.machines for line in machine["lines"])
-    lines += ["```", *told, "```", "", "Wall time of steps after each other, to the end of all work, median and percentiles of samples of several; "
-              "`kernels` by the device's clock. Percentages are of ceilings measured in the same run. "
+    lines += ["```", *told, "```", "", "Times are wall times of consecutive steps until all work has ended, as median and percentiles of samples of several "
+              "steps; `kernels` is measured by the device's clock. Percentages are of ceilings measured in the same run. "
               "Rows of other programs: tools/gpu/peers.py.", "",
               "| phase | step | outcome | seconds | |", "|---|---|---|---|---|"]
     lines += [f"| {s['phase']} | {cell(s['step'])} | {cell(s['outcome'])} | {s['seconds']:.1f} | {cell(s['says'])} |" for s in run.steps]
@@ -178,7 +178,7 @@ def write(out, run, earlier=None):
 
 
 def summary(run, most=9000):
-    """Rows and what went wrong, in few characters, the newest last: what comes back of a call is the end of its output."""
+    """A short text with rows and failures, the newest last, because a caller may see only the end of the output."""
     lines = []
     for step in dict.fromkeys(r["step"] for r in run.rows):
         lines.append(f"-- {step}")
@@ -203,7 +203,7 @@ def summary(run, most=9000):
 # Comparing ----------------------------------------------------------------------------------------------------------------------------------------
 
 def ids_of(value):
-    """The first list named ids in a value."""
+    """The first list named "ids" in a JSON value; None if there is none."""
     if isinstance(value, dict):
         if "ids" in value:
             return value["ids"]

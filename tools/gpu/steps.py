@@ -1,14 +1,14 @@
-"""Steps of a run on a GPU's machine: each a process with a limit, whose rows are on disk as soon as it has printed them.
+"""Steps of a run on a machine with a GPU. A step is a process with a time limit, and its rows are on disk as soon as it prints them.
 
-What happens is written to rows.jsonl, a JSON object a line, flushed line by line, in the folder of results and again in the folder of work, where the
-lines of several calls add up:
+Everything is recorded in rows.jsonl, one JSON object per line, flushed line by line. There are two copies: one in the folder of results, and one in
+the work folder, which collects the lines of several calls:
 
-    {"kind": "machine", "call", "gpu", "lines"}              what it is that runs them
-    {"kind": "row", "phase", "step", ...}                    what a step printed: fields of `tiller bench --jsonl`
-    {"kind": "kernel", "phase", "step", "kernel", ...}       what Nsight Compute read
+    {"kind": "machine", "call", "gpu", "lines"}              the machine that runs the steps
+    {"kind": "row", "phase", "step", ...}                    a row that a step printed, with the fields of `tiller bench --jsonl`
+    {"kind": "kernel", "phase", "step", "kernel", ...}       a kernel that Nsight Compute measured
     {"kind": "step", "phase", "step", "outcome", "seconds", "says"}
 
-A step that crashes, hangs or is ended in the middle of a line loses that line alone.
+If a step crashes, hangs or is killed in the middle of a line, only that line is lost.
 """
 import collections
 import concurrent.futures
@@ -23,32 +23,32 @@ import time
 
 PASSED = "passed"
 OUT_OF_TIME = "out of time"
-GRACE = 3  # seconds between the request to end and the end, in both of which a step's rows still count
-MOST_LOG = 256 << 10  # bytes kept of a step's log
+GRACE = 3  # seconds after SIGTERM before SIGKILL; a step's rows still count in this time
+MOST_LOG = 256 << 10  # maximum size of a step's log in bytes
 
 Step = collections.namedtuple("Step", "name command env rows limit says", defaults=(None, False, None, None))
 
 
 class Steps:
-    """Runs steps one after another or several at once, until the call's time is up."""
+    """Runs steps, one after another or several at once, until the call's time is up."""
 
     def __init__(self, out, work, call, seconds, step_seconds, limits):
         self.out, self.work, self.call = out, work, call
-        self.step_seconds, self.limits = step_seconds, limits  # of a step at most; by the beginnings of some names
+        self.step_seconds, self.limits = step_seconds, limits  # time limit of a step; other limits, by the beginnings of step names
         self.ends = time.monotonic() + seconds
         self.gate = threading.Lock()
         self.failed = False
-        self.live = set()  # processes, each the first of its group
+        self.live = set()  # running processes; each leads its process group
         os.makedirs(out, exist_ok=True)
         os.makedirs(work, exist_ok=True)
         self.files = [open(os.path.join(folder, "rows.jsonl"), "a", encoding="utf-8") for folder in {out: 0, work: 0}]
 
     def left(self):
-        """Seconds that the call has left."""
+        """Remaining seconds of the call."""
         return max(0.0, self.ends - time.monotonic())
 
     def record(self, kind, **fields):
-        """A line of rows.jsonl."""
+        """Writes a line to rows.jsonl."""
         line = json.dumps({"kind": kind, **fields}) + "\n"
         with self.gate:
             for file in self.files:
@@ -56,7 +56,7 @@ class Steps:
                 file.flush()
 
     def kill(self):
-        """Ends whatever runs."""
+        """Kills all running steps."""
         for process in list(self.live):
             self.signal(process, signal.SIGKILL)
 
@@ -70,7 +70,7 @@ class Steps:
             return list(pool.map(lambda step: self.run(phase, step), steps))
 
     def run(self, phase, step):
-        """Runs a step; its outcome."""
+        """Runs a step and returns its outcome."""
         own = [limit for name, limit in self.limits.items() if step.name.startswith(name)]
         limit = min(self.left(), own[0] if own else step.limit or self.step_seconds)
         if limit < 1:
@@ -111,21 +111,21 @@ class Steps:
                 for line in lines:
                     self.take(phase, step, line, log)
                 if part:
-                    continue  # all that is there first
+                    continue  # read all available output first
             elif eof:
                 time.sleep(0.02)
             if process.poll() is not None and eof:
                 break
             if time.monotonic() < ends:
                 if process.poll() is not None:
-                    ends = min(ends, time.monotonic() + GRACE)  # a child of it holds the pipe
+                    ends = min(ends, time.monotonic() + GRACE)  # a child of the process still holds the pipe
                 continue
             if process.poll() is not None or not signals:
-                break  # what even SIGKILL does not end waits in the driver: leave it
+                break  # a process that SIGKILL does not end is blocked in the driver; do not wait for it
             late = True
             self.signal(process, signals.popleft())
             ends = time.monotonic() + GRACE
-        self.signal(process, signal.SIGKILL)  # what it has left running
+        self.signal(process, signal.SIGKILL)  # kills the processes that it has left running
         self.live.discard(process)
         process.stdout.close()
         if rest:
@@ -143,7 +143,7 @@ class Steps:
             pass
 
     def take(self, phase, step, line, log):
-        """A row, or else a line of the log."""
+        """Records a line as a row, or, if it is not JSON, writes it to the log."""
         row = None
         if step.rows:
             try:
@@ -157,7 +157,7 @@ class Steps:
             log.flush()
 
     def keep(self, path, title):
-        """Moves a step's log to the end of log.txt; its text."""
+        """Moves a step's log to the end of log.txt, and returns its text."""
         with open(path, "rb") as f:
             content = f.read()
         os.remove(path)
@@ -169,7 +169,7 @@ class Steps:
 
 
 def answer(command, seconds, env):
-    """What a program prints; why nothing, if it is not there, fails or takes longer. What it has started is ended with it."""
+    """The output of a program; or the reason if the program is missing, prints nothing or takes too long. Its children are killed with it."""
     try:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, **env},
                                    start_new_session=True, text=True)
@@ -184,7 +184,7 @@ def answer(command, seconds, env):
 
 
 def last_line(text):
-    """The last line that says something."""
+    """The last line that is not empty."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:160] if lines else ""
 
@@ -197,7 +197,7 @@ def sanitizer(text):
 
 
 def tests(text):
-    """What the test program says: counts, and the first tests that failed."""
+    """The counts that the test program prints, and the first failed tests."""
     counts = {name: int(n) for name, n in re.findall(r"\b(total|failed|succeeded|skipped): *(\d+)", text)}
     failed = re.findall(r"^\s*failed ([^\n]+?)(?: \([\d.]+ ?m?s[^\n]*)?$", text, re.M)
     said = ", ".join(f"{counts[name]} {name}" for name in ("succeeded", "failed", "skipped") if name in counts)

@@ -1,6 +1,8 @@
 namespace Tiller.Controllers;
 
-/// <summary>Fits A-LQR with an angle for a setpoint (<see cref="AngularSetpoint"/>), in the plane of the feature and an alternative one.</summary>
+/// <summary>
+/// Fits <see cref="AngularSetpoint"/>, A-LQR with an angle as the setpoint, in the plane of the feature and an alternative feature.
+/// </summary>
 public sealed record AngularFit : FitMethod
 {
     /// <inheritdoc/>

@@ -5,13 +5,13 @@ using Tiller.Synthesis;
 namespace Tiller.Controllers;
 
 /// <summary>
-/// A-LQR with an angle for a setpoint (arXiv:2604.19018; docs/math.md §2): in the plane of b₁ = v_k and b₂ the target keeps the length of the
-/// projection Px and sets its angle to b₁, e = |Px| (cos θ b₁ + sin θ b₂) − Px, and u_k = K_k e = e₁ K b₁ + e₂ K b₂ has rank two. λ is θ in
-/// degrees: 0 is all of Px along the feature. A layer without a second direction is left alone.
+/// A-LQR with an angle as the setpoint (arXiv:2604.19018; docs/math.md §2). Px is the projection of the state on the plane of b₁ = v_k and b₂. The
+/// target has the length of Px and the angle θ to b₁: e = |Px| (cos θ b₁ + sin θ b₂) − Px. The input u_k = K_k e = e₁ K b₁ + e₂ K b₂ has rank two. λ
+/// is θ in degrees: at 0, all of Px lies along the feature. Layers without a second direction are not steered.
 /// </summary>
 public sealed class AngularSetpoint : SteeringMethod
 {
-    /// <summary>Takes directions that were computed before.</summary>
+    /// <summary>Makes the method of directions that are already computed.</summary>
     /// <param name="feature">b₁ = v_k.</param>
     /// <param name="second">b₂ of each block, of unit length and orthogonal to v_k, or 0 // (L, D).</param>
     /// <param name="w1">K_k b₁ // (L, D).</param>
@@ -42,17 +42,18 @@ public sealed class AngularSetpoint : SteeringMethod
     /// <summary>K_k b₂ // (L, D).</summary>
     public IReadOnlyList<float[]> W2 { get; }
 
-    /// <summary>The plane of two features with K b₁ and K b₂ from solved gains.</summary>
+    /// <summary>Computes K b₁ and K b₂ of the plane of two features from solved gains.</summary>
     /// <param name="feature">b₁ = v_k.</param>
-    /// <param name="other">What b₂ is made of: its v_k without the part along b₁ (<see cref="SecondDirection(float[], float[])"/>).</param>
-    /// <param name="gains">K_0..K_{L-1}, of any of the solvers.</param>
+    /// <param name="other">The feature that gives b₂: its v_k without the part along b₁ (<see cref="SecondDirection(float[], float[])"/>).</param>
+    /// <param name="gains">K_0..K_{L-1}, from any of the solvers.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
     /// <exception cref="ArgumentException">Lengths disagree, or a product does not fit in float32.</exception>
     public static AngularSetpoint FromGains(Feature feature, Feature other, IReadOnlyList<Gain> gains, LayerSet? layers = null)
     {
         if (gains.Count != feature.L || other.L != feature.L || other.D != feature.D)
         {
-            throw new ArgumentException($"{gains.Count} gains and features of {feature.L} and {other.L} blocks; all three must be as many.",
+            throw new ArgumentException(
+                $"{gains.Count} gains and features of {feature.L} and {other.L} blocks; these numbers must be equal, and both features of one width.",
                 nameof(gains));
         }
 
@@ -63,7 +64,9 @@ public sealed class AngularSetpoint : SteeringMethod
             [.. gains.Select((gain, k) => Array.ConvertAll(gain.Apply(directions[k]), x => (float)x))];
     }
 
-    /// <summary>b₂: the part of a direction that is orthogonal to b₁, of unit length; 0 where nothing of it is left beyond rounding.</summary>
+    /// <summary>
+    /// Computes b₂: the part of a direction that is orthogonal to b₁, scaled to unit length; 0 if only rounding errors would be left.
+    /// </summary>
     /// <param name="first">b₁, of unit length, or 0 // (D).</param>
     /// <param name="other">A unit vector, or 0 // (D).</param>
     public static float[] SecondDirection(float[] first, float[] other)
@@ -72,7 +75,7 @@ public sealed class AngularSetpoint : SteeringMethod
         return Array.ConvertAll(second, x => (float)x);
     }
 
-    /// <summary>Refuses second directions that do not make a plane with the feature's.</summary>
+    /// <summary>Throws if a second direction and the feature's direction are not orthonormal; a second direction may be 0.</summary>
     internal static void CheckPlane(Feature feature, IReadOnlyList<float[]> second)
     {
         CheckRows(feature, second, nameof(second));
@@ -89,7 +92,7 @@ public sealed class AngularSetpoint : SteeringMethod
         }
     }
 
-    /// <summary>The same in float64.</summary>
+    /// <summary>Computes b₂ in float64.</summary>
     internal static double[] SecondDirection(double[] first, double[] other)
     {
         double square = first.Sum(x => x * x), along = square > 0 ? first.Zip(other, (b, x) => b * x).Sum() / square : 0;

@@ -4,19 +4,19 @@ using Tiller.Law;
 namespace Tiller.Controllers;
 
 /// <summary>
-/// Angular Steering: a block's input is turned in the plane of b₁ = v_k and b₂, x ← x − Px + |Px| (cos θ b₁ + sin θ b₂), whatever the angle was; its
-/// length stays. λ is θ in degrees. Adaptive, only inputs with b₁·x above 0 are turned. It has no gains: <see cref="AngularSetpoint"/> is the same
-/// target with an optimal controller. A layer without a second direction is left alone.
+/// Angular Steering: rotates a block's input in the plane of b₁ = v_k and b₂ to the angle θ, x ← x − Px + |Px| (cos θ b₁ + sin θ b₂). The length of x
+/// does not change. λ is θ in degrees. In the adaptive form, only inputs with b₁·x above 0 are rotated. The method has no gains;
+/// <see cref="AngularSetpoint"/> has the same target and an optimal controller. Layers without a second direction are not steered.
 /// </summary>
 public sealed class AngularSteering : SteeringMethod
 {
-    /// <summary>Turns at these blocks.</summary>
+    /// <summary>Makes the method of a plane for each block.</summary>
     /// <param name="feature">b₁ = v_k.</param>
     /// <param name="second">
     /// b₂ of each block, of unit length and orthogonal to v_k, or 0 (<see cref="AngularSetpoint.SecondDirection(float[], float[])"/>)
     /// // (L, D).
     /// </param>
-    /// <param name="adaptive">Whether inputs that point away from the feature are left alone.</param>
+    /// <param name="adaptive">Whether only inputs with b₁·x above 0 are rotated.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
     /// <exception cref="ArgumentException">Lengths disagree, a number is not finite, or a pair is not orthonormal.</exception>
     public AngularSteering(Feature feature, IReadOnlyList<float[]> second, bool adaptive = false, LayerSet? layers = null)
@@ -33,7 +33,7 @@ public sealed class AngularSteering : SteeringMethod
     /// <summary>b₂ // (L, D).</summary>
     public IReadOnlyList<float[]> Second { get; }
 
-    /// <summary>Whether inputs that point away from the feature are left alone.</summary>
+    /// <summary>Whether only inputs with b₁·x above 0 are rotated.</summary>
     public bool Adaptive { get; }
 
     private protected override IEnumerable<double> Parameters => [Adaptive ? 1 : 0, .. Second.SelectMany(row => row, (_, x) => (double)x)];

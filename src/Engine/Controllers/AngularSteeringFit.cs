@@ -1,9 +1,9 @@
 namespace Tiller.Controllers;
 
-/// <summary>Angular Steering (<see cref="AngularSteering"/>) in the plane of the feature and an alternative one.</summary>
+/// <summary>Fits Angular Steering (<see cref="AngularSteering"/>) in the plane of the feature and an alternative feature.</summary>
 public sealed record AngularSteeringFit : FitMethod
 {
-    /// <summary>Whether inputs that point away from the feature are left alone.</summary>
+    /// <summary>Whether only inputs that point along the feature are rotated.</summary>
     public bool Adaptive { get; init; }
 
     /// <inheritdoc/>
@@ -11,7 +11,7 @@ public sealed record AngularSteeringFit : FitMethod
 
     /// <inheritdoc/>
     public override string Summary =>
-        $"turns a block's input to an angle in the plane of two features{(Adaptive ? ", where it points along the first" : "")}";
+        $"rotates a block's input to an angle in the plane of two features{(Adaptive ? ", if it points along the first" : "")}";
 
     /// <inheritdoc/>
     public override string Source => "arXiv:2510.26243";

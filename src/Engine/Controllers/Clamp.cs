@@ -4,18 +4,18 @@ using Tiller.Law;
 namespace Tiller.Controllers;
 
 /// <summary>
-/// Keeps the projection in an interval: u_k = (clip(v_k·x_k, low λ μ_k, high λ μ_k) − v_k·x_k) v_k. A projection inside is left alone, so that
-/// what the model does by itself is not disturbed where it is already right. Without a low end it is a cap, without a high end a floor; equal ends
-/// are the clamp of feature steering, which puts every projection on one value.
+/// Keeps the projection in an interval: u_k = (clip(v_k·x_k, low λ μ_k, high λ μ_k) − v_k·x_k) v_k. A projection inside the interval is not changed,
+/// so that the model is not disturbed where it is already right. Without a low end the interval is a cap, without a high end a floor. Equal ends are
+/// the clamp of feature steering, which sets every projection to one value.
 /// </summary>
 public sealed class Clamp : SteeringMethod
 {
-    /// <summary>Clamps at these blocks.</summary>
+    /// <summary>Makes the clamp.</summary>
     /// <param name="feature">v and μ.</param>
     /// <param name="low">Lower end in units of λ μ_k; null for none.</param>
     /// <param name="high">Upper end in units of λ μ_k, at least <paramref name="low"/>; null for none.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
-    /// <exception cref="ArgumentException">An end is not finite, both are missing, or they are reversed.</exception>
+    /// <exception cref="ArgumentException">An end is not finite, both ends are missing, or they are reversed.</exception>
     public Clamp(Feature feature, double? low, double? high, LayerSet? layers = null)
         : base(feature, layers)
     {
@@ -47,7 +47,7 @@ public sealed class Clamp : SteeringMethod
 
     private protected override void Compile(double lambda, LawParts parts)
     {
-        // A negative λ turns the interval over: its ends change places, and a floor becomes a cap.
+        // A negative λ reverses the interval: the ends change places, and a floor becomes a cap.
         var (low, high) = lambda < 0 ? (High, Low) : (Low, High);
         foreach (int k in Steered())
         {

@@ -2,11 +2,11 @@ using Tiller.Features;
 
 namespace Tiller.Controllers;
 
-/// <summary>How one block carries the feature to the next layer.</summary>
+/// <summary>How much of the feature's direction one block carries to the next layer.</summary>
 /// <param name="Layer">Block k.</param>
-/// <param name="Open">v_{k+1}·A_k v_k: the plain model's gain along the feature.</param>
-/// <param name="Closed">v_{k+1}·(A_k v_k − w_k): with the controller; nearer 0 forgets an error sooner.</param>
-/// <param name="Effort">|w_k|: effort per unit of error.</param>
+/// <param name="Open">v_{k+1}·A_k v_k, the gain along the feature in the plain model.</param>
+/// <param name="Closed">v_{k+1}·(A_k v_k − w_k), the gain with the controller. The nearer it is to 0, the sooner an error is forgotten.</param>
+/// <param name="Effort">|w_k|, the effort per unit of error.</param>
 public sealed record FeatureGain(int Layer, double Open, double Closed, double Effort);
 
 /// <summary>Open- and closed-loop gain along the feature, layer by layer (Â_k = A_k − K_k, docs/math.md §7).</summary>
@@ -19,7 +19,7 @@ public sealed record ClosedLoop(IReadOnlyList<FeatureGain> Layers)
     /// <summary>Geometric mean of |Closed| over the layers that carry the feature; 0 if none does.</summary>
     public double MeanClosed => GeometricMean(Layers.Select(g => g.Closed));
 
-    /// <summary>Computes the gains of a method.</summary>
+    /// <summary>Computes the gains along the feature with a method and without it.</summary>
     /// <param name="method">v_k and w_k; w counts as 0 outside its layers.</param>
     /// <param name="open">a_k = v_{k+1}·A_k v_k // (L).</param>
     /// <exception cref="ArgumentException">Lengths disagree.</exception>

@@ -8,11 +8,11 @@ using Tiller.Model;
 namespace Tiller.Controllers;
 
 /// <summary>
-/// A control vector of llama.cpp's: a GGUF file of architecture controlvector whose tensor direction.N is added to what leaves block N, block 0
-/// excepted. "GGUF", version u32, tensors u64, pairs u64; the pairs, each a name, a type u32 and a value; the tensors, each a name, dimensions u32
-/// and their sizes u64, a type u32 and an offset u64; then, aligned, the tensors' bytes. All little-endian, strings with their length u64 before
-/// them.
-/// Sources: the GGUF specification in ggml's docs/gguf.md; llama.cpp's common/common.cpp, which loads control vectors.
+/// Reads a control vector of llama.cpp. It is a GGUF file of the architecture controlvector, whose tensor direction.N is added to the output of block
+/// N; block 0 has no tensor. The file holds: "GGUF", the version (u32), the number of tensors (u64) and the number of pairs (u64); the pairs, each a
+/// name, a type (u32) and a value; the tensors, each a name, the number of dimensions (u32), their sizes (u64), a type (u32) and an offset (u64);
+/// then, aligned, the tensors' bytes. Numbers are little-endian; a string is preceded by its length (u64). Sources: the GGUF specification in ggml's
+/// docs/gguf.md; llama.cpp's common/common.cpp, which loads control vectors.
 /// </summary>
 public static class ControlVectorFile
 {
@@ -23,7 +23,7 @@ public static class ControlVectorFile
     private const string Architecture = "controlvector";
     private const string Direction = "direction.";
 
-    // Bytes of each type of value that is of one size; 8 is a string and 9 an array.
+    // Size in bytes of a value of each type, or 0 for types of variable size: 8, a string, and 9, an array.
     private static readonly int[] s_sizes = [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8];
 
     private enum TensorType : uint
@@ -32,13 +32,15 @@ public static class ControlVectorFile
         F16 = 1,
     }
 
-    /// <summary>Whether bytes begin as a GGUF file does.</summary>
+    /// <summary>Whether the bytes begin as a GGUF file does.</summary>
     public static bool IsGguf(ReadOnlySpan<byte> file) => file.StartsWith("GGUF"u8);
 
-    /// <summary>Makes a control vector a controller: open-loop addition, λ being llama.cpp's scale.</summary>
+    /// <summary>Makes a controller of a control vector: open-loop addition, with llama.cpp's scale as λ.</summary>
     /// <param name="file">The file's bytes, at most 64 MiB.</param>
-    /// <param name="model">The model that it is for: the file does not say, so its width and depth alone are checked.</param>
-    /// <exception cref="ControllerException">It is malformed, too large, of another width or depth, or all zero.</exception>
+    /// <param name="model">The model that the control vector is for. The file does not name its model, so only width and depth are checked.</param>
+    /// <exception cref="ControllerException">
+    /// The control vector is malformed, too large, for a model of another width or depth, or 0 everywhere.
+    /// </exception>
     public static Controller Read(ReadOnlySpan<byte> file, LanguageModel model)
     {
         ArgumentNullException.ThrowIfNull(model);
@@ -83,7 +85,7 @@ public static class ControlVectorFile
             if (version is not (2 or 3))
             {
                 throw new ControllerException(
-                    ControllerFault.UnsupportedVersion, $"The control vector is GGUF of version {version}; 2 and 3 are read.");
+                    ControllerFault.UnsupportedVersion, $"The control vector is GGUF of version {version}; versions 2 and 3 can be read.");
             }
 
             ulong tensors = U64(), pairs = U64();
@@ -121,7 +123,7 @@ public static class ControlVectorFile
 
             if (alignment == 0 || alignment > 1 << 16)
             {
-                throw Malformed($"has the alignment {alignment}");
+                throw Malformed($"has the alignment {alignment}; 1 to 65536 can be read");
             }
 
             var infos = new (int Block, TensorType Type, ulong Offset)[(int)tensors];
@@ -183,7 +185,7 @@ public static class ControlVectorFile
                     : (float)BinaryPrimitives.ReadHalfLittleEndian(bytes[(2 * i)..]);
                 if (!float.IsFinite(to[i]))
                 {
-                    throw new ControllerException(ControllerFault.NonFinite, $"{Direction}{block} holds {to[i]} at {i}.")
+                    throw new ControllerException(ControllerFault.NonFinite, $"{Direction}{block} holds {to[i]} at {i}; it must be finite.")
                     {
                         Layer = block,
                         Index = i,
@@ -219,14 +221,16 @@ public static class ControlVectorFile
             }
             else
             {
-                throw Malformed($"has a value of the type {type}");
+                throw Malformed($"has a value of the type {type}, which is unknown or nested too deeply");
             }
         }
 
         private string Text()
         {
             ulong length = U64();
-            return length <= MaxText ? Encoding.UTF8.GetString(Take((long)length)) : throw Malformed($"has a text of {length} bytes");
+            return length <= MaxText
+                ? Encoding.UTF8.GetString(Take((long)length))
+                : throw Malformed($"has a text of {length} bytes; at most 65536 can be read");
         }
 
         private uint U32() => BinaryPrimitives.ReadUInt32LittleEndian(Take(4));

@@ -7,20 +7,21 @@ using Tiller.Synthesis;
 namespace Tiller.Controllers;
 
 /// <summary>
-/// What the bound on the tracking error (docs/math.md §7) says of a controller's gains: they follow the run of the first positive prompt, the
-/// remainders are measured on the prompts that were linearised, and the bound is held against prompts that were not in the fit. The contraction is
-/// below 1 by construction; what says something is how many held-out prompts are inside the bound, and how loose it is.
+/// The bound on the tracking error (docs/math.md §7), checked for the gains of a controller. The gains follow the run of the first positive prompt,
+/// the remainders are measured on the prompts that were linearised, and the bound is compared with prompts that were not part of the fit. The
+/// contraction is below 1 for every system and proves nothing; the evidence is the number of held-out prompts inside the bound, and how loose the
+/// bound is.
 /// </summary>
 public sealed record ControllerCertificate
 {
     /// <summary>Checks and stores a certificate.</summary>
-    /// <param name="first">Block that is step 0.</param>
+    /// <param name="first">The block of step 0.</param>
     /// <param name="contraction">‖Â_k‖ from P_k to P_{k+1} // (steps).</param>
     /// <param name="propagation">‖Φ(k,0)‖ // (steps + 1).</param>
     /// <param name="curvature">L_k of the calibration prompts // (steps).</param>
-    /// <param name="heldOut">The prompts that were held out.</param>
-    /// <param name="error">|δx_k| of each in P_k // (prompts, steps + 1).</param>
-    /// <param name="bound">The bound on it // (prompts, steps + 1).</param>
+    /// <param name="heldOut">The held-out prompts.</param>
+    /// <param name="error">|δx_k| of each held-out prompt, measured in P_k // (prompts, steps + 1).</param>
+    /// <param name="bound">The bound on each error // (prompts, steps + 1).</param>
     /// <exception cref="ArgumentException">Lengths disagree, or a number is negative or not finite.</exception>
     public ControllerCertificate(
         int first, IReadOnlyList<double> contraction, IReadOnlyList<double> propagation, IReadOnlyList<double> curvature, PromptSet heldOut,
@@ -32,8 +33,8 @@ public sealed record ControllerCertificate
             || bound.Count != heldOut.Count || error.Concat(bound).Any(row => row.Count != steps + 1))
         {
             throw new ArgumentException(
-                $"A certificate of {steps} steps has as many contractions and curvatures and one number more of each length, for each of "
-                + $"{heldOut.Count} held-out prompts.",
+                $"A certificate of {steps} steps needs as many contractions and curvatures, and one number more of the propagation and of each error "
+                + $"and bound, for each of {heldOut.Count} held-out prompts.",
                 nameof(contraction));
         }
 
@@ -46,31 +47,31 @@ public sealed record ControllerCertificate
         (First, Contraction, Propagation, Curvature, HeldOut, Error, Bound) = (first, contraction, propagation, curvature, heldOut, error, bound);
     }
 
-    /// <summary>Block that is step 0.</summary>
+    /// <summary>The block of step 0.</summary>
     public int First { get; }
 
-    /// <summary>‖Â_k‖ from P_k to P_{k+1} // (steps).</summary>
+    /// <summary>The norm of Â_k from P_k to P_{k+1}, the contraction of each step // (steps).</summary>
     public IReadOnlyList<double> Contraction { get; }
 
-    /// <summary>‖Φ(k,0)‖, by how much an error at the beginning is still there // (steps + 1).</summary>
+    /// <summary>‖Φ(k,0)‖, the largest share of an error at step 0 that is left at step k // (steps + 1).</summary>
     public IReadOnlyList<double> Propagation { get; }
 
-    /// <summary>L_k // (steps).</summary>
+    /// <summary>L_k, the largest curvature on the calibration prompts // (steps).</summary>
     public IReadOnlyList<double> Curvature { get; }
 
     /// <summary>The prompts that were held out of the fit.</summary>
     public PromptSet HeldOut { get; }
 
-    /// <summary>|δx_k| of each in P_k // (prompts, steps + 1).</summary>
+    /// <summary>|δx_k| of each held-out prompt, measured in P_k // (prompts, steps + 1).</summary>
     public IReadOnlyList<IReadOnlyList<double>> Error { get; }
 
-    /// <summary>The bound on it // (prompts, steps + 1).</summary>
+    /// <summary>The bound on each error // (prompts, steps + 1).</summary>
     public IReadOnlyList<IReadOnlyList<double>> Bound { get; }
 
-    /// <summary>Held-out prompts whose error is within the bound at every layer.</summary>
+    /// <summary>Number of held-out prompts whose error is within the bound at every layer.</summary>
     public int Inside => Error.Zip(Bound).Count(run => new TrackingRun(run.First, run.Second, run.Second).Inside);
 
-    /// <summary>The median of bound over error after the last step: how loose the bound is.</summary>
+    /// <summary>How loose the bound is: the median over the held-out prompts of the bound divided by the error after the last step.</summary>
     public double Looseness
     {
         get
@@ -84,12 +85,12 @@ public sealed record ControllerCertificate
     /// <param name="model">The plain model.</param>
     /// <param name="layers">Steered blocks.</param>
     /// <param name="jacobians">A_k of the horizon // (steps).</param>
-    /// <param name="gains">K_0..K_{L-1}, 0 where nothing is steered.</param>
-    /// <param name="nominal">The run that is followed.</param>
-    /// <param name="feature">Of the controller.</param>
-    /// <param name="calibration">Prompts whose remainders are measured.</param>
-    /// <param name="heldOut">Prompts that the bound is held against.</param>
-    /// <param name="set">The held-out prompts, described.</param>
+    /// <param name="gains">K_0..K_{L-1}, 0 at blocks that are not steered.</param>
+    /// <param name="nominal">The run that the gains follow.</param>
+    /// <param name="feature">The feature of the controller.</param>
+    /// <param name="calibration">Token ids of the prompts on which the remainders are measured.</param>
+    /// <param name="heldOut">Token ids of the prompts that are compared with the bound.</param>
+    /// <param name="set">Hash and number of the held-out prompts.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     internal static ControllerCertificate Of(
         LanguageModel model, LayerSet layers, IReadOnlyList<Matrix<double>> jacobians, IReadOnlyList<Gain> gains, PromptState nominal,

@@ -3,16 +3,16 @@ namespace Tiller.Controllers;
 /// <summary>Why a controller was refused.</summary>
 public enum ControllerFault
 {
-    /// <summary>It is a safetensors file, but not a controller, or a part is missing or malformed.</summary>
+    /// <summary>The file is a safetensors file but not a controller, or a part of it is missing or malformed.</summary>
     Schema,
 
-    /// <summary>It was written in a newer format.</summary>
+    /// <summary>The file is of a newer format version.</summary>
     UnsupportedVersion,
 
-    /// <summary>Its contents do not match their SHA-256.</summary>
+    /// <summary>The contents of the file do not match their SHA-256.</summary>
     Checksum,
 
-    /// <summary>A tensor has another type or shape than its model's L and D ask for.</summary>
+    /// <summary>A tensor has another type or shape than the model's L and D require.</summary>
     Shape,
 
     /// <summary>A tensor holds NaN or an infinity.</summary>
@@ -24,14 +24,14 @@ public enum ControllerFault
     /// <summary>The file is larger than any controller.</summary>
     LimitExceeded,
 
-    /// <summary>It was fitted on another model.</summary>
+    /// <summary>The controller was fitted on another model.</summary>
     ModelMismatch,
 
-    /// <summary>It moves no state, whatever λ is (<see cref="SteeringMethod.Idle"/>).</summary>
+    /// <summary>The controller moves no state at any λ (<see cref="SteeringMethod.Idle"/>).</summary>
     Idle,
 }
 
-/// <summary>A controller file is damaged, too new, or belongs to another model; or a fit would give a controller that does nothing.</summary>
+/// <summary>A controller file is damaged, too new or for another model, or a fit would give a controller that does nothing.</summary>
 public sealed class ControllerException : TillerException
 {
     internal ControllerException(ControllerFault fault, string message, Exception? cause = null)
@@ -40,7 +40,7 @@ public sealed class ControllerException : TillerException
         Fault = fault;
     }
 
-    /// <summary>What is wrong.</summary>
+    /// <summary>The kind of fault.</summary>
     public ControllerFault Fault { get; }
 
     /// <summary>Layer of a number that is not finite, or null.</summary>

@@ -9,28 +9,29 @@ using Tiller.Synthesis;
 
 namespace Tiller.Controllers;
 
-// A controller is a safetensors file.
+// A controller is a safetensors file with these tensors:
 //
-//   v (L+1, D) F32   mu (L+1) F32   origin (L+1) F32, optional   w (L, D) F32, of a-lqr
-//   second, w1, w2 (L, D) F32, of angular; second of angular-steering   record (L, D), read, push (Σ p_k, D) F32, of trajectory   gate (D) F32,
-// optional
-//   residual, rank, open (L) F64, optional
-//   certificate.contraction, certificate.curvature (S) F64, certificate.propagation (S+1) F64, certificate.error, certificate.bound (n, S+1) F64,
-//   all or none, with the metadata certificate.first and certificate.heldout
+//   all methods        v (L+1, D) F32, mu (L+1) F32; optional: origin (L+1) F32; residual, rank, open (L) F64
+//   a-lqr              w (L, D) F32
+//   angular            second, w1, w2 (L, D) F32
+//   angular-steering   second (L, D) F32
+//   trajectory         record (L, D) F32; read, push (Σ p_k, D) F32
+//   a gate             gate (D) F32
+//   a certificate      certificate.contraction, certificate.curvature (S) F64; certificate.propagation (S+1) F64;
+//                      certificate.error, certificate.bound (n, S+1) F64; metadata certificate.first and certificate.heldout
 //
-// Metadata: format, version, sha256, method, layers, the method's parameters, and the source. sha256 covers every other metadata entry and
-// every tensor (name, shape, bytes), so any changed bit outside the header's own syntax is seen.
+// Metadata: format, version, sha256, method, layers, the method's parameters, and the source. sha256 covers every other metadata entry and every
+// tensor (name, shape, bytes), so that a change of any bit outside the header's own syntax is detected.
 //
-// Version 2 may steer several ranges of layers and says in which form the prompts were (form, optional: raw, chat or tokens; of a chat
-// template.sha256 and, if there is one, system, or system.varies). Version 1 knew raw text only. Version 3 has the methods angular,
-// angular-steering (adaptive = true, optional), clamp (low, high; one of them may be absent) and trajectory (columns: p_0,…,p_{L-1}), ablation of
-// block inputs (hook = input, optional), and a token gate before any method (gate.layer, gate.threshold). Version 4 has the methods
-// directional-ablation (block), linear-act (slope, offset, low, high (L, D) F32), ode-steer (gamma, constant, components, steps; weights (L, m) F32,
-// places, signs (2, D+1) F64) and cast (norm = token or pass, optional; vectors (L, D) F32), and a condition on the prompt before any method
-// (condition.threshold, condition.side = above or below, condition.blocks; condition (probes, D) F32). Every version is read for ever;
-// tests/controllers keeps files of each.
+// Version 1 has prompts of raw text only. Version 2 adds several ranges of layers and the form of the prompts (form, optional: raw, chat or tokens;
+// for chat also template.sha256 and, if there is a system message, system or system.varies). Version 3 adds the methods angular, angular-steering
+// (optional: adaptive = true), clamp (low and high, of which one may be absent) and trajectory (columns: p_0,…,p_{L-1}), ablation of block inputs
+// (optional: hook = input), and a token gate for any method (gate.layer, gate.threshold). Version 4 adds the methods directional-ablation (block), linear-act (slope, offset, low, high (L, D) F32), ode-steer (gamma, constant, components, steps; weights (L, m) F32,
+// places, signs (2, D+1) F64) and cast (norm = token or pass, optional; vectors (L, D) F32), and a condition on the prompt for any method
+// (condition.threshold, condition.side = above or below, condition.blocks; condition (probes, D) F32). Every version stays readable;
+// tests/controllers holds files of each.
 
-/// <summary>The controller's form on disk.</summary>
+/// <summary>Writes and reads the file of a controller.</summary>
 internal static class ControllerFile
 {
     public const string Format = "tiller.controller";
@@ -38,7 +39,7 @@ internal static class ControllerFile
 
     private const int FirstVersionWithForm = 2;
 
-    /// <summary>Most bytes read: 30 times those of 128 layers of width 16,384.</summary>
+    /// <summary>Largest file that is read, in bytes: about 30 times the size of an A-LQR controller for 128 layers of width 16,384.</summary>
     public const long MaxLength = 512L << 20;
 
     private const string Setting = "setting.";
@@ -168,7 +169,8 @@ internal static class ControllerFile
                 {
                     throw new ControllerException(
                         ControllerFault.LimitExceeded,
-                        $"The factors of the gains have {columns} columns in all, {8 * columns * width} bytes; a controller has at most {MaxLength}. "
+                        $"The factors of the gains have {columns} columns in all, {8 * columns * width} bytes; a controller file "
+                        + $"may have at most {MaxLength}. "
                         + "Track with gains of fewer columns: those of a feature's cost, or of a reduced order.");
                 }
 
@@ -240,7 +242,7 @@ internal static class ControllerFile
         if (file.LengthInBytes > MaxLength)
         {
             throw new ControllerException(ControllerFault.LimitExceeded,
-                $"{path} has {file.LengthInBytes} bytes; a controller has at most {MaxLength}.");
+                $"{path} has {file.LengthInBytes} bytes; a controller file may have at most {MaxLength}.");
         }
 
         CheckChecksum(path, file, reader);
@@ -278,7 +280,7 @@ internal static class ControllerFile
         if (!string.Equals(expected, actual, StringComparison.Ordinal))
         {
             throw new ControllerException(
-                ControllerFault.Checksum, $"{path} is damaged: its contents have SHA-256 {actual}, it was written with {expected}. "
+                ControllerFault.Checksum, $"{path} is damaged: its contents have the SHA-256 {actual}, but the file states {expected}. "
                     + "Copy or fit it again.");
         }
     }
@@ -459,7 +461,7 @@ internal static class ControllerFile
         tensors.OrderBy(t => t.Name, StringComparer.Ordinal)
             .Select(t => (t.Name, (IReadOnlyList<long>)t.Shape, (IEnumerable<ReadOnlyMemory<byte>>)[t.Data])));
 
-    // Tensors by name; the blocks of one follow one another.
+    // Tensors are sorted by name; the blocks of a tensor are consecutive.
     private static string Checksum(
         IReadOnlyDictionary<string, string> metadata,
         IEnumerable<(string Name, IReadOnlyList<long> Shape, IEnumerable<ReadOnlyMemory<byte>> Data)> tensors)

@@ -10,56 +10,56 @@ using Tiller.Synthesis;
 
 namespace Tiller.Controllers;
 
-/// <summary>What the controller's cost counts.</summary>
+/// <summary>The part of the state that the cost counts.</summary>
 public enum FitCost
 {
-    /// <summary>Q = q I, as published: the whole state may not stray.</summary>
+    /// <summary>Q = q I, as published: the cost counts the deviation of the whole state.</summary>
     State,
 
-    /// <summary>Q = q v v': only the projection on the feature counts. Solved without forming a Jacobian.</summary>
+    /// <summary>Q = q v v': the cost counts only the projection on the feature. The solver forms no Jacobian.</summary>
     Feature,
 }
 
-/// <summary>How to fit a controller.</summary>
+/// <summary>The options of a fit.</summary>
 public sealed record FitOptions
 {
     /// <summary>The method; default A-LQR.</summary>
     public FitMethod Method { get; init; } = FitMethod.Lqr;
 
-    /// <summary>What the feature's direction is; default the difference of the means.</summary>
+    /// <summary>The rule that gives the feature's direction; default the difference of the means.</summary>
     public DirectionRule Direction { get; init; } = DirectionRule.Mean;
 
     /// <summary>
-    /// Prompts that show a second feature, against the same negative ones, for methods that steer in a plane; or those on which a method with a
-    /// condition shall act. Null for none.
+    /// Prompts that show a second feature, for methods that steer in a plane; the negative prompts serve for both features. For a method with a
+    /// condition, the prompts on which it shall act. Null for none.
     /// </summary>
     public IReadOnlyList<Prompt>? Alternative { get; init; }
 
-    /// <summary>The prompt whose run is followed, for methods that follow one; null for none.</summary>
+    /// <summary>The prompt whose run is followed, for methods that follow a run; null for none.</summary>
     public Prompt? Nominal { get; init; }
 
-    /// <summary>Published settings with q, r, q_f = 0.1, 1, 1.</summary>
+    /// <summary>The published weights: q = 0.1, r = 1, q_f = 1.</summary>
     public static LqrWeights StandardWeights { get; } = new(0.1, 1, 1);
 
-    /// <summary>q, r, q_f.</summary>
+    /// <summary>q, r and q_f; default <see cref="StandardWeights"/>.</summary>
     public LqrWeights Weights { get; init; } = StandardWeights;
 
     /// <summary>What the cost counts; default the whole state.</summary>
     public FitCost Cost { get; init; } = FitCost.State;
 
     /// <summary>
-    /// p of the reduced recursion, 1..D, from p Jacobian-vector products a layer; null (default) is the method's own, which for most is to solve in
-    /// full: dense for <see cref="FitCost.State"/>, factored for <see cref="FitCost.Feature"/>.
+    /// Order p of a reduced recursion, 1..D, which takes p Jacobian-vector products for each layer. Null, the default, is the choice of the method.
+    /// Most methods solve in full: dense for <see cref="FitCost.State"/>, factored for <see cref="FitCost.Feature"/>.
     /// </summary>
     public int? Order { get; init; }
 
-    /// <summary>Where β lies; default as published.</summary>
+    /// <summary>The position of the setpoint β; default as published.</summary>
     public Setpoint Setpoint { get; init; } = Setpoint.Published;
 
     /// <summary>
-    /// Blocks that are steered; null for the method's own, which for most are all. The horizon goes from the first of them to the last, with
-    /// the terminal cost after it; blocks between
-    /// that are not steered carry the state on and pay for it, without an input of their own.
+    /// Steered blocks. Null, the default, is the choice of the method, for most methods all blocks. The horizon extends from the first steered block
+    /// to the last, and the terminal cost follows it. Blocks of the horizon that are not steered get no input, but their states are part of the
+    /// recursion and of the cost.
     /// </summary>
     public LayerSet? Layers { get; init; }
 
@@ -67,17 +67,17 @@ public sealed record FitOptions
     public IReadOnlyList<Prompt>? Calibration { get; init; }
 
     /// <summary>
-    /// Prompts that are held out of the fit, for a certificate of the gains on them (<see cref="ControllerCertificate"/>); null for none. Gains and
-    /// Jacobians of all blocks are then kept at once.
+    /// Prompts that are held out of the fit, for a certificate of the gains on these prompts (<see cref="ControllerCertificate"/>); null for none.
+    /// With a certificate, the gains and Jacobians of all blocks are in memory at once.
     /// </summary>
     public IReadOnlyList<Prompt>? HeldOut { get; init; }
 
-    /// <summary>Most columns of the factored solution before it is compressed.</summary>
+    /// <summary>Largest number of columns of the factored solution; a solution with more columns is compressed. Default 512.</summary>
     public int MaxRank { get; init; } = 512;
 
-    /// <summary>The options with what the method takes where nothing was asked for.</summary>
+    /// <summary>Returns these options, with the method's own choice where an option is null.</summary>
     /// <exception cref="ArgumentException">
-    /// The method takes something that is not there, or something is there that it does not take, which would be without effect.
+    /// The method needs an option that is not set, or an option is set that has no effect on the method.
     /// </exception>
     internal FitOptions For(ModelConfig config)
     {
@@ -127,42 +127,45 @@ public enum FitStage
     Certificate,
 }
 
-/// <summary>How far a fit is.</summary>
-/// <param name="Stage"><see cref="FitStage.Activations"/>, or <see cref="FitStage.Riccati"/>, which linearises as it goes.</param>
+/// <summary>Progress of a fit.</summary>
+/// <param name="Stage">
+/// The stage. Linearisation has no progress of its own: it is part of <see cref="FitStage.Riccati"/> and <see cref="FitStage.Certificate"/>.
+/// </param>
 /// <param name="Done">Units done: prompts, or layers.</param>
 /// <param name="Total">Units in all.</param>
 public readonly record struct FitProgress(FitStage Stage, int Done, int Total);
 
 /// <summary>How long a part of a fit took.</summary>
 /// <param name="Stage">The part.</param>
-/// <param name="ElapsedMs">Wall time.</param>
+/// <param name="ElapsedMs">Wall time in milliseconds.</param>
 public readonly record struct FitTime(FitStage Stage, double ElapsedMs);
 
-/// <summary>A fitted controller and how well it was fitted.</summary>
-/// <param name="Controller">Ready to save or compile.</param>
-/// <param name="Report">Residuals, symmetry and ranks of the recursion; no steps for a method without one.</param>
-/// <param name="Loop">Open- and closed-loop gain along the feature; no layers for a method that linearises nothing.</param>
-/// <param name="Stages">Times.</param>
+/// <summary>A fitted controller and the accuracy of its fit.</summary>
+/// <param name="Controller">The controller, to save or to compile.</param>
+/// <param name="Report">Residuals, symmetry and ranks of the recursion; without steps for a method that solves no recursion.</param>
+/// <param name="Loop">Open- and closed-loop gain along the feature; without layers for a method that has no gains.</param>
+/// <param name="Stages">The time of each stage.</param>
 public sealed record FitResult(Controller Controller, RiccatiReport Report, ClosedLoop Loop, IReadOnlyList<FitTime> Stages);
 
 /// <summary>
-/// Fits a controller: measures the feature and has the method fit itself. For A-LQR (arXiv:2604.19018) the blocks are linearised at the calibration
-/// prompts' last tokens and the Riccati recursion is solved backwards; a Jacobian lives only while its layer is solved.
+/// Fits a controller: measures the feature, then lets the method fit itself. For A-LQR (arXiv:2604.19018), the blocks are linearised at the last
+/// tokens of the calibration prompts, and the Riccati recursion is solved backwards. Unless the method or a certificate needs all Jacobians, only one
+/// is in memory at a time.
 /// </summary>
 public static class ControllerFit
 {
     /// <summary>Runs the fit.</summary>
     /// <param name="model">The plain model.</param>
     /// <param name="contrast">Prompts that show the feature and prompts that do not.</param>
-    /// <param name="options">Null for the defaults.</param>
-    /// <param name="progress">Told after every pass and layer.</param>
+    /// <param name="options">The options; null for the defaults.</param>
+    /// <param name="progress">Receives a report after every pass and layer; null for none.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="TillerException">
-    /// The prompts are not all of one form, one of them is empty, too long or cannot be encoded, the feature vanishes, the weights leave nothing
-    /// to do, or the recursion fails numerically.
+    /// The prompts are not all of one form, a prompt is empty, too long or cannot be encoded, the feature is 0, the resulting controller would do
+    /// nothing, or the recursion fails numerically.
     /// </exception>
-    /// <exception cref="ArgumentException">The options do not go with the method.</exception>
+    /// <exception cref="ArgumentException">An option contradicts the method.</exception>
     public static FitResult Run(
         LanguageModel model, ContrastSet contrast, FitOptions? options = null, IProgress<FitProgress>? progress = null,
         CancellationToken cancellationToken = default)
@@ -196,7 +199,7 @@ public static class ControllerFit
         {
             throw new ContrastSetException(
                 $"The method {options.Method.Name} works on pairs, and there are {contrast.Positive.Count} positive and {contrast.Negative.Count} "
-                + "negative prompts. Give as many of both, the i-th of each belonging together.");
+                + "negative prompts. Give the same number of both, so that the i-th prompts form a pair.");
         }
 
         if (options.Layers is { } given && given.Last >= model.Config.L)
@@ -263,8 +266,8 @@ public static class ControllerFit
                     ControllerFault.Idle,
                     $"The fit gives a controller that does nothing: {reason}."
                     + (solves
-                        ? $" With q = {options.Weights.Q:G}, qf = {options.Weights.Qf:G} and r = {options.Weights.R:G} no effort pays; raise q or "
-                            + "qf, lower r, or steer more blocks."
+                        ? $" With q = {options.Weights.Q:G}, qf = {options.Weights.Qf:G} and r = {options.Weights.R:G}, no input lowers the cost; raise q "
+                            + "or qf, lower r, or steer more blocks."
                         : " Steer other blocks, or give prompts that differ there."));
             }
 
@@ -338,7 +341,7 @@ public static class ControllerFit
                 return all;
             }
 
-            // Nothing is solved outside the horizon.
+            // Layers outside the horizon have the value 0.
             T[] PerLayer<T>(Func<RiccatiStep, T> value)
                 where T : struct
             {

@@ -5,7 +5,7 @@ using Tiller.Law;
 
 namespace Tiller.Controllers;
 
-/// <summary>Takes the parts out of a controller file, each checked, each refusal naming the file and the part.</summary>
+/// <summary>Reads and checks the parts of a controller file. Every exception names the file and the part.</summary>
 internal sealed class ControllerReader(string path, SafetensorsFile file)
 {
     public string Required(string key) => file.Metadata.GetValueOrDefault(key) ?? throw Schema($"lacks the metadata entry '{key}'");
@@ -23,10 +23,10 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
             : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be at least {least}.");
     }
 
-    /// <summary>Whole numbers of at least 0, separated by commas; their sum is one too.</summary>
+    /// <summary>Reads integers of at least 0, separated by commas, whose sum fits in an int.</summary>
     public int[] Counts(string key) => Counts(key, Required(key).AsSpan().Count(',') + 1);
 
-    /// <summary>Whole numbers of at least 0, separated by commas, so many; their sum is one too.</summary>
+    /// <summary>Reads <paramref name="count"/> integers of at least 0, separated by commas, whose sum fits in an int.</summary>
     public int[] Counts(string key, int count)
     {
         string[] parts = Required(key).Split(',');
@@ -44,11 +44,11 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
         return values;
     }
 
-    /// <summary>Whether an entry is there, which then has this value.</summary>
+    /// <summary>Reads an entry that is either absent (false) or has one given value (true).</summary>
     public bool Flag(string key, string value) => file.Metadata.GetValueOrDefault(key) switch
     {
         null => false,
-        var other => other == value ? true : throw Schema($"has {key} = '{other}'; it is {value} or not there"),
+        var other => other == value ? true : throw Schema($"has {key} = '{other}'; it must be {value} or absent"),
     };
 
     public double Number(string key)
@@ -88,7 +88,7 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
             : throw new ControllerException(ControllerFault.Range, $"{path} steers layers {text} of a model with layers 0-{layers - 1}.");
     }
 
-    /// <summary>At least 1 where the layer was solved for, 0 or more elsewhere.</summary>
+    /// <summary>Converts ranks to integers: at least 1 at solved layers, at least 0 at others.</summary>
     public int[] Ranks(double[] values, LayerSet solved)
     {
         for (int k = 0; k < values.Length; k++)

@@ -2,7 +2,9 @@ using Tiller.Law;
 
 namespace Tiller.Controllers;
 
-/// <summary>Open-loop addition (<see cref="OpenLoopAddition"/>) as ActAdd or CAA: of one vector, in the middle of the model.</summary>
+/// <summary>
+/// Fits open-loop addition (<see cref="OpenLoopAddition"/>), as ActAdd and CAA do: by default one vector, added at the middle block.
+/// </summary>
 public sealed record AdditionFit : FitMethod
 {
     internal AdditionFit(string name, string source) => (Name, Source) = (name, source);
@@ -11,7 +13,7 @@ public sealed record AdditionFit : FitMethod
     public override string Name { get; }
 
     /// <inheritdoc/>
-    public override string Summary => "adds the difference of the means at one block (the middle one, if none is named), whatever the state is";
+    public override string Summary => "adds the difference of the means at one block (by default the middle one), independent of the state";
 
     /// <inheritdoc/>
     public override string Source { get; }
@@ -30,7 +32,7 @@ public sealed record AdditionFit : FitMethod
     internal override FittedMethod Fit(FitJob job) => new(new OpenLoopAddition(job.Feature, job.Layers));
 }
 
-/// <summary>Proportional feedback (<see cref="Proportional"/>), ActAdd-LFS.</summary>
+/// <summary>Fits proportional feedback (<see cref="Proportional"/>), ActAdd-LFS.</summary>
 public sealed record ProportionalFit : FitMethod
 {
     /// <summary>k_p.</summary>
@@ -57,17 +59,17 @@ public sealed record ProportionalFit : FitMethod
     internal override FittedMethod Fit(FitJob job) => new(new Proportional(job.Feature, Gain, job.Layers));
 }
 
-/// <summary>Directional ablation (<see cref="Ablation"/>).</summary>
+/// <summary>Fits directional ablation (<see cref="Ablation"/>).</summary>
 public sealed record AblationFit : FitMethod
 {
-    /// <summary>Where the projection is removed.</summary>
+    /// <summary>Whether the projection is removed from a block's output, the default, or from its input.</summary>
     public Hook Hook { get; init; }
 
     /// <inheritdoc/>
     public override string Name => Hook == Hook.Input ? "ablation-input" : "ablation";
 
     /// <inheritdoc/>
-    public override string Summary => $"removes the feature's projection from what {(Hook == Hook.Input ? "enters" : "leaves")} every block";
+    public override string Summary => $"removes the feature's projection from the {(Hook == Hook.Input ? "input" : "output")} of every block";
 
     /// <inheritdoc/>
     public override string Source => "arXiv:2406.11717";
@@ -84,20 +86,20 @@ public sealed record AblationFit : FitMethod
     internal override FittedMethod Fit(FitJob job) => new(new Ablation(job.Feature, job.Layers, Hook));
 }
 
-/// <summary>Clamps, floors and caps (<see cref="Clamp"/>).</summary>
+/// <summary>Fits clamps, floors and caps (<see cref="Clamp"/>).</summary>
 public sealed record ClampFit : FitMethod
 {
-    /// <summary>Lower end in units of λ μ_k; null for none.</summary>
+    /// <summary>Lower end in units of λ μ_k; null for none. If both ends are null, both are 1, and the projection is set to λ μ_k.</summary>
     public double? Low { get; init; }
 
-    /// <summary>Upper end in units of λ μ_k; null for none. Without either both are 1: the projection is put on λ μ_k.</summary>
+    /// <summary>Upper end in units of λ μ_k; null for none. If both ends are null, both are 1, and the projection is set to λ μ_k.</summary>
     public double? High { get; init; }
 
     /// <inheritdoc/>
     public override string Name => "clamp";
 
     /// <inheritdoc/>
-    public override string Summary => "keeps the projection in an interval: a floor, a cap, or without either end given one value";
+    public override string Summary => "keeps the projection in an interval (a floor, a cap or both), or at one value if no end is given";
 
     /// <inheritdoc/>
     public override string Source => "feature clamping of sparse autoencoders";

@@ -4,12 +4,12 @@ using Tiller.Law;
 namespace Tiller.Controllers;
 
 /// <summary>
-/// Open-loop addition (ActAdd, arXiv:2308.10248; CAA, arXiv:2312.06681): u_k = λ E_{k+1} at the chosen blocks, whatever the state is.
-/// E_{k+1} is the difference where the input is added, at the block's output.
+/// Open-loop addition (ActAdd, arXiv:2308.10248; CAA, arXiv:2312.06681): u_k = λ E_{k+1} at the steered blocks, independent of the state. E_{k+1} is
+/// the difference of the means at the block's output, where the input is added.
 /// </summary>
 public sealed class OpenLoopAddition : SteeringMethod
 {
-    /// <summary>Adds at these blocks.</summary>
+    /// <summary>Makes the method.</summary>
     /// <param name="feature">The difference of means.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
     public OpenLoopAddition(Feature feature, LayerSet? layers = null)
@@ -32,12 +32,12 @@ public sealed class OpenLoopAddition : SteeringMethod
     private protected override IEnumerable<int> Steered() => Layers.Blocks.Where(k => Feature.Mu[k + 1] > 0);
 }
 
-/// <summary>Proportional feedback (ActAdd-LFS of arXiv:2604.19018): u_k = k_p (λ μ_k − v_k·x_k) v_k at the chosen blocks.</summary>
+/// <summary>Proportional feedback (ActAdd-LFS of arXiv:2604.19018): u_k = k_p (λ μ_k − v_k·x_k) v_k at the steered blocks.</summary>
 public sealed class Proportional : SteeringMethod
 {
-    /// <summary>Feeds back at these blocks.</summary>
+    /// <summary>Makes the method.</summary>
     /// <param name="feature">v and μ.</param>
-    /// <param name="gain">k_p, finite; 1 closes the whole error in one block.</param>
+    /// <param name="gain">k_p, finite; 1 corrects the whole error in one block.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
     public Proportional(Feature feature, double gain = 1, LayerSet? layers = null)
         : base(feature, layers)
@@ -65,23 +65,23 @@ public sealed class Proportional : SteeringMethod
 }
 
 /// <summary>
-/// Directional ablation (arXiv:2406.11717): u_k = −λ (v_k·x_k) v_k. λ is the share that is removed: 1 removes the projection of the
-/// block's input, 0 leaves the model as it is. It is removed from what leaves the block, as every method here acts by default, or, with
-/// <see cref="Hook.Input"/>, from the input itself before the block reads it.
+/// Directional ablation (arXiv:2406.11717): u_k = −λ (v_k·x_k) v_k. λ is the share that is removed: 1 removes the whole projection of the block's
+/// input x_k, 0 leaves the model unchanged. u_k is added to the block's output, as in most methods, or, with <see cref="Hook.Input"/>, to the input
+/// before the block reads it.
 /// </summary>
 public sealed class Ablation : SteeringMethod
 {
-    /// <summary>Ablates at these blocks.</summary>
+    /// <summary>Makes the method.</summary>
     /// <param name="feature">v.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
-    /// <param name="hook">Where it is removed.</param>
+    /// <param name="hook">Whether the projection is removed from a block's output or from its input.</param>
     public Ablation(Feature feature, LayerSet? layers = null, Hook hook = Hook.Output)
         : base(feature, layers)
     {
         Hook = hook;
     }
 
-    /// <summary>Where it is removed.</summary>
+    /// <summary>Whether the projection is removed from a block's output or from its input.</summary>
     public Hook Hook { get; }
 
     private protected override IEnumerable<double> Parameters => [(double)Hook];

@@ -8,8 +8,8 @@ using Tiller.Synthesis;
 namespace Tiller.Controllers;
 
 /// <summary>
-/// What a method has to fit with: prompts that were run, the feature, and gains over the horizon [First, Last] of the steered blocks, in which
-/// block First is layer 0.
+/// The data of a fit, for a method: the states of the prompts, the feature, and gains over the horizon [First, Last] of the steered blocks. Block
+/// First is layer 0 of the horizon.
 /// </summary>
 internal sealed class FitJob(
     LanguageModel model, Feature feature, IReadOnlyList<PromptState> calibration, FitOptions options, LayerSet layers,
@@ -23,7 +23,7 @@ internal sealed class FitJob(
     /// <summary>The plain model.</summary>
     public LanguageModel Model => model;
 
-    /// <summary>What is steered along.</summary>
+    /// <summary>The feature to steer along.</summary>
     public Feature Feature => feature;
 
     /// <summary>The positive prompts.</summary>
@@ -44,22 +44,22 @@ internal sealed class FitJob(
     /// <summary>Tokens of the alternative prompts; null where there are none.</summary>
     public IReadOnlyList<int[]>? AlternativeIds { get; init; }
 
-    /// <summary>The second feature of a method that has one.</summary>
+    /// <summary>The second feature, for a method that needs one; null otherwise.</summary>
     public Feature? Alternative { get; init; }
 
-    /// <summary>The run that is followed, of a method that follows one.</summary>
+    /// <summary>The run to follow, for a method that follows one; null otherwise.</summary>
     public PromptState? Nominal { get; init; }
 
-    /// <summary>Whether the gains are wanted after the fit, for a certificate.</summary>
+    /// <summary>Whether the gains are needed after the fit, for a certificate.</summary>
     public bool KeepsGains => options.HeldOut is not null;
 
-    /// <summary>What was asked for.</summary>
+    /// <summary>The options of the fit.</summary>
     public FitOptions Options => options;
 
     /// <summary>Steered blocks.</summary>
     public LayerSet Layers => layers;
 
-    /// <summary>Time spent in linearisation.</summary>
+    /// <summary>Time spent in linearisation, in milliseconds.</summary>
     public double LinearisationMs => _linearising.Elapsed.TotalMilliseconds;
 
     /// <summary>Checked between blocks.</summary>
@@ -69,12 +69,10 @@ internal sealed class FitJob(
 
     private int Horizon => layers.Last - First + 1;
 
-    /// <summary>
-    /// K_k d of every block for one or more lists of directions, 0 outside the horizon; a dense gain is gone as soon as it is applied.
-    /// </summary>
-    /// <param name="costed">Features whose projections cost, where not the whole state does.</param>
+    /// <summary>Computes K_k d of every block for one or more lists of directions; 0 outside the horizon. A dense gain is not kept.</summary>
+    /// <param name="costed">Features whose projections the cost counts, if it does not count the whole state.</param>
     /// <param name="directions">Lists of d_0..d_{L-1} // (lists, L, D).</param>
-    /// <returns>The products // (lists, L, D), and how well the gains were solved.</returns>
+    /// <returns>The products // (lists, L, D), and the report of the solver.</returns>
     public (float[][][] Products, RiccatiReport Report) Products(
         IReadOnlyList<Feature> costed, params IReadOnlyList<IReadOnlyList<float[]>> directions)
     {
@@ -89,7 +87,7 @@ internal sealed class FitJob(
         return (products, report);
     }
 
-    /// <summary>The gains of every block, 0 outside the horizon.</summary>
+    /// <summary>Computes the gains of every block, 0 outside the horizon.</summary>
     public RiccatiSolution Gains(IReadOnlyList<Feature> costed)
     {
         Gain[] gains = [.. Enumerable.Range(0, feature.L).Select(_ => new ZeroGain(feature.D))];
@@ -97,7 +95,7 @@ internal sealed class FitJob(
         return new RiccatiSolution(gains, report);
     }
 
-    /// <summary>The Jacobians of the horizon, all at once; kept, as a certificate asks for them again // (horizon, D, D).</summary>
+    /// <summary>Computes the Jacobians of the horizon // (horizon, D, D). They stay in memory, because a certificate needs them again.</summary>
     public Matrix<double>[] Jacobians()
     {
         if (_jacobians is not null)
@@ -115,7 +113,7 @@ internal sealed class FitJob(
         return _jacobians = all;
     }
 
-    /// <summary>v_{k+1}·A_k v_k of every block // (L).</summary>
+    /// <summary>Computes the open-loop gain v_{k+1}·A_k v_k of every block // (L).</summary>
     public double[] OpenLoop(Feature along)
     {
         double[] open = new double[along.L];
@@ -130,16 +128,17 @@ internal sealed class FitJob(
         return open;
     }
 
-    /// <summary>Tells how far a fit is that runs the prompts through the blocks itself.</summary>
+    /// <summary>Reports the progress of a fit that runs the prompts through the blocks itself.</summary>
     public void Report(int done, int total) => progress?.Report(new FitProgress(FitStage.Activations, done, total));
 
-    /// <summary>A_k W of a block of the horizon, for bases of the whole model.</summary>
+    /// <summary>Computes A_k W of a block of the horizon.</summary>
     public Matrix<double> Push(int block, Matrix<double> basis) => Linearised(() => _linearization.Push(block, basis, cancellationToken));
 
     /// <inheritdoc/>
     public void Dispose() => _linearization.Dispose();
 
-    // Hands on each gain twice: as something to keep and as something to multiply with, which a dense one does where it lies.
+    // Passes each gain to onGain in two forms: a function that returns the gain, and a function that multiplies it by a vector. A dense gain is
+    // multiplied on the device.
     private RiccatiReport Solve(IReadOnlyList<Feature> costed, Action<int, Func<Gain>, Func<double[], double[]>> onGain)
     {
         Feature[] local =
@@ -211,7 +210,7 @@ internal sealed class FitJob(
             (k, basis) => pushed[k] = Linearised(() => _linearization.Push(First + k, basis, cancellationToken)),
             cancellationToken: cancellationToken);
 
-        // A_k W_k was formed while the bases were; a basis that was full before its push has not been pushed yet.
+        // Building the bases has computed A_k W_k, except for a basis that was full before its push.
         return ReducedRiccati.Solve(
             bases, (k, basis) => pushed[k] ?? Linearised(() => _linearization.Push(First + k, basis, cancellationToken)), cost, cancellationToken);
     }
@@ -223,7 +222,7 @@ internal sealed class FitJob(
         return result!;
     }
 
-    // Every layer is linearised once, and for a certificate once more; a reduced fit goes forward through them, the others backward.
+    // Every layer is linearised once, and once more for a certificate. A reduced fit goes forward through the layers, the others go backward.
     private void Linearise(Action layer)
     {
         Timed(layer);

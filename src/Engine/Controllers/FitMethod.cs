@@ -4,58 +4,57 @@ using Tiller.Synthesis;
 
 namespace Tiller.Controllers;
 
-/// <summary>What a method's fit takes from <see cref="FitOptions"/> beside the contrast prompts.</summary>
+/// <summary>The parts of <see cref="FitOptions"/> that a method uses beside the contrast prompts, and its demands on the fit.</summary>
 [Flags]
 public enum FitInputs
 {
-    /// <summary>Nothing: only the feature is measured.</summary>
+    /// <summary>None: the method needs only the feature.</summary>
     None = 0,
 
-    /// <summary>The blocks are linearised and gains are solved for <see cref="FitOptions.Weights"/>; <see cref="FitOptions.Calibration"/>.</summary>
+    /// <summary>Linearises the blocks and solves gains: uses <see cref="FitOptions.Weights"/> and <see cref="FitOptions.Calibration"/>.</summary>
     Gains = 1,
 
-    /// <summary><see cref="FitOptions.Cost"/>.</summary>
+    /// <summary>Uses <see cref="FitOptions.Cost"/>.</summary>
     Cost = 2,
 
-    /// <summary><see cref="FitOptions.Order"/>.</summary>
+    /// <summary>Uses <see cref="FitOptions.Order"/>.</summary>
     Order = 4,
 
-    /// <summary><see cref="FitOptions.Setpoint"/>.</summary>
+    /// <summary>Uses <see cref="FitOptions.Setpoint"/>.</summary>
     Setpoint = 8,
 
-    /// <summary><see cref="FitOptions.Alternative"/>, which must be given.</summary>
+    /// <summary>Needs <see cref="FitOptions.Alternative"/>.</summary>
     Alternative = 16,
 
-    /// <summary><see cref="FitOptions.Nominal"/>, which must be given.</summary>
+    /// <summary>Needs <see cref="FitOptions.Nominal"/>.</summary>
     Nominal = 32,
 
-    /// <summary><see cref="FitOptions.Layers"/>.</summary>
+    /// <summary>Uses <see cref="FitOptions.Layers"/>.</summary>
     Layers = 64,
 
-    /// <summary>The i-th positive prompt belongs with the i-th negative one.</summary>
+    /// <summary>Needs pairs: the i-th positive prompt belongs to the i-th negative prompt.</summary>
     Pairs = 128,
 
-    /// <summary>All Jacobians of the horizon are kept at once, 8 L D² bytes, and the recursion is run some forty times.</summary>
+    /// <summary>Keeps all Jacobians of the horizon in memory, 8 L D² bytes, and runs the recursion about forty times.</summary>
     AllJacobians = 256,
 
-    /// <summary><see cref="FitOptions.HeldOut"/>, for a certificate of its gains.</summary>
+    /// <summary>Uses <see cref="FitOptions.HeldOut"/>: its gains can be certified.</summary>
     HeldOut = 512,
 
-    /// <summary><see cref="FitOptions.Alternative"/>, if given, shows the prompts on which the method shall act.</summary>
+    /// <summary>Uses <see cref="FitOptions.Alternative"/>, if given, as the prompts on which the method shall act.</summary>
     Condition = 1024,
 }
 
-/// <summary>A number of a method's own.</summary>
-/// <param name="Name">Its name, lower-case letters: at the command line an option of this name.</param>
-/// <param name="Description">What it is, a sentence.</param>
-/// <param name="Value">Its value; null for none.</param>
-/// <param name="With">The method with another value, which may be null where <paramref name="Value"/> may.</param>
+/// <summary>A numeric parameter of a method.</summary>
+/// <param name="Name">Name of lower-case letters; the command line has an option of this name.</param>
+/// <param name="Description">The meaning of the parameter, in a sentence.</param>
+/// <param name="Value">The value; null for none.</param>
+/// <param name="With">Returns the method with another value.</param>
 public sealed record FitParameter(string Name, string Description, double? Value, Func<double, FitMethod> With);
 
 /// <summary>
-/// A method of steering as it is chosen by name and fitted: what it needs, what its numbers are, and which <see cref="SteeringMethod"/> comes of
-/// it. A method is a type in a file of its own and a row of <see cref="All"/>, which is all that the fit, the command line and the list of methods
-/// know.
+/// A steering method that is chosen by name and fitted: its inputs, its parameters, and the <see cref="SteeringMethod"/> that a fit of it gives. A
+/// method is a type in its own file and a row of <see cref="All"/>; the fit, the command line and the list of methods need nothing else.
 /// </summary>
 public abstract record FitMethod
 {
@@ -66,7 +65,7 @@ public abstract record FitMethod
     /// <summary>A-LQR, the default.</summary>
     public static FitMethod Lqr { get; } = new LqrFit();
 
-    /// <summary>Every method, with its defaults.</summary>
+    /// <summary>All methods, with their default parameters.</summary>
     public static IReadOnlyList<FitMethod> All { get; } =
     [
         Lqr, new AngularFit(), new TrajectoryFit(), new LatentFit(), new LatentFit { Calibrated = true }, new HInfinityFit(),
@@ -76,59 +75,59 @@ public abstract record FitMethod
         new TransportFit { Shifts = true }, new OdeSteeringFit(), new CastFit(),
     ];
 
-    /// <summary>Its name: lower-case letters and hyphens.</summary>
+    /// <summary>Name of the method: lower-case letters and hyphens.</summary>
     public abstract string Name { get; }
 
-    /// <summary>What it does, in a few words.</summary>
+    /// <summary>What the method does, in a few words.</summary>
     public abstract string Summary { get; }
 
-    /// <summary>Where it is from.</summary>
+    /// <summary>The publication of the method.</summary>
     public abstract string Source { get; }
 
-    /// <summary>What λ is for it.</summary>
+    /// <summary>The meaning of λ for this method, in a few words.</summary>
     public virtual string Lambda => "the setpoint in units of μ_k";
 
-    /// <summary>What it takes.</summary>
+    /// <summary>The inputs of the method.</summary>
     public abstract FitInputs Inputs { get; }
 
-    /// <summary>Sensors, terms and edits of a steered block, which is what a token costs (docs/math.md §6).</summary>
+    /// <summary>Sensors, terms and edits of a steered block; they determine the cost of a token (docs/math.md §6).</summary>
     public abstract string PerBlock { get; }
 
-    /// <summary>Its own numbers.</summary>
+    /// <summary>The parameters of the method.</summary>
     public virtual IReadOnlyList<FitParameter> Parameters => [];
 
-    /// <summary>The method of a name, with its defaults; null for none.</summary>
+    /// <summary>Finds a method by its name; null if there is none. It has its default parameters.</summary>
     public static FitMethod? Find(string name) => All.FirstOrDefault(method => method.Name == name);
 
-    /// <summary>Whether it takes something.</summary>
+    /// <summary>Whether the method uses all of the given inputs.</summary>
     public bool Takes(FitInputs input) => (Inputs & input) == input;
 
-    /// <summary>Blocks that are steered where none are named; null for all.</summary>
+    /// <summary>Steered blocks if the options name none; null for all.</summary>
     /// <param name="layers">L.</param>
     internal virtual LayerSet? StandardLayers(int layers) => null;
 
-    /// <summary>p of a reduced solve where none is named; null for a full one.</summary>
+    /// <summary>Order p of the solution if the options name none; null for a full solution.</summary>
     internal virtual int? StandardOrder(ModelConfig config) => null;
 
-    /// <summary>What is contradictory about its numbers, a sentence; null if nothing is.</summary>
+    /// <summary>A sentence that names a contradiction between parameters; null if there is none.</summary>
     internal virtual string? Contradiction => null;
 
-    /// <summary>Fits it.</summary>
+    /// <summary>Fits the method.</summary>
     internal abstract FittedMethod Fit(FitJob job);
 }
 
-/// <summary>What a method's fit leaves.</summary>
+/// <summary>The result of a method's fit.</summary>
 /// <param name="Method">The method with its vectors.</param>
-/// <param name="Report">How well gains were solved; no steps where none were.</param>
-/// <param name="Settings">Numbers that were found, by name.</param>
+/// <param name="Report">Accuracy of the solved gains; without steps if none were solved.</param>
+/// <param name="Settings">Numbers that the fit found, by name.</param>
 internal sealed record FittedMethod(SteeringMethod Method, RiccatiReport Report, params (string Name, double Value)[] Settings)
 {
-    /// <summary>A method that solves nothing.</summary>
+    /// <summary>The result for a method that solves no gains.</summary>
     public FittedMethod(SteeringMethod method)
         : this(method, new RiccatiReport([]))
     {
     }
 
-    /// <summary>The gains of every block, where they were asked for (<see cref="FitJob.KeepsGains"/>) and there are any.</summary>
+    /// <summary>The gains of every block, if they were requested (<see cref="FitJob.KeepsGains"/>) and the method has any; null otherwise.</summary>
     public IReadOnlyList<Gain>? Gains { get; init; }
 }

@@ -7,29 +7,29 @@ namespace Tiller.Controllers;
 
 /// <summary>Memory of one kind that a fit holds while it solves.</summary>
 /// <param name="Name">weights, caches, states, activations, panels, cotangents, scratch, riccati, gains or certificate.</param>
-/// <param name="SizeInBytes">At most.</param>
+/// <param name="SizeInBytes">Upper bound.</param>
 public readonly record struct PlannedMemory(string Name, long SizeInBytes);
 
 /// <summary>Arithmetic of one stage of a fit; a multiply-add is two FLOPs.</summary>
-/// <param name="Stage">The part.</param>
-/// <param name="SingleFlops">In float32, on weights: norms, activations and the attention of tangents are not counted.</param>
-/// <param name="DoubleFlops">In float64.</param>
+/// <param name="Stage">The stage.</param>
+/// <param name="SingleFlops">Float32 FLOPs of the products with weights. Norms, activations and the attention of tangents are not counted.</param>
+/// <param name="DoubleFlops">Float64 FLOPs.</param>
 public readonly record struct PlannedStage(FitStage Stage, double SingleFlops, double DoubleFlops);
 
 /// <summary>
-/// What a fit will take, from the shape of the model and the lengths of the prompts alone. Layers are streamed: one Jacobian is alive at
-/// a time, whatever L.
+/// Memory and arithmetic of a fit, predicted from the shape of the model and the lengths of the prompts alone. Unless the method or a certificate
+/// needs all Jacobians, only one is in memory at a time.
 /// </summary>
-/// <param name="Memory">Held together at the fit's peak.</param>
-/// <param name="Stages">In order.</param>
-/// <param name="AllJacobiansInBytes">What the float64 Jacobians of the whole horizon would take if they were kept; 0 where none is formed.</param>
+/// <param name="Memory">Memory held at the peak of the fit.</param>
+/// <param name="Stages">The stages, in order.</param>
+/// <param name="AllJacobiansInBytes">Size of the float64 Jacobians of the whole horizon if all were kept; 0 if the fit forms none.</param>
 public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<PlannedStage> Stages, long AllJacobiansInBytes)
 {
-    /// <summary>Bytes at the peak.</summary>
+    /// <summary>Bytes held at the peak.</summary>
     public long PeakInBytes => Memory.Sum(m => m.SizeInBytes);
 
-    /// <summary>Seconds of a stage at these rates.</summary>
-    /// <param name="stage">One of <see cref="Stages"/>.</param>
+    /// <summary>Seconds that a stage takes at these rates.</summary>
+    /// <param name="stage">One of the <see cref="Stages"/>.</param>
     /// <param name="singleRate">FLOP/s in float32.</param>
     /// <param name="doubleRate">FLOP/s in float64.</param>
     public static double Seconds(PlannedStage stage, double singleRate, double doubleRate) =>
@@ -37,11 +37,11 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
 
     /// <summary>Plans a fit.</summary>
     /// <param name="c">Shape of the model.</param>
-    /// <param name="weightsInBytes">Its weights in memory.</param>
-    /// <param name="contrast">Tokens of every contrast prompt.</param>
-    /// <param name="calibration">Tokens of every calibration prompt; null to average over the contrast prompts.</param>
+    /// <param name="weightsInBytes">Size of the model's weights in memory.</param>
+    /// <param name="contrast">Number of tokens of every contrast prompt.</param>
+    /// <param name="calibration">Number of tokens of every calibration prompt; null to average over the contrast prompts.</param>
     /// <param name="options">Cost, order and layers; null for the defaults.</param>
-    /// <param name="callers">Passes that the device serves at once (<see cref="DeviceOps.Callers"/>): threads on the CPU.</param>
+    /// <param name="callers">Number of passes that the device runs at once (<see cref="DeviceOps.Callers"/>): threads on the CPU.</param>
     public static FitPlan Of(
         ModelConfig c, long weightsInBytes, IReadOnlyList<int> contrast, IReadOnlyList<int>? calibration, FitOptions? options = null, int callers = 1)
     {
@@ -53,7 +53,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         int horizon = options.Layers is { } layers ? layers.Last - layers.First + 1 : c.L;
         double block = 2 * BlockWeights(c);
 
-        // x_0..x_L of every prompt; keys and values of those that are linearised, and of those in the pass that runs the others.
+        // States x_0..x_L of every prompt; keys and values of the linearised prompts, and of the prompts in the pass that runs the others.
         long all = contrast.Count + (calibration?.Count ?? 0);
         long positions = (solves ? kept.Sum(n => (long)KvCache.CapacityFor(n, c.MaxPositions)) : 0)
             + (solves && calibration is null ? 0 : contrast.OrderDescending().Take(2).Sum());
@@ -64,10 +64,10 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             new("states", 4L * (c.L + 1) * c.D * all),
         };
 
-        // Every prompt and token once: linear maps, and attention to what came before.
+        // Every token of every prompt once: linear maps, and attention to the earlier tokens.
         double activations = contrast.Concat(calibration ?? []).Sum(n => c.L * ((n * block) + (2.0 * c.H * c.E * n * (n + 1))));
 
-        // v' A v of every layer at the end: one tangent each.
+        // The final open-loop gains v' A v of every layer: one tangent each.
         double single = c.L * prompts * 2 * block;
         double solve;
         if (!solves)
@@ -76,7 +76,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         }
         else if (options.Method.Takes(FitInputs.AllJacobians))
         {
-            // A and K of every block are kept; γ* takes some forty solves of a dozen products each.
+            // A and K of every block are kept. γ* takes about forty solves, each with a dozen products.
             AddPass(memory, c, PassPlan.Of(c, c.D, callers), prompts, pulled: false, fromHost: false);
             memory.Add(new PlannedMemory("riccati", 8 * DenseRiccati.SizeInBytes(c.D)));
             memory.Add(new PlannedMemory("gains", 2 * 8L * horizon * c.D * c.D));
@@ -118,7 +118,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
 
         if (options.HeldOut is not null)
         {
-            // Jacobians and gains of all layers, once more as the numbers of a law, and the norms between any two layers.
+            // Jacobians and gains of all layers, the numbers of the law that applies them, and the norms between any two layers.
             memory.Add(new PlannedMemory("certificate", ((2 * 8L) + (3 * 4)) * horizon * c.D * c.D));
             single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
             solve += horizon * horizon * (double)c.D * c.D * c.D;
@@ -128,10 +128,10 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         return new FitPlan(memory, stages, solves && options.Order is null && options.Cost == FitCost.State ? 8L * horizon * c.D * c.D : 0);
     }
 
-    /// <summary>Weights of the linear maps of one block.</summary>
+    /// <summary>Number of weights in the linear maps of one block.</summary>
     public static double BlockWeights(ModelConfig c) => ((double)(c.H + (2 * c.G)) * c.E * c.D) + ((double)c.H * c.E * c.D) + (3.0 * c.F * c.D);
 
-    /// <summary>Buffers of the largest pass of every lane: value rows, tangents or cotangents, and what is packed of them.</summary>
+    /// <summary>Adds the buffers of the largest pass of every lane: value rows, tangents or cotangents, and their packed copies.</summary>
     private static void AddPass(List<PlannedMemory> memory, ModelConfig c, PassPlan plan, int prompts, bool pulled, bool fromHost)
     {
         int values = Math.Min(prompts, plan.Prompts);
@@ -142,7 +142,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             int p = plan.Largest(lane);
             int taken = pulled ? values : values * (p + 1);
 
-            // The last passes push one column for as many prompts as fit.
+            // The final passes push one column, for as many prompts at a time as fit.
             rows += lane > 0 ? taken : Activations.CapacityFor(2 * Math.Min(prompts, PassPlan.Of(c, 1, callers: 1).Prompts), taken);
             cotangents += pulled ? values * (long)p : 0;
             staged += fromHost ? Math.Max(p, values) : 0;
@@ -152,7 +152,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         long row = Activations.RowSizeInBytes(c);
         memory.Add(new PlannedMemory("activations", plan.Lanes * values * row));
 
-        // Directions that come from the host are staged there in float32; what is gathered of them is float64.
+        // Directions from the host are staged in float32 on the host; the gathered results are float64.
         memory.Add(new PlannedMemory("panels", ((rows - (plan.Lanes * values)) * row)
             + (fromHost ? c.D * ((4 * staged) + (8L * plan.Directions)) : 0)));
         if (pulled)
@@ -160,14 +160,15 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             memory.Add(new PlannedMemory("cotangents", cotangents * Cotangents.RowSizeInBytes(c)));
         }
 
-        // On the CPU: the rows of one linear map, or both factors of a product, packed.
+        // On the CPU: the packed rows of one linear map, or both packed factors of a product.
         memory.Add(new PlannedMemory("scratch", Math.Max(packed, 2 * 8L * CpuProduct.PackedInNumbers(c.D))));
     }
 
-    /// <summary>Rows through a block for the directions of every prompt, and the prompt's own row in each pass.</summary>
+    /// <summary>Number of rows that pass through a block: the directions of every prompt, and the prompt's own row in each pass.</summary>
     private static double Rows(PassPlan plan, int prompts) => (double)prompts * (plan.Directions + plan.Panels);
 
-    // With an input S A: 2; Cholesky: 1/3; two triangular solves: 2; A'K: 2; eight products with four probes. Without, S A: 2; A'(S A): 2; four.
+    // Products of a step in units of D³ FLOPs. With an input: S A 2, Cholesky 1/3, two triangular solves 2, A'K 2; and eight products with four
+    // probes. Without an input: S A 2, A'(S A) 2; and four products with four probes.
     private static double DenseFlops(double d, int steered, int horizon) =>
         (steered * (((6 + (1.0 / 3)) * d * d * d) + (8 * 2 * 4 * d * d))) + ((horizon - steered) * ((4 * d * d * d) + (4 * 2 * 4 * d * d)));
 }

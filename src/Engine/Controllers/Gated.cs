@@ -2,20 +2,21 @@ using Tiller.Law;
 
 namespace Tiller.Controllers;
 
-/// <summary>A condition on the state, token by token: it holds where Direction·x is above Threshold at the input of block Layer.</summary>
-/// <param name="Layer">Block whose input is read. For blocks before it the token before decides.</param>
-/// <param name="Direction">Such as the weights of a probe // (D).</param>
-/// <param name="Threshold">For a probe w·x + b above t this is t − b.</param>
+/// <summary>A condition on the state of each token: Direction·x is above Threshold at the input of block Layer.</summary>
+/// <param name="Layer">The block whose input is read. At earlier blocks, the state of the previous steered token decides.</param>
+/// <param name="Direction">The direction, for example the weights of a probe // (D).</param>
+/// <param name="Threshold">The threshold of the projection. For a probe w·x + b > t, it is t − b.</param>
 public sealed record TokenGate(int Layer, float[] Direction, float Threshold);
 
-/// <summary>Another method behind a gate: what it adds is added to the tokens alone whose state meets the condition. λ is the other
-/// method's.</summary>
+/// <summary>
+/// Another method behind a gate: the method steers only tokens whose state meets the condition. λ has the meaning of the other method.
+/// </summary>
 public sealed class Gated : SteeringMethod
 {
-    /// <summary>Puts the gate before the method.</summary>
-    /// <param name="method">What acts while the gate is open; one without a gate of its own.</param>
-    /// <param name="gate">When that is.</param>
-    /// <exception cref="ArgumentException">The gate is for another shape of model, not finite, or the method has a gate already.</exception>
+    /// <summary>Puts a gate before a method.</summary>
+    /// <param name="method">The method that acts while the gate is open. It must have no gate.</param>
+    /// <param name="gate">The condition that opens the gate.</param>
+    /// <exception cref="ArgumentException">The gate is for a model of another shape or not finite, or the method already has a gate.</exception>
     public Gated(SteeringMethod method, TokenGate gate)
         : base((method ?? throw new ArgumentNullException(nameof(method))).Feature, method.Layers)
     {
@@ -32,7 +33,7 @@ public sealed class Gated : SteeringMethod
         if ((uint)gate.Layer >= (uint)Feature.L || !float.IsFinite(gate.Threshold))
         {
             throw new ArgumentOutOfRangeException(
-                nameof(gate), $"{gate.Layer}, {gate.Threshold}", $"A gate reads one of the blocks 0-{Feature.L - 1} against a finite threshold.");
+                nameof(gate), $"{gate.Layer}, {gate.Threshold}", $"A gate needs a layer of 0-{Feature.L - 1} and a finite threshold.");
         }
 
         Method = method;
@@ -42,10 +43,10 @@ public sealed class Gated : SteeringMethod
     /// <inheritdoc/>
     public override string Name => Method.Name;
 
-    /// <summary>What acts while the gate is open.</summary>
+    /// <summary>The method that acts while the gate is open.</summary>
     public SteeringMethod Method { get; }
 
-    /// <summary>When that is.</summary>
+    /// <summary>The condition that opens the gate.</summary>
     public TokenGate Gate { get; }
 
     private protected override IEnumerable<double> Parameters =>
@@ -60,7 +61,7 @@ public sealed class Gated : SteeringMethod
         Method.CompileInto(lambda, parts);
         if (parts.Terms.Count > 0 || parts.Edits.Count > 0)
         {
-            // What acts at a block's input asks what that input was before it is moved.
+            // The gate of what acts at a block's input reads the input before it is moved.
             var hook = parts.Terms.Any(t => t.Hook == Hook.Input) || parts.Edits.Any(e => e.Point == EditPoint.Input) ? Hook.Input : Hook.Output;
             int gate = parts.Add(new Sensor(Gate.Layer, Gate.Direction, Gate.Threshold) { Hook = hook });
             for (int i = 0; i < parts.Terms.Count; i++)

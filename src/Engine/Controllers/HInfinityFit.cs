@@ -2,10 +2,12 @@ using Tiller.Synthesis;
 
 namespace Tiller.Controllers;
 
-/// <summary>Fits H∞ gains (<see cref="HInfinityRiccati"/>): those that bound what the worst disturbance does, on the feature's projection.</summary>
+/// <summary>
+/// Fits H∞ gains (<see cref="HInfinityRiccati"/>), which bound the effect of the worst disturbance, as feedback on the feature's projection.
+/// </summary>
 public sealed record HInfinityFit : FitMethod
 {
-    /// <summary>γ in units of γ*, above 1.</summary>
+    /// <summary>γ in units of γ*, above 1; default <see cref="HInfinityRiccati.Margin"/>.</summary>
     public double Margin { get; init; } = HInfinityRiccati.Margin;
 
     /// <inheritdoc/>

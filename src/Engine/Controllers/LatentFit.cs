@@ -6,14 +6,14 @@ using Tiller.Synthesis;
 namespace Tiller.Controllers;
 
 /// <summary>
-/// Fits LA-LQR (docs/math.md §5): the recursion runs in the p leading directions of the paired differences, and the setpoint is one of the
-/// feature's image there, either as it is, β_z = λ |e_z|, or calibrated so that the projection on v itself comes to λ μ.
+/// Fits LA-LQR (docs/math.md §5). The recursion runs in the p leading directions of the paired differences, and the setpoint is the setpoint of the
+/// feature's image there: either β_z = λ |e_z|, or calibrated so that the projection on v itself becomes λ μ.
 /// </summary>
 public sealed record LatentFit : FitMethod
 {
     private const int PublishedOrder = 64;
 
-    /// <summary>Whether β_z makes up for what the latent space does not hold.</summary>
+    /// <summary>Whether β_z is calibrated: it then compensates for the part of the projection outside the latent space.</summary>
     public bool Calibrated { get; init; }
 
     /// <inheritdoc/>
@@ -68,15 +68,17 @@ public sealed record LatentFit : FitMethod
     }
 }
 
-/// <summary>A feature's image in a latent space of one layer: with orthonormal columns V and the difference E, e_z = V'E.</summary>
+/// <summary>
+/// The image of a feature in the latent space of one layer: e_z = V'E, for a basis V with orthonormal columns and the difference E.
+/// </summary>
 /// <param name="Direction">V e_z / |e_z|, or 0 // (D).</param>
 /// <param name="Length">|e_z|.</param>
 /// <param name="Mu">|E|.</param>
-/// <param name="Held">ρ = |e_z|²/|E|²; 0 where E is.</param>
-/// <param name="Outside">η = v·(I − VV')x̄, what the space does not hold of the projection of the mean state.</param>
+/// <param name="Held">ρ = |e_z|²/|E|², the share of E in the latent space; 0 if E or e_z is 0.</param>
+/// <param name="Outside">η = v·(I − VV')x̄, the part of the mean state's projection outside the latent space.</param>
 internal sealed record LatentDirection(double[] Direction, double Length, double Mu, double Held, double Outside)
 {
-    /// <summary>The image of a difference.</summary>
+    /// <summary>Computes the image of a difference.</summary>
     /// <param name="basis">V // (D, p).</param>
     /// <param name="difference">E // (D).</param>
     /// <param name="mean">x̄ over all contrast prompts // (D).</param>
@@ -93,7 +95,7 @@ internal sealed record LatentDirection(double[] Direction, double Length, double
         return new LatentDirection((basis * image / length).ToArray(), length, mu, length * length / (mu * mu), outside);
     }
 
-    /// <summary>β_z = origin + λ μ_z: λ |e_z|, or calibrated (λ μ − η)/√ρ.</summary>
+    /// <summary>The setpoint β_z = origin + λ μ_z: λ |e_z|, or, calibrated, (λ μ − η)/√ρ.</summary>
     public (float Mu, float Origin) Setpoint(bool calibrated) =>
         Length == 0 ? (0, 0) : calibrated ? ((float)(Mu / Math.Sqrt(Held)), (float)(-Outside / Math.Sqrt(Held))) : ((float)Length, 0);
 }

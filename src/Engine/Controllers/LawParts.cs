@@ -2,16 +2,16 @@ using Tiller.Law;
 
 namespace Tiller.Controllers;
 
-/// <summary>What a method compiles to before it is one law: <see cref="FeedbackLaw"/> in the making.</summary>
+/// <summary>The parts of a <see cref="FeedbackLaw"/> while a method compiles it.</summary>
 internal sealed class LawParts
 {
-    /// <summary>Sensors so far.</summary>
+    /// <summary>The sensors so far.</summary>
     public List<Sensor> Sensors { get; } = [];
 
-    /// <summary>Terms so far.</summary>
+    /// <summary>The terms so far.</summary>
     public List<Term> Terms { get; } = [];
 
-    /// <summary>Planes so far.</summary>
+    /// <summary>The planes so far.</summary>
     public List<Plane> Planes { get; } = [];
 
     /// <summary>Edits so far.</summary>
@@ -21,7 +21,7 @@ internal sealed class LawParts
     public List<PromptCondition> Conditions { get; } = [];
 
     /// <summary>Adds a sensor.</summary>
-    /// <returns>Its index.</returns>
+    /// <returns>Index of the sensor.</returns>
     public int Add(Sensor sensor)
     {
         Sensors.Add(sensor);

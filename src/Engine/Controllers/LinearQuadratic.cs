@@ -5,15 +5,15 @@ using Tiller.Synthesis;
 namespace Tiller.Controllers;
 
 /// <summary>
-/// A-LQR: u_k = (β_k − v_k·x_k) w_k with w_k = K_k v_k (arXiv:2604.19018; docs/math.md §6). λ places the setpoint. For several features at
-/// once, make one per feature from the same gains and sum their laws.
+/// A-LQR: u_k = (β_k − v_k·x_k) w_k with w_k = K_k v_k (arXiv:2604.19018; docs/math.md §6). λ sets β_k. To steer several features at once, make a
+/// method for each feature from the same gains and sum their laws.
 /// </summary>
 public sealed class LinearQuadratic : SteeringMethod
 {
-    /// <summary>Takes directions that were computed before.</summary>
+    /// <summary>Makes the method of directions that are already computed.</summary>
     /// <param name="feature">v, μ and, for affine setpoints, the origin.</param>
     /// <param name="w">w_k = K_k v_k // (L, D).</param>
-    /// <param name="setpoint">Where β lies.</param>
+    /// <param name="setpoint">The position of the setpoint β.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
     /// <exception cref="ArgumentException">Lengths disagree, a w is not finite, or an affine setpoint has no origin.</exception>
     public LinearQuadratic(Feature feature, IReadOnlyList<float[]> w, Setpoint setpoint = Setpoint.Published, LayerSet? layers = null)
@@ -48,12 +48,12 @@ public sealed class LinearQuadratic : SteeringMethod
     /// <summary>w_k = K_k v_k // (L, D).</summary>
     public IReadOnlyList<float[]> W { get; }
 
-    /// <summary>Where β lies.</summary>
+    /// <summary>The position of the setpoint β.</summary>
     public Setpoint Setpoint { get; }
 
-    /// <summary>w_k = K_k v_k from solved gains.</summary>
+    /// <summary>Computes w_k = K_k v_k from solved gains.</summary>
     /// <param name="feature">v, μ and, for affine setpoints, the origin.</param>
-    /// <param name="gains">K_0..K_{L-1}, of any of the solvers.</param>
+    /// <param name="gains">K_0..K_{L-1}, from any of the solvers.</param>
     /// <param name="setpoint">Where β lies.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
     /// <exception cref="ArgumentException">Lengths disagree, a w does not fit in float32, or an affine setpoint has no origin.</exception>

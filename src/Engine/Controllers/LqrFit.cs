@@ -1,6 +1,6 @@
 namespace Tiller.Controllers;
 
-/// <summary>Fits A-LQR (<see cref="LinearQuadratic"/>), with the whole state's cost or the feature's, in full or in a reduced basis.</summary>
+/// <summary>Fits A-LQR (<see cref="LinearQuadratic"/>), with the cost of the whole state or of the feature, in full or in a reduced basis.</summary>
 public sealed record LqrFit : FitMethod
 {
     /// <inheritdoc/>

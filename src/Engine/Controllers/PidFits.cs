@@ -2,16 +2,18 @@ using Tiller.Law;
 
 namespace Tiller.Controllers;
 
-/// <summary>S-PID over depth (<see cref="SPid"/>), with the gains that its code takes for concepts. All blocks are steered.</summary>
+/// <summary>
+/// Fits S-PID over depth (<see cref="SPid"/>). The default gains are those of its published code for concepts. All blocks are steered.
+/// </summary>
 public sealed record SPidFit : FitMethod
 {
-    /// <summary>k_p.</summary>
+    /// <summary>k_p, the gain on the error; default 0.5.</summary>
     public double Kp { get; init; } = 0.5;
 
-    /// <summary>k_i.</summary>
+    /// <summary>k_i, the gain on the sum of the errors; default 0.5.</summary>
     public double Ki { get; init; } = 0.5;
 
-    /// <summary>k_d.</summary>
+    /// <summary>k_d, the gain on the change of the error; default 0.01.</summary>
     public double Kd { get; init; } = 0.01;
 
     /// <inheritdoc/>
@@ -27,7 +29,7 @@ public sealed record SPidFit : FitMethod
     public override FitInputs Inputs => FitInputs.None;
 
     /// <inheritdoc/>
-    public override string PerBlock => "1 sensor, up to 11 terms";
+    public override string PerBlock => "1 sensor, up to 9 terms";
 
     /// <inheritdoc/>
     public override IReadOnlyList<FitParameter> Parameters =>
@@ -40,19 +42,19 @@ public sealed record SPidFit : FitMethod
     internal override FittedMethod Fit(FitJob job) => new(new SPid(job.Feature, Kp, Ki, job.Feature.L > 1 ? Kd : 0));
 }
 
-/// <summary>PID Steering (<see cref="PidSteering"/>): directions made offline, which are then added or ablated.</summary>
+/// <summary>Fits PID Steering (<see cref="PidSteering"/>): directions are made offline and then added or ablated.</summary>
 public sealed record PidSteeringFit : FitMethod
 {
-    /// <summary>k_p.</summary>
+    /// <summary>k_p, the gain on the difference.</summary>
     public double Kp { get; init; } = PidSteering.PublishedKp;
 
-    /// <summary>k_i.</summary>
+    /// <summary>k_i, the gain on the sum of the differences.</summary>
     public double Ki { get; init; } = PidSteering.PublishedKi;
 
-    /// <summary>k_d.</summary>
+    /// <summary>k_d, the gain on the change of the difference.</summary>
     public double Kd { get; init; } = PidSteering.PublishedKd;
 
-    /// <summary>Whether the directions are ablated at the blocks' inputs; else they are added from block 1 on.</summary>
+    /// <summary>Whether the directions are ablated at the blocks' inputs; if not, they are added, by default from block 1 on.</summary>
     public bool Ablates { get; init; }
 
     /// <inheritdoc/>

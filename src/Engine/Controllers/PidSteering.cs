@@ -3,9 +3,9 @@ using Tiller.Features;
 namespace Tiller.Controllers;
 
 /// <summary>
-/// PID Steering (arXiv:2510.04309; docs/math.md §6): offline, over depth, the differences E_k become the directions
-/// k_p E_k + k_i Σ_{j≤k} E_j + k_d (E_k − E_{k−1}), without the last part at k = 0. They are then added (<see cref="OpenLoopAddition"/>) or ablated
-/// as any feature's are.
+/// PID Steering (arXiv:2510.04309; docs/math.md §6): a filter over depth turns the differences E_k into the directions k_p E_k + k_i Σ_{j≤k} E_j +
+/// k_d (E_k − E_{k−1}); at k = 0 there is no k_d part. The directions are then added (<see cref="OpenLoopAddition"/>) or ablated
+/// (<see cref="Ablation"/>) like those of any feature.
 /// </summary>
 public static class PidSteering
 {
@@ -18,11 +18,11 @@ public static class PidSteering
     /// <summary>Published k_d.</summary>
     public const double PublishedKd = 0.01;
 
-    /// <summary>The feature whose differences are the directions.</summary>
+    /// <summary>Makes the feature whose differences are these directions.</summary>
     /// <param name="feature">E_k = μ_k v_k.</param>
     /// <param name="kp">Gain on the difference.</param>
     /// <param name="ki">Gain on the sum of the differences up to the layer.</param>
-    /// <param name="kd">Gain on the change from the layer before.</param>
+    /// <param name="kd">Gain on the change from the previous layer; layer 0 has none.</param>
     /// <exception cref="ArgumentOutOfRangeException">A gain is not finite.</exception>
     public static Feature Directions(Feature feature, double kp = PublishedKp, double ki = PublishedKi, double kd = PublishedKd)
     {
@@ -35,7 +35,7 @@ public static class PidSteering
         return Feature.FromDifference([.. Directions(differences, kp, ki, kd).Select(row => Array.ConvertAll(row, x => (float)x))]);
     }
 
-    /// <summary>The directions in float64.</summary>
+    /// <summary>Computes the directions in float64 // (L+1, D).</summary>
     /// <param name="differences">E_0..E_L // (L+1, D).</param>
     /// <param name="kp">Gain on the difference.</param>
     /// <param name="ki">Gain on the sum.</param>

@@ -4,20 +4,22 @@ using Tiller.Law;
 namespace Tiller.Controllers;
 
 /// <summary>
-/// S-PID as published with arXiv:2604.19018, over depth: with α_k = λ μ_k − v_k·x_k,
-/// u_k = k_p α_k v_k + k_i Σ_j α_j v_j + k_d (α_k v_k − α_{k−1} v_{k−1}).
-/// The sum is cleared at every layer divisible by 10 after adding and before use, so it runs over j = 10⌊k/10⌋+1 .. k. The error before
-/// layer 0 is that of the previous token's last layer, 0 before the first token. All layers are steered.
+/// S-PID over depth, as in the published code of arXiv:2604.19018. With α_k = λ μ_k − v_k·x_k, u_k = k_p α_k v_k + k_i Σ_j α_j v_j + k_d (α_k v_k −
+/// α_{k−1} v_{k−1}). The published code clears the sum at every layer divisible by 10, after adding to it and before using it, so that j runs over
+/// 10⌊k/10⌋+1 .. k. The error before layer 0 is the error of the previous token's last layer, 0 before the first token. All layers are steered.
 /// </summary>
 public sealed class SPid : SteeringMethod
 {
     private const int Window = 10;
 
-    /// <summary>Takes the three gains.</summary>
+    /// <summary>Makes the method.</summary>
     /// <param name="feature">v and μ.</param>
     /// <param name="kp">Gain on the error, finite.</param>
     /// <param name="ki">Gain on the sum of errors, finite.</param>
-    /// <param name="kd">Gain on the change of the error, finite; 0 for a model of one layer, whose law has no memory of its own layer.</param>
+    /// <param name="kd">
+    /// Gain on the change of the error, finite. It must be 0 for a model of one layer: the law cannot use the previous token's error of the same
+    /// layer.
+    /// </param>
     public SPid(Feature feature, double kp, double ki, double kd)
         : base(feature, null)
     {

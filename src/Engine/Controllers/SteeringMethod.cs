@@ -3,21 +3,21 @@ using Tiller.Law;
 
 namespace Tiller.Controllers;
 
-// Sign convention: α = β − v·x is what the state is short of; every method adds along +α.
+// Sign convention: α = β − v·x is the deficit of the projection; every method adds along +α.
 
-/// <summary>Where the setpoint β_k of the projection v_k·x_k lies.</summary>
+/// <summary>The position of the setpoint β_k of the projection v_k·x_k.</summary>
 public enum Setpoint
 {
     /// <summary>β_k = λ μ_k (arXiv:2604.19018).</summary>
     Published,
 
-    /// <summary>β_k = v_k·mean(x_k | negative) + λ μ_k: 0 is the negative mean, 1 the positive mean.</summary>
+    /// <summary>β_k = v_k·mean(x_k | negative) + λ μ_k: λ = 0 is the mean of the negative prompts, λ = 1 the mean of the positive prompts.</summary>
     Affine,
 }
 
 /// <summary>
-/// A way of steering along a feature. It compiles to the one run-time law (docs/math.md §6) for any λ without solving anything again; the
-/// laws of several features or methods add up (<see cref="FeedbackLaw.Sum"/>). Layers where the feature is 0 are not steered.
+/// A way of steering along a feature. It compiles to the same run-time law as every method (docs/math.md §6) for any λ, without solving anything
+/// again. The laws of several features or methods can be added (<see cref="FeedbackLaw.Sum"/>). Layers where the feature is 0 are not steered.
 /// </summary>
 public abstract class SteeringMethod
 {
@@ -34,21 +34,22 @@ public abstract class SteeringMethod
     /// <summary>Name in controller files and reports.</summary>
     public abstract string Name { get; }
 
-    /// <summary>What is steered along.</summary>
+    /// <summary>The feature to steer along.</summary>
     public Feature Feature { get; }
 
-    /// <summary>Blocks whose outputs are moved.</summary>
+    /// <summary>Steered blocks.</summary>
     public LayerSet Layers { get; }
 
     /// <summary>
-    /// Why no λ makes this method move a state; null where some λ does. Its law is then empty, which is the plain model bit for bit.
+    /// The reason why this method moves no state at any λ; null if some λ moves one. Such a method compiles to an empty law, which is the plain model
+    /// bit for bit.
     /// </summary>
     public string? Idle =>
         !Steered().Any() ? $"μ is 0 at every block of {Layers}: the positive and the negative prompts are alike there" : IdleGain();
 
-    /// <summary>The law for strength λ.</summary>
-    /// <param name="lambda">Strength; its meaning is the method's. Finite.</param>
-    /// <param name="maxEffort">Bound on |u_k|, positive infinity for none.</param>
+    /// <summary>Compiles the law for strength λ.</summary>
+    /// <param name="lambda">Strength λ, finite, in the units of the method.</param>
+    /// <param name="maxEffort">Bound on |u_k|; positive infinity for none.</param>
     /// <exception cref="ArgumentException">λ is not finite or too large for float32, or the bound is not positive.</exception>
     /// <exception cref="LawCombinationException">There is a bound, and the method edits activations.</exception>
     /// <exception cref="SteeringOverflowException">A setpoint or a gain at this λ is too large for float32.</exception>
@@ -80,31 +81,33 @@ public abstract class SteeringMethod
 
     private protected abstract void Compile(double lambda, LawParts parts);
 
-    /// <summary>The method's own numbers, as against its feature's: with the same ones two methods of a name are the same.</summary>
+    /// <summary>
+    /// The method's own numbers, without those of its feature. Two methods with the same name, layers, feature and numbers are the same.
+    /// </summary>
     private protected virtual IEnumerable<double> Parameters => [];
 
-    /// <summary>Whether two methods steer alike at every λ: the same name, layers, feature and numbers.</summary>
+    /// <summary>Whether two methods compile to the same law at every λ: they have the same name, layers, feature and numbers.</summary>
     internal bool SteersAs(SteeringMethod other) =>
         Name == other.Name && Layers.Equals(other.Layers) && Feature.Mu.SequenceEqual(other.Feature.Mu)
         && Feature.V.Count == other.Feature.V.Count && Feature.V.Zip(other.Feature.V).All(pair => pair.First.AsSpan().SequenceEqual(pair.Second))
         && Parameters.SequenceEqual(other.Parameters);
 
-    /// <summary><see cref="Parameters"/>, for a method that holds another.</summary>
+    /// <summary><see cref="Parameters"/>, for a method that contains this one.</summary>
     internal IEnumerable<double> OwnParameters => Parameters;
 
-    /// <summary><see cref="Steered"/>, for a method that holds another.</summary>
+    /// <summary><see cref="Steered"/>, for a method that contains this one.</summary>
     internal IEnumerable<int> SteeredBlocks => Steered();
 
-    /// <summary><see cref="Compile(double, LawParts)"/>, for a method that holds another.</summary>
+    /// <summary><see cref="Compile(double, LawParts)"/>, for a method that contains this one.</summary>
     internal void CompileInto(double lambda, LawParts parts) => Compile(lambda, parts);
 
-    /// <summary>Layers of <see cref="Layers"/> where the feature is not 0.</summary>
+    /// <summary>The blocks of <see cref="Layers"/> that are steered: by default those where the feature is not 0.</summary>
     private protected virtual IEnumerable<int> Steered() => Layers.Blocks.Where(k => Feature.Mu[k] > 0);
 
-    /// <summary>Why the gains move nothing although the feature is there; null where they do.</summary>
+    /// <summary>The reason why the gains move nothing although the feature is not 0; null if they move something.</summary>
     private protected virtual string? IdleGain() => null;
 
-    /// <summary>Feedback s (β_k − v_k·x_k) w_k at every steered layer.</summary>
+    /// <summary>Adds the feedback s (β_k − v_k·x_k) w_k at every steered layer.</summary>
     private protected void AddFeedback(LawParts parts, Func<int, double> beta, double s, Func<int, float[]> w, Hook hook = Hook.Output)
     {
         foreach (int k in Steered())
@@ -114,7 +117,7 @@ public abstract class SteeringMethod
         }
     }
 
-    /// <summary>Refuses rows that are not one of D finite numbers for each block.</summary>
+    /// <summary>Throws unless there is one row of D finite numbers for each block.</summary>
     private protected static void CheckRows(Feature feature, IReadOnlyList<float[]> rows, string name)
     {
         if (rows.Count != feature.L)
@@ -128,12 +131,12 @@ public abstract class SteeringMethod
         }
     }
 
-    /// <summary>Refuses a row that is not of D finite numbers.</summary>
+    /// <summary>Throws unless the row has D finite numbers.</summary>
     private protected static void CheckRow(Feature feature, float[] row, string name)
     {
         if (row.Length != feature.D)
         {
-            throw new ArgumentException($"A row of {name} has {row.Length} numbers, the feature's width is {feature.D}.", name);
+            throw new ArgumentException($"A row of {name} has {row.Length} numbers; the feature's width is {feature.D}.", name);
         }
 
         int bad = row.AsSpan().IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
@@ -144,7 +147,7 @@ public abstract class SteeringMethod
     }
 }
 
-/// <summary>A setpoint or a gain does not fit in float32.</summary>
+/// <summary>A setpoint or a gain is too large for float32.</summary>
 public sealed class SteeringOverflowException : TillerException
 {
     internal SteeringOverflowException(string method, double lambda, string what, int layer)
@@ -153,6 +156,6 @@ public sealed class SteeringOverflowException : TillerException
         Layer = layer;
     }
 
-    /// <summary>First layer whose number does not fit.</summary>
+    /// <summary>The first layer whose number is too large.</summary>
     public int Layer { get; }
 }

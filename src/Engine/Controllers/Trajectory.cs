@@ -6,14 +6,14 @@ using Tiller.Synthesis;
 namespace Tiller.Controllers;
 
 /// <summary>
-/// Trajectory tracking (arXiv:2604.19018; docs/math.md §2): u_k = −λ K_k (x_k − x̄_k) after a record x̄ of an earlier run. K_k is held as two thin
-/// factors, K = Y V': the p sensors of a block read V'x against their setpoints V'x̄, and K is never formed. λ is the share of the correction, 1 as
-/// published, which follows the record at the prompt's last token (<see cref="SteeredTokens.First"/>).
+/// Trajectory tracking (arXiv:2604.19018; docs/math.md §2): u_k = −λ K_k (x_k − x̄_k) follows the recorded states x̄ of another run. K_k is stored as
+/// two thin factors, K = Y V', and never formed: the p sensors of a block read V'x, with the setpoints V'x̄. λ is the share of the correction.
+/// Published are λ = 1 and steering the prompt's last token only (<see cref="SteeredTokens.First"/>).
 /// </summary>
 public sealed class Trajectory : SteeringMethod
 {
-    /// <summary>Takes factors that were computed before.</summary>
-    /// <param name="feature">What the gains were solved for.</param>
+    /// <summary>Makes the method of factors that are already computed.</summary>
+    /// <param name="feature">The feature for which the gains were solved.</param>
     /// <param name="record">x̄_k // (L, D).</param>
     /// <param name="read">Rows of V' of each block // (L, p_k, D).</param>
     /// <param name="push">Columns of Y of each block, as rows // (L, p_k, D).</param>
@@ -30,7 +30,8 @@ public sealed class Trajectory : SteeringMethod
         CheckRows(feature, record, nameof(record));
         if (read.Count != feature.L || push.Count != feature.L || read.Zip(push).Any(pair => pair.First.Count != pair.Second.Count))
         {
-            throw new ArgumentException($"The factors of K must be {feature.L} pairs of as many rows each, one pair per block.", nameof(read));
+            throw new ArgumentException(
+                $"K needs {feature.L} pairs of factors, one for each block; both factors of a pair must have the same number of rows.", nameof(read));
         }
 
         foreach (var factor in read.Concat(push))
@@ -58,9 +59,9 @@ public sealed class Trajectory : SteeringMethod
     /// <summary>Columns of Y of each block // (L, p_k, D).</summary>
     public IReadOnlyList<IReadOnlyList<float[]>> Push { get; }
 
-    /// <summary>Takes the factors out of solved gains: p of a factored or a reduced gain, D of a dense one.</summary>
-    /// <param name="feature">What the gains were solved for.</param>
-    /// <param name="record">x̄_0..x̄_{L-1}, such as the states of a prompt's last token // (L, D).</param>
+    /// <summary>Makes the method of the factors of solved gains; p_k is the rank of a factored or reduced gain, and D for a dense gain.</summary>
+    /// <param name="feature">The feature for which the gains were solved.</param>
+    /// <param name="record">x̄_0..x̄_{L-1}, for example the states of a prompt's last token // (L, D).</param>
     /// <param name="gains">K_0..K_{L-1}.</param>
     /// <param name="layers">Steered blocks; null for all.</param>
     /// <exception cref="ArgumentException">Lengths disagree, or a factor does not fit in float32.</exception>

@@ -1,6 +1,6 @@
 namespace Tiller.Controllers;
 
-/// <summary>Fits the feedback that follows another prompt's run (<see cref="Trajectory"/>).</summary>
+/// <summary>Fits feedback that follows the run of another prompt (<see cref="Trajectory"/>).</summary>
 public sealed record TrajectoryFit : FitMethod
 {
     /// <inheritdoc/>

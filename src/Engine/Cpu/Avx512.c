@@ -1,10 +1,10 @@
-// The products of CpuLinear in vectors of 512 bits, for programs built ahead of time: their own compiler takes AVX-512 for certain or not at all,
-// while here it is asked for at run time. The C# beside the imports (Avx512.cs) does the same operations in the same order, so that the bits agree.
+// The products of CpuLinear in vectors of 512 bits, for programs built ahead of time. .NET's ahead-of-time compiler uses AVX-512 either always or
+// never; this file is chosen at run time. The C# code (CpuLinear, PanelTiles) does the same operations in the same order, so that the bits agree.
 //
-//   dots     s_ij = Σ_k w_ik x_jk i below 4 rows of W as stored // (outputs, K), j below 2 · pairs rows of x as CpuLinear.Pairs lays them;
-//            a vector holds two rows of x, every weight is read and widened once for all of them
-//   tiles    C (+)= A B           A // (rows, depth), B // (depth, 16), C // (rows, 16); rows a multiple of 12
-//   columns  C += A' B            A // (depth, rows), B // (depth, 16), C // (rows, 16); rows a multiple of 8
+//   dots     s_ij = Σ_k w_ik x_jk for at most 4 rows of W as stored // (outputs, K) and 2 · pairs rows of x, arranged by CpuLinear.Pairs;
+//            a vector holds two rows of x; every weight is read and widened once for all rows of x
+//   tiles    C (+)= A B           A // (rows, depth), B // (depth, 16), C // (rows, 16); rows is a multiple of 12
+//   columns  C += A' B            A // (depth, rows), B // (depth, 16), C // (rows, 16); rows is a multiple of 8
 #include <immintrin.h>
 #include <stdint.h>
 
@@ -13,10 +13,10 @@
 
 enum { STEP_INPUTS = 16, STEP_NUMBERS = 32, OUTPUTS_AT_ONCE = 4, TILE_ROWS = 12, TILE_COLUMNS = 16, COLUMNS_ROWS = 8, LINE_IN_BYTES = 64 };
 
-// As WeightType.
+// The values of WeightType.
 enum { F32, F16, BF16 };
 
-// What IStoredWeight.Load calls a and b, in both halves.
+// a and b of IStoredWeight.Load, each repeated in both halves of the vector.
 typedef struct {
     __m512 a, b;
 } weights;
@@ -26,7 +26,7 @@ INLINE __m512i both_halves(const uint8_t *p)
     return _mm512_broadcast_i32x8(_mm256_loadu_si256((const __m256i *)p));
 }
 
-// A half in the upper 16 bits of each lane; see F16Weight.Widen.
+// Converts the float16 in the upper 16 bits of each lane to float32, as F16Weight.Widen does.
 INLINE __m512 widen(__m512i upper)
 {
     __m512i magnitude = _mm512_srli_epi32(_mm512_and_si512(upper, _mm512_set1_epi32(0x7FFF0000)), 3);
@@ -51,7 +51,7 @@ INLINE __m512 add(weights w, __m512 xa, __m512 xb, __m512 sum)
     return _mm512_fmadd_ps(w.b, xb, _mm512_fmadd_ps(w.a, xa, sum));
 }
 
-// As VectorMath.SumEach.
+// The same operations as VectorMath.SumEach.
 INLINE __m256 sum_each(__m256 a, __m256 b, __m256 c, __m256 d, __m256 e, __m256 f, __m256 g, __m256 h)
 {
     __m256 abcd = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
@@ -72,7 +72,7 @@ INLINE void dots(int type, int pairs, const uint8_t *w, intptr_t stride, int out
     for (intptr_t k = 0; k < steps; k++) {
         weights v0 = load(type, w0), v1 = load(type, w1), v2 = load(type, w2), v3 = load(type, w3);
 
-        // The same place of the next four rows, which the processor does not foresee.
+        // Prefetches the same inputs of the next four rows, which the processor does not predict.
         if (step == LINE_IN_BYTES || k % 2 == 0) {
             _mm_prefetch((const char *)w0 + 4 * stride, _MM_HINT_T1);
             _mm_prefetch((const char *)w1 + 4 * stride, _MM_HINT_T1);
@@ -128,7 +128,7 @@ DOTS(BF16, 2)
 DOTS(BF16, 3)
 DOTS(BF16, 4)
 
-// Whether the processor and the system have what the functions below take.
+// Whether the processor and the operating system support the functions below.
 int tiller_avx512_supported(void)
 {
     __builtin_cpu_init();
@@ -195,7 +195,7 @@ WIDE void tiller_avx512_columns(const float *a, intptr_t stride, int rows, const
     }
 }
 
-// FLOP/s of a register machine: rounds of 12 fused multiply-adds on vectors that depend on nothing but themselves.
+// Measures the processor's FLOP/s: a round is 12 fused multiply-adds on registers, each independent of the others.
 #define CHAINS(NAME, NUMBER, VECTOR, SET1, FMADD, SUM)                                                                                               \
     WIDE double NAME(intptr_t rounds, double start)                                                                                                  \
     {                                                                                                                                                \
@@ -214,7 +214,7 @@ WIDE void tiller_avx512_columns(const float *a, intptr_t stride, int rows, const
             x9 = FMADD(x9, m, b);                                                                                                                    \
             x10 = FMADD(x10, m, b);                                                                                                                  \
             x11 = FMADD(x11, m, b);                                                                                                                  \
-            /* Equal chains are not to be computed once. */                                                                                         \
+            /* Keeps the compiler from computing equal chains only once. */                                                                         \
             __asm__ volatile("" : "+v"(x0), "+v"(x1), "+v"(x2), "+v"(x3), "+v"(x4), "+v"(x5), "+v"(x6), "+v"(x7), "+v"(x8), "+v"(x9), "+v"(x10),     \
                              "+v"(x11));                                                                                                             \
         }                                                                                                                                            \

@@ -5,85 +5,75 @@ using Tiller.Kernels;
 
 namespace Tiller.Cpu;
 
-/// <summary>Who compiled the products in vectors of 512 bits; the bits do not depend on it.</summary>
+/// <summary>The compiler of the products in vectors of 512 bits. The bits of the results do not depend on it.</summary>
 internal enum Avx512Code
 {
-    /// <summary>Nobody: vectors of 256 bits.</summary>
+    /// <summary>None: the products use vectors of 256 bits.</summary>
     None,
 
-    /// <summary>.NET, which takes the instructions for certain: the just-in-time compiler on a processor that has them.</summary>
+    /// <summary>.NET's just-in-time compiler, on a processor with AVX-512, or its ahead-of-time compiler for processors with AVX-512 only.</summary>
     Managed,
 
-    /// <summary>The C compiler that linked a program built ahead of time (Avx512.c), for processors with and without them.</summary>
+    /// <summary>The C compiler (Avx512.c), in a program built ahead of time that also runs on processors without AVX-512.</summary>
     Native,
 }
 
 /// <summary>
-/// The products of <see cref="CpuLinear"/> in vectors of 512 bits, and whether there are any. .NET compiles a program ahead of time with AVX-512 for
-/// certain, so that it runs nowhere else, or without it; hence such a program is linked with the same products in C (Tiller.Engine.targets).
+/// The products of <see cref="CpuLinear"/> in vectors of 512 bits, and whether they are available. .NET compiles a program ahead of time either with
+/// AVX-512, so that it needs such a processor, or without. A program without it is therefore linked with the same products in C
+/// (Tiller.Engine.targets).
 /// </summary>
 internal static unsafe partial class Avx512
 {
     private const string Library = "tiller_avx512";
 
-    /// <summary>The code in use. Tests set it; a product that has begun keeps the one it began with.</summary>
+    /// <summary>The code in use. Tests set it. A product that has begun continues with the code that it began with.</summary>
     public static Avx512Code Code { get; set; } = Best();
 
-    /// <summary>Whether .NET itself compiles these products here.</summary>
+    /// <summary>
+    /// Whether .NET itself compiles these products: whether it may use the AVX-512 instructions. DOTNET_PreferredVectorBitWidth has no effect on it,
+    /// since it limits only the width that .NET chooses for its own vectors.
+    /// </summary>
     public static bool IsManaged => Avx512F.IsSupported && Avx512DQ.IsSupported;
 
-    /// <summary>Sums of four rows of W with up to four pairs of rows of x: see Avx512.c and <see cref="CpuLinear"/>.</summary>
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    public static void Dots(WeightType type, int pairs, byte* w, nint stride, int outputs, float* x, nint steps, float* sums) =>
-        ImportDots(type, pairs, w, stride, outputs, x, steps, sums);
+    /// <summary>Sums of four rows of W with up to four pairs of rows of x; see Avx512.c and <see cref="CpuLinear"/>.</summary>
+    [LibraryImport(Library, EntryPoint = "tiller_avx512_dots")]
+    public static partial void Dots(WeightType type, int pairs, byte* w, nint stride, int outputs, float* x, nint steps, float* sums);
 
-    /// <summary>C (+)= A B for a multiple of twelve rows.</summary>
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    public static void Tiles(float* a, nint aStride, int rows, float* b, nint depth, float* c, nint cStride, int add) =>
-        ImportTiles(a, aStride, rows, b, depth, c, cStride, add);
+    /// <summary>Computes C (+)= A B for a multiple of twelve rows.</summary>
+    [LibraryImport(Library, EntryPoint = "tiller_avx512_tiles")]
+    public static partial void Tiles(float* a, nint aStride, int rows, float* b, nint depth, float* c, nint cStride, int add);
 
-    /// <summary>C += A' B for a multiple of eight rows: see <see cref="PanelTiles.Columns"/>.</summary>
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    public static void Columns(float* a, nint stride, int rows, float* b, nint depth, float* c) =>
-        ImportColumns(a, stride, rows, b, depth, c);
+    /// <summary>Computes C += A' B for a multiple of eight rows, as <see cref="PanelTiles.Columns"/> does.</summary>
+    [LibraryImport(Library, EntryPoint = "tiller_avx512_columns")]
+    public static partial void Columns(float* a, nint stride, int rows, float* b, nint depth, float* c);
 
-    /// <summary>Twelve multiply-adds a round on registers of float32, which measures the processor.</summary>
+    /// <summary>Runs rounds of twelve multiply-adds on float32 registers, to measure the processor.</summary>
     [LibraryImport(Library, EntryPoint = "tiller_avx512_chains_single")]
     public static partial double ChainsSingle(nint rounds, double start);
 
-    /// <summary>As <see cref="ChainsSingle"/>, of float64.</summary>
+    /// <summary>Runs rounds of twelve multiply-adds on float64 registers, to measure the processor.</summary>
     [LibraryImport(Library, EntryPoint = "tiller_avx512_chains_double")]
     public static partial double ChainsDouble(nint rounds, double start);
 
-    /// <summary>Whether the processor and the system have what the functions above take.</summary>
+    /// <summary>Whether the processor and the operating system support the functions above; 0 if not.</summary>
     [LibraryImport(Library, EntryPoint = "tiller_avx512_supported")]
     internal static partial int Supported();
 
-    // The just-in-time compiler looks such a function up where it compiles a call, be it made or not: hence the methods around them.
-    [LibraryImport(Library, EntryPoint = "tiller_avx512_dots")]
-    [SuppressGCTransition]
-    private static partial void ImportDots(WeightType type, int pairs, byte* w, nint stride, int outputs, float* x, nint steps, float* sums);
-
-    [LibraryImport(Library, EntryPoint = "tiller_avx512_tiles")]
-    [SuppressGCTransition]
-    private static partial void ImportTiles(float* a, nint aStride, int rows, float* b, nint depth, float* c, nint cStride, int add);
-
-    [LibraryImport(Library, EntryPoint = "tiller_avx512_columns")]
-    [SuppressGCTransition]
-    private static partial void ImportColumns(float* a, nint stride, int rows, float* b, nint depth, float* c);
-
-    // What turns AVX-512 off under the just-in-time compiler does so ahead of time.
+    // DOTNET_EnableAVX512=0 turns AVX-512 off under the just-in-time compiler, and here in a program built ahead of time. Other settings that turn it
+    // off under the just-in-time compiler, such as DOTNET_EnableHWIntrinsic=0, have no effect on such a program.
     private static Avx512Code Best() =>
         IsManaged ? Avx512Code.Managed
         : RuntimeFeature.IsDynamicCodeSupported || Environment.GetEnvironmentVariable("DOTNET_EnableAVX512") is "0" ? Avx512Code.None
-        : IsLinked() && Supported() != 0 ? Avx512Code.Native : Avx512Code.None;
+        : HasNative() ? Avx512Code.Native : Avx512Code.None;
 
-    // A program that was linked without the file has none of its functions; `tiller devices` and `tiller bench` tell which vectors are used.
-    private static bool IsLinked()
+    // False if the program was linked without Avx512.c, or the processor lacks AVX-512. `tiller devices` and `tiller bench` show which vectors are in
+    // use.
+    private static bool HasNative()
     {
         try
         {
-            return Supported() >= 0;
+            return Supported() != 0;
         }
         catch (Exception e) when (e is DllNotFoundException or EntryPointNotFoundException)
         {

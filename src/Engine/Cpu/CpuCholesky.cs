@@ -6,8 +6,8 @@ using System.Runtime.Intrinsics.X86;
 namespace Tiller.Cpu;
 
 /// <summary>
-/// Cholesky factor and triangular solves in float64 on the host, by halves: all but blocks of 32 is a product. Only the order of the halves
-/// decides a bit, never the number of threads.
+/// Cholesky factorisation and triangular solves in float64 on the host. They recurse on halves, so that all work except on blocks of 32 is matrix
+/// products. The bits depend only on how the halves are cut, never on the number of threads.
 /// </summary>
 internal static unsafe class CpuCholesky
 {
@@ -16,11 +16,11 @@ internal static unsafe class CpuCholesky
     private const int PanelsPerPart = 2;
     private const int SquareLeaf = 96;
 
-    // Below, one thread is done before another has begun.
+    // Below this, waking another thread takes longer than the work.
     private const long ParallelFlops = 1L << 19;
 
-    /// <summary>M = L L' in place, M's lower triangle becoming L; the strict upper one is undefined afterwards // (n, n).</summary>
-    /// <returns>-1, or the first pivot that is not positive, whose value then stands on the diagonal.</returns>
+    /// <summary>Factors M = L L' in place: the lower triangle of M becomes L; the strict upper triangle is undefined afterwards // (n, n).</summary>
+    /// <returns>-1, or the index of the first pivot that is not positive. Its value is then on the diagonal.</returns>
     public static int Factor(WorkerPool pool, Strided m, CancellationToken cancellationToken)
     {
         Debug.Assert(m.Rows == m.Columns, "Cholesky takes a square matrix.");
@@ -37,7 +37,7 @@ internal static unsafe class CpuCholesky
             return bad;
         }
 
-        // L21 = M21 L11^{-T}, that is L11 L21' = M21'; M22 −= L21 L21'
+        // L21 = M21 L11^{-T}, solved as L11 L21' = M21'; M22 −= L21 L21'
         var below = m.Block(h, 0, n - h, h);
         SolveLower(pool, m.Block(0, 0, h, h), below.T, cancellationToken);
         SubtractSquare(pool, below, m.Block(h, h, n - h, n - h), cancellationToken);
@@ -45,7 +45,7 @@ internal static unsafe class CpuCholesky
         return bad < 0 ? bad : h + bad;
     }
 
-    /// <summary>X = L^{-1} X in place // (n, n), (n, columns).</summary>
+    /// <summary>Computes X = L^{-1} X in place // (n, n), (n, columns).</summary>
     public static void SolveLower(WorkerPool pool, Strided l, Strided x, CancellationToken cancellationToken)
     {
         int n = l.Rows;
@@ -62,7 +62,7 @@ internal static unsafe class CpuCholesky
         SolveLower(pool, l.Block(h, h, n - h, n - h), x.Block(h, 0, n - h, x.Columns), cancellationToken);
     }
 
-    /// <summary>X = L^{-T} X in place // (n, n), (n, columns).</summary>
+    /// <summary>Computes X = L^{-T} X in place // (n, n), (n, columns).</summary>
     public static void SolveLowerTransposed(WorkerPool pool, Strided l, Strided x, CancellationToken cancellationToken)
     {
         int n = l.Rows;
@@ -79,10 +79,10 @@ internal static unsafe class CpuCholesky
         SolveLowerTransposed(pool, l.Block(0, 0, h, h), x.Block(0, 0, h, x.Columns), cancellationToken);
     }
 
-    // Leaves stay whole.
+    // Half of n, rounded up to whole leaves.
     private static int Half(int n) => ((n / 2) + Leaf - 1) / Leaf * Leaf;
 
-    /// <summary>The lower triangle of C −= A A'; above the diagonal, squares of 96 may be touched.</summary>
+    /// <summary>Subtracts A A' from the lower triangle of C. Above the diagonal, blocks of 96×96 may be changed too.</summary>
     private static void SubtractSquare(WorkerPool pool, Strided a, Strided c, CancellationToken cancellationToken)
     {
         int n = c.Rows;
@@ -168,7 +168,7 @@ internal static unsafe class CpuCholesky
         }
     }
 
-    // L' backwards is a lower triangle too: both solves run down a copy T // (n, n), rows contiguous, on panels of sixteen columns.
+    // L' read backwards is lower triangular too. So both solves run downwards on a copy T // (n, n) with contiguous rows, for panels of 16 columns.
     private static void LeafPart(ref LeafJob job, int part)
     {
         double* t = stackalloc double[Leaf * Leaf];
@@ -197,7 +197,7 @@ internal static unsafe class CpuCholesky
         }
     }
 
-    // x_i = (x_i + Σ_{d<i} t_id x_d) / l_ii on sixteen columns; t is −L
+    // x_i = (x_i + Σ_{d<i} t_id x_d) / l_ii for 16 columns, with t = −L
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void SolveDown(double* t, double* inverse, int n, double* x)
     {
@@ -264,7 +264,7 @@ internal static unsafe class CpuCholesky
         }
     }
 
-    // panel // (n, 16), rows contiguous, last row first if reversed; columns that are missing are zero
+    // Copies x to panel // (n, 16) with contiguous rows, last row first if reversed; missing columns are 0
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Load(Strided x, bool reversed, double* panel)
     {
@@ -312,7 +312,7 @@ internal static unsafe class CpuCholesky
     private static Strided Rows(int n, bool reversed, double* panel) =>
         new(reversed ? panel + ((n - 1) * Panel) : panel, n, Panel, reversed ? -Panel : Panel, 1);
 
-    // Sixteen columns, each contiguous.
+    // Whether x has 16 contiguous columns.
     private static bool IsTurned(Strided x) => Avx.IsSupported && x.Columns == Panel && x.RowStride == 1;
 
     private struct LeafJob

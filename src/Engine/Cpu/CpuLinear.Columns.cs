@@ -5,24 +5,24 @@ using Tiller.Ops;
 
 namespace Tiller.Cpu;
 
-/// <content>Columns of a weight as rows: what it makes of unit vectors.</content>
+/// <content>Products with unit vectors: columns of a weight as rows.</content>
 internal static unsafe partial class CpuLinear
 {
-    // Directions of one part: a cache line of bf16 weights in every row.
+    // Columns of one part: one cache line of bf16 weights in every row.
     private const int ColumnsPerPart = 32;
 
     /// <summary>
-    /// y_ij = own_ij W_j + common_ij x_i, W_j the column first + j of W, for every row i of x and j below <paramref name="count"/>.
+    /// Computes y_ij = own_ij W_j + common_ij x_i for every row i of x and j below <paramref name="count"/>, where W_j is column first + j of W.
     /// </summary>
-    /// <param name="pool">Shares the work.</param>
+    /// <param name="pool">The threads.</param>
     /// <param name="w">Weights // (N, K).</param>
     /// <param name="first">First column.</param>
-    /// <param name="count">Columns.</param>
+    /// <param name="count">Number of columns.</param>
     /// <param name="own">Factors of the columns // (x.Rows, count).</param>
     /// <param name="common">Factors of the rows of x // (x.Rows, count).</param>
-    /// <param name="x">// (M, N).</param>
+    /// <param name="x">Rows // (M, N).</param>
     /// <param name="y">Result // (M · count, N).</param>
-    /// <param name="cancellation">See <see cref="RowBatch.Cancellation"/>.</param>
+    /// <param name="cancellation">As <see cref="RowBatch.Cancellation"/>.</param>
     public static void Columns(
         WorkerPool pool, Matrix w, int first, int count, float* own, float* common, Floats x, Floats y, CancellationToken cancellation)
     {
@@ -63,7 +63,7 @@ internal static unsafe partial class CpuLinear
         int columns = Math.Min(ColumnsPerPart, job.Count - begin);
         for (int n = 0; n < job.Outputs; n += 8)
         {
-            // The last rows once more where there are not eight: they give the same.
+            // Fewer than eight rows are filled up with copies of the last one.
             int outputs = Math.Min(8, job.Outputs - n);
             for (int i = 0; i < 8; i++)
             {

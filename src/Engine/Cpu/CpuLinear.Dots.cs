@@ -5,13 +5,16 @@ using Tiller.Ops;
 
 namespace Tiller.Cpu;
 
-/// <content>Few rows: dot products, the weights read once.</content>
+/// <content>Few rows: dot products that read each weight once.</content>
 internal static unsafe partial class CpuLinear
 {
-    /// <summary>Rows as the dot products read them: side by side where they go in pairs, one after another, split if need be, otherwise.</summary>
+    /// <summary>
+    /// Arranges rows for the dot products: side by side if they run in pairs; else one after another, with even and odd elements split if the weight
+    /// type needs it.
+    /// </summary>
     /// <param name="wide">As <see cref="LinearJob.Wide"/>.</param>
     /// <param name="x">Rows // (M, K).</param>
-    /// <param name="scratch">Room for M + 1 rows.</param>
+    /// <param name="scratch">Memory for M + 1 rows.</param>
     private static float* Arrange<T>(Avx512Code wide, Floats x, float* scratch)
         where T : struct, IStoredWeight
     {
@@ -34,7 +37,7 @@ internal static unsafe partial class CpuLinear
         return scratch;
     }
 
-    /// <summary>Each full group of 16: the even elements, then the odd ones.</summary>
+    /// <summary>Reorders each full group of 16 numbers: first the even elements, then the odd ones.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void SplitEvenOdd(float* x, float* split, int n)
     {
@@ -60,7 +63,7 @@ internal static unsafe partial class CpuLinear
         Dots<T>(ref job, begin, Math.Min(begin + job.OutputsPerPart, job.Outputs));
     }
 
-    /// <summary>Outputs begin .. end − 1 of the rows of dot products.</summary>
+    /// <summary>Computes outputs begin .. end − 1 for the rows that use dot products.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Dots<T>(ref LinearJob job, int begin, int end)
         where T : struct, IStoredWeight

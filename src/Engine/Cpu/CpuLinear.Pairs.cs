@@ -7,16 +7,16 @@ using Tiller.Ops;
 namespace Tiller.Cpu;
 
 /// <content>
-/// Two to eight rows in vectors of 512 bits, two rows in one: a row's half goes through the operations of <see cref="Dots8x1"/>, so that its bits
-/// are the same. Each weight is read and widened once for all rows.
+/// Two to eight rows in vectors of 512 bits, two rows in each vector. Each half of a vector goes through the same operations as in
+/// <see cref="Dots8x1"/>, so that the bits are the same. Each weight is read and widened once for all rows.
 /// </content>
 internal static unsafe partial class CpuLinear
 {
-    // Inputs of one step, and numbers of a pair of rows in it.
+    // Inputs of one step, and the numbers of a pair of rows in a step.
     private const int StepInputs = 16;
     private const int StepNumbers = 2 * StepInputs;
 
-    // Rows of W at a time: with four pairs 16 sums, 8 vectors of weights and 2 of activations are in registers, of which there are 32.
+    // Rows of W at a time. With four pairs, 16 sums, 8 vectors of weights and 2 of activations use 26 of the 32 registers.
     private const int OutputsAtOnce = 4;
 
     private interface IPairs
@@ -24,12 +24,12 @@ internal static unsafe partial class CpuLinear
         static abstract int Count { get; }
     }
 
-    /// <summary>Whether so many rows of dot products go in pairs.</summary>
+    /// <summary>Whether this number of rows uses pairs.</summary>
     private static bool UsesPairs(Avx512Code wide, int rows) => wide != Avx512Code.None && rows > 1;
 
     /// <summary>
-    /// Rows side by side // (K / 16, pairs, 2, 16): for each step and pair, what <see cref="IStoredWeight.Load"/> calls a of both rows, then b of
-    /// both. The last row of an odd number has zeros beside it.
+    /// Arranges rows side by side // (K / 16, pairs, 2, 16). For each step and pair: a of <see cref="IStoredWeight.Load"/> for both rows, then b for
+    /// both. If the number of rows is odd, the last pair has zeros for its second row.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Pair<T>(Floats x, float* paired)
@@ -97,7 +97,9 @@ internal static unsafe partial class CpuLinear
         }
     }
 
-    /// <summary>sums // (pairs, 2, 4) of up to four rows of W, the first one again where there are fewer, up to input 16 · steps − 1.</summary>
+    /// <summary>
+    /// Computes sums // (pairs, 2, 4) of up to four rows of W over the first 16 · steps inputs. Missing rows of W are replaced by the first one.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void DotPairs<T, TPairs>(byte* w, nint stride, int outputs, float* x, nint steps, float* sums)
         where T : struct, IStoredWeight
@@ -117,7 +119,7 @@ internal static unsafe partial class CpuLinear
             T.LoadBoth(w2, out var a2, out var b2);
             T.LoadBoth(w3, out var a3, out var b3);
 
-            // The same place of the next four rows, which the processor does not foresee.
+            // Prefetches the same inputs of the next four rows, which the processor does not predict.
             if (stepInBytes == LineInBytes || (k & 1) == 0)
             {
                 Sse.Prefetch1(w0 + (OutputsAtOnce * stride));
@@ -190,13 +192,13 @@ internal static unsafe partial class CpuLinear
         s3 = Avx512F.FusedMultiplyAdd(b3, xb, Avx512F.FusedMultiplyAdd(a3, xa, s3));
     }
 
-    /// <summary>The sums of four outputs: of the first row of a pair, then of the second.</summary>
+    /// <summary>The sums of four outputs: for the first row of a pair, then for the second.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector256<float> Sum(Vector512<float> s0, Vector512<float> s1, Vector512<float> s2, Vector512<float> s3) =>
         VectorMath.SumEach(
             s0.GetLower(), s1.GetLower(), s2.GetLower(), s3.GetLower(), s0.GetUpper(), s1.GetUpper(), s2.GetUpper(), s3.GetUpper());
 
-    /// <summary>Outputs n .. n + outputs − 1 of the rows m and m + 1.</summary>
+    /// <summary>Writes outputs n .. n + outputs − 1 of rows m and m + 1.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void PutPair<T>(ref LinearJob job, int m, int n, int outputs, float* sums)
         where T : struct, IStoredWeight
@@ -215,7 +217,7 @@ internal static unsafe partial class CpuLinear
         PutRest<T>(ref job, m, n, outputs, sums);
     }
 
-    /// <summary>As <see cref="PutPair"/>, where inputs are left or outputs are fewer than four.</summary>
+    /// <summary>Like <see cref="PutPair"/>, for a rest of inputs or fewer than four outputs.</summary>
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static void PutRest<T>(ref LinearJob job, int m, int n, int outputs, float* sums)
         where T : struct, IStoredWeight

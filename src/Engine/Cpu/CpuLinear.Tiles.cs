@@ -5,10 +5,10 @@ using Tiller.Ops;
 
 namespace Tiller.Cpu;
 
-/// <content>Many rows: a blocked product on converted panels, and the same backwards.</content>
+/// <content>Many rows: a blocked product on converted panels of weights and packed panels of rows.</content>
 internal static unsafe partial class CpuLinear
 {
-    /// <summary>Sixteen rows of x turned on their side: packed // (K, 16), zero where there is no row.</summary>
+    /// <summary>Transposes sixteen rows of x: packed // (K, 16), with zeros for missing rows.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PackPanel(ref LinearJob job, int panel)
     {
@@ -46,7 +46,7 @@ internal static unsafe partial class CpuLinear
         int padded = (outputs + TileRows - 1) / TileRows * TileRows;
         int panels = job.Panels;
 
-        // Few rows keep the converted weights of one tile in the nearest cache, many rows a panel of theirs.
+        // With few rows, the converted weights of one tile stay in the first-level cache; with many rows, a panel of the rows does.
         int block = panels > FewPanels ? WeightBlock : job.Wide != Avx512Code.None ? WideTileRows : TileRows;
         float* weights = HostScratch.ForPart((WeightBlock * DepthBlock) + ((long)panels * WeightBlock * TileColumns));
         float* sums = weights + (WeightBlock * DepthBlock);
@@ -82,8 +82,8 @@ internal static unsafe partial class CpuLinear
     }
 
     /// <summary>
-    /// Asks for stored weights that come next, while there is other work: outputs first .. last − 1 of this part at the next inputs, or of
-    /// the next part at the first.
+    /// Prefetches stored weights that are used next: outputs first .. last − 1 of this part at the next inputs, or, at the end of the inputs, of the
+    /// next part.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void PrefetchNext<T>(ref LinearJob job, int part, int k, int first, int last)
@@ -116,7 +116,7 @@ internal static unsafe partial class CpuLinear
         }
     }
 
-    /// <summary>Rows m .. m+7 of y from sums lying on their side // (outputs, 16), with bias and residual.</summary>
+    /// <summary>Writes rows m .. m+7 of y from transposed sums // (outputs, 16), with bias and residual.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PutTile(ref LinearJob job, int m, int begin, float* sums, int outputs)
     {
@@ -180,7 +180,9 @@ internal static unsafe partial class CpuLinear
         }
     }
 
-    /// <summary>C (+)= A B for a multiple of six rows of A and C, with the widest vectors there are; the bits are the same with any.</summary>
+    /// <summary>
+    /// Computes C (+)= A B for a multiple of six rows of A and C, with the widest vectors available. The bits do not depend on the width.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal static void Tiles(Avx512Code wide, float* a, nint aStride, int rows, float* b, int depth, float* c, nint cStride, bool add)
     {
@@ -202,7 +204,7 @@ internal static unsafe partial class CpuLinear
         }
     }
 
-    /// <summary>As <see cref="Tile6x16"/>, for twelve rows in vectors of 512 bits: twelve sums hide the latency, as there.</summary>
+    /// <summary>Like <see cref="Tile6x16"/> for twelve rows, in vectors of 512 bits. Twelve independent sums hide the latency in both.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static void Tile12x16(float* a, nint aStride, float* b, int depth, float* c, nint cStride, bool add)
     {
@@ -242,7 +244,7 @@ internal static unsafe partial class CpuLinear
         Store(c + (11 * cStride), c11, add);
     }
 
-    /// <summary>C (+)= A B: A // (6, depth) with rows <paramref name="aStride"/> apart, B // (depth, 16) packed, C // (6, 16).</summary>
+    /// <summary>Computes C (+)= A B: A // (6, depth) with rows <paramref name="aStride"/> apart, B // (depth, 16) packed, C // (6, 16).</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     internal static void Tile6x16(float* a, nint aStride, float* b, int depth, float* c, nint cStride, bool add)
     {

@@ -7,21 +7,21 @@ using Tiller.Ops;
 namespace Tiller.Cpu;
 
 /// <content>
-/// x̄ = ȳ W. Few rows read blocks of W's rows from end to end, as they are stored; many rows convert blocks of a stripe of W's columns and
-/// take tiles of them. Both sum in the same order: <see cref="RowBlock"/> products from zero, then the sums of such blocks.
+/// x̄ = ȳ W. For few rows, blocks of W's rows are read as they are stored. For many rows, blocks of a stripe of W's columns are converted and used in
+/// tiles. Both sum in the same order: blocks of <see cref="RowBlock"/> products, each from zero, then the sums of the blocks.
 /// </content>
 internal static unsafe partial class CpuLinear
 {
     private const int RowBlock = 128;
     private const int StripeColumns = 4 * TileColumns;
 
-    /// <summary>Up to so many rows of ȳ weights are not worth a conversion of their own.</summary>
+    /// <summary>Largest number of rows of ȳ for which weights are not converted first.</summary>
     public const int AddedRows = 64;
 
-    /// <summary>Blocks of so few rows whose sums lie side by side before they are added up.</summary>
+    /// <summary>Number of blocks of W's rows whose sums are stored before they are added, for at most <see cref="AddedRows"/> rows.</summary>
     public const int BlocksAtOnce = 16;
 
-    // Rows of ȳ and of W in registers at once.
+    // The rows of ȳ, rows of W and columns that one inner product takes.
     private const int RowsAtOnce = 4;
     private const int WeightsAtOnce = 8;
     private const int ColumnsAtOnce = 512;
@@ -124,7 +124,7 @@ internal static unsafe partial class CpuLinear
         }
     }
 
-    /// <summary>x̄ (+)= the sums of the blocks, in order, in one stripe of columns.</summary>
+    /// <summary>Adds the sums of the blocks to x̄, in order, in one stripe of columns. The first block overwrites x̄.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddBlocks(ref LinearJob job, int part)
     {
@@ -148,7 +148,9 @@ internal static unsafe partial class CpuLinear
         }
     }
 
-    /// <summary>sums (+)= ȳ_m W_n over rows n .. n + count − 1 of W, for four rows from m on; the last one again where there are fewer.</summary>
+    /// <summary>
+    /// Computes sums (+)= ȳ_m W_n over rows n .. n + count − 1 of W, for the four rows from m on. Missing rows are replaced by the last one.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddWeights<T>(ref LinearJob job, int n, int count, int m, int begin, int end, float* sums, bool add)
         where T : struct, IStoredWeight

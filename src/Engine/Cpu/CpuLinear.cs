@@ -7,20 +7,20 @@ using Tiller.Ops;
 namespace Tiller.Cpu;
 
 /// <summary>
-/// Y = X W' + b and X̄ = Ȳ W on the CPU, weights read in their stored type. Up to <see cref="DotRows"/> rows take dot products, one pass over
-/// W, limited by memory; more rows take a blocked product on converted panels, limited by arithmetic. Beside <see cref="TangentsAlone"/>
-/// tangents or more, up to <see cref="DotRows"/> value rows still take dot products. Either way a row's result depends on nothing but that
-/// row and W.
+/// Y = X W' + b and X̄ = Ȳ W on the CPU, with weights in their stored type. Up to <see cref="DotRows"/> rows use dot products, one pass over W that
+/// is limited by memory. More rows use a blocked product on converted panels, which is limited by arithmetic. If there are at least
+/// <see cref="TangentsAlone"/> tangents, up to <see cref="DotRows"/> value rows beside them still use dot products. In each of the two forms, the
+/// bits of a row depend only on that row and W.
 /// </summary>
 internal static unsafe partial class CpuLinear
 {
-    /// <summary>Most rows computed as dot products.</summary>
+    /// <summary>Largest number of rows that use dot products.</summary>
     public const int DotRows = 8;
 
-    /// <summary>From so many tangents on, few value rows do not share their panels.</summary>
+    /// <summary>Smallest number of tangents beside which few value rows use dot products instead of sharing the tangents' panels.</summary>
     public const int TangentsAlone = 32;
 
-    /// <summary>Rows of a tile of 256 bits.</summary>
+    /// <summary>Rows of a tile in vectors of 256 bits.</summary>
     public const int TileRows = 6;
 
     private const int WideTileRows = 2 * TileRows;
@@ -31,15 +31,15 @@ internal static unsafe partial class CpuLinear
     private const int FewPanels = 4;
     private const long MultipliesPerPart = 128 * 1024;
 
-    /// <summary>y = x W' + bias + residual, for each row.</summary>
-    /// <param name="pool">Shares the work.</param>
-    /// <param name="x">Rows // (M, W.Columns).</param>
+    /// <summary>Computes y = x W' + bias + residual for each row.</summary>
+    /// <param name="pool">The threads.</param>
+    /// <param name="x">Rows // (M, K).</param>
     /// <param name="w">Weights // (N, K).</param>
-    /// <param name="values">Value rows; those after them are tangents.</param>
-    /// <param name="bias">(1, N), or absent; added to value rows only.</param>
-    /// <param name="residual">(M, N), or absent.</param>
+    /// <param name="values">Number of value rows. The rows after them are tangents.</param>
+    /// <param name="bias">Bias // (1, N), or absent; added to value rows only.</param>
+    /// <param name="residual">Residual // (M, N), or absent.</param>
     /// <param name="y">Result // (M, N).</param>
-    /// <param name="cancellation">See <see cref="RowBatch.Cancellation"/>.</param>
+    /// <param name="cancellation">As <see cref="RowBatch.Cancellation"/>.</param>
     public static void Forward(
         WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, CancellationToken cancellation = default)
     {
@@ -58,7 +58,7 @@ internal static unsafe partial class CpuLinear
         }
     }
 
-    /// <summary>x̄ = ȳ W, for each row.</summary>
+    /// <summary>Computes x̄ = ȳ W for each row.</summary>
     public static void Transposed(WorkerPool pool, Floats y, Matrix w, Floats x, CancellationToken cancellation = default)
     {
         Debug.Assert(x.Columns == w.Columns && y.Columns == w.Rows && x.Rows == y.Rows, "shapes of a linear map");
@@ -76,7 +76,7 @@ internal static unsafe partial class CpuLinear
         }
     }
 
-    /// <summary>Row <paramref name="row"/> of <paramref name="w"/>, times <paramref name="scale"/>.</summary>
+    /// <summary>Copies row <paramref name="row"/> of <paramref name="w"/>, times <paramref name="scale"/>.</summary>
     public static void Gather(Matrix w, int row, float scale, float* destination)
     {
         byte* p = (byte*)w.Address + ((long)row * w.Columns * w.ElementSizeInBytes);
@@ -123,7 +123,7 @@ internal static unsafe partial class CpuLinear
         job.OutputsPerPart = w.Rows >= 8 * WeightBlock ? WeightBlock : WeightBlock / 2;
         for (job.Begin = byDots; job.Begin < x.Rows; job.Begin = job.End)
         {
-            // The rows of dot products go along with the first chunk, while the weights are in cache.
+            // The rows of dot products run together with the first chunk, while the weights are in the cache.
             job.End = Math.Min(job.Begin + RowChunk, x.Rows);
             job.RowsByDots = job.Begin == byDots ? byDots : 0;
             int panels = job.Panels;
@@ -146,25 +146,27 @@ internal static unsafe partial class CpuLinear
         public int OutputsPerPart;
         public Avx512Code Wide;
 
-        /// <summary>Rows before this one have a bias.</summary>
+        /// <summary>Number of rows that get the bias.</summary>
         public int BiasedRows;
 
-        /// <summary>The first rows of X, by dot products, as <see cref="Arrange"/> left them.</summary>
+        /// <summary>The first rows of X, for dot products, as <see cref="Arrange"/> wrote them.</summary>
         public float* Dots;
         public int RowsByDots;
 
-        /// <summary>Rows Begin .. End − 1 of X, by tiles, packed.</summary>
+        /// <summary>Rows Begin .. End − 1 of X, packed for tiles.</summary>
         public float* Packed;
         public int Begin;
         public int End;
 
-        /// <summary>Blocks of W's rows from Begin on whose sums are in Packed.</summary>
+        /// <summary>Number of blocks of W's rows, from Begin on, whose sums are in Packed.</summary>
         public int Blocks;
 
-        /// <summary>Numbers from one block's sums to the next one's.</summary>
+        /// <summary>Distance between the sums of two blocks, in numbers.</summary>
         public readonly nint BlockSums => (End + RowsAtOnce - 1) / RowsAtOnce * RowsAtOnce * SumsStride;
 
-        /// <summary>Numbers from one row's sums to the next one's: not a power of two, lest they crowd in few lines of the cache.</summary>
+        /// <summary>
+        /// Distance between the sums of two rows, in numbers. It is not a power of two, because that would map all rows to few lines of the cache.
+        /// </summary>
         public readonly nint SumsStride => ((Inputs + 15) / 16 * 16) + 16;
 
         public readonly int Panels => (End - Begin + TileColumns - 1) / TileColumns;

@@ -8,7 +8,7 @@ using Tiller.Ops;
 namespace Tiller.Cpu;
 
 /// <content>
-/// float64 algebra and panels of tangents on the CPU; products and factors are in <see cref="CpuProduct"/> and <see cref="CpuCholesky"/>.
+/// float64 algebra and panels of tangents on the CPU. Products and factorisations are in <see cref="CpuProduct"/> and <see cref="CpuCholesky"/>.
 /// </content>
 internal sealed unsafe partial class CpuOps
 {
@@ -17,7 +17,9 @@ internal sealed unsafe partial class CpuOps
 
     private static readonly Lazy<CpuOps> s_shared = new(() => new CpuOps());
 
-    /// <summary>For matrices in host memory that belong to no model; one thread per processor, asleep when idle, never disposed.</summary>
+    /// <summary>
+    /// For matrices in host memory that belong to no model. It has one thread for each processor; idle threads sleep. It is never disposed of.
+    /// </summary>
     internal static CpuOps Shared => s_shared.Value;
 
     /// <inheritdoc/>
@@ -100,7 +102,7 @@ internal sealed unsafe partial class CpuOps
         CpuCholesky.SolveLowerTransposed(_pool, Strided.Of(l), Strided.Of(x), cancellationToken);
     }
 
-    /// <summary>X = X L^{-T} in place // (n, n), (rows, n).</summary>
+    /// <summary>Computes X = X L^{-T} in place // (n, n), (rows, n).</summary>
     internal void SolveRight(ColumnMajor x, ColumnMajor l) => CpuCholesky.SolveLower(_pool, Strided.Of(l), Strided.Of(x.T), CancellationToken.None);
 
     /// <inheritdoc/>
@@ -153,7 +155,7 @@ internal sealed unsafe partial class CpuOps
         TensorPrimitives.MultiplyAdd(new ReadOnlySpan<double>((double*)job.X.Address + begin, count), job.Scale, y, y);
     }
 
-    // Rows part·32 .. of the lower triangle with their mirror images; |S − S'|² and |S|² of both.
+    // Rows part·32 .. of the lower triangle and their mirror images; sums |S − S'|² and |S|² over both.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void SymmetrisePart(ref AlgebraJob job, int part)
     {

@@ -5,9 +5,9 @@ using Tiller.Ops;
 
 namespace Tiller.Cpu;
 
-// Attention of one head: z_j = a q·k_j (soft-capped where the model does), P = softmax z over the window, o = Σ P_j v_j.
-// Its linearisation at the last token t (docs/math.md §9): with c_j = 1 − (z_j/cap)² or 1, M = Σ_j a P_j c_j (v_j − o) k_j',
-// b = a P_t c_t (v_t − o):   do = M dq + b (q·dk_t) + P_t dv_t,   and backwards   q̄ = M'ō, k̄_t = (b·ō) q, v̄_t = P_t ō.
+// Attention of one head: z_j = a q·k_j (soft-capped if the model does so), P = softmax z over the window, o = Σ P_j v_j.
+// Its linearisation at the last token t (docs/math.md §9): with c_j = 1 − (z_j/cap)², or 1 without a cap, M = Σ_j a P_j c_j (v_j − o) k_j'
+// and b = a P_t c_t (v_t − o):   do = M dq + b (q·dk_t) + P_t dv_t,   and backwards   q̄ = M'ō, k̄_t = (b·ō) q, v̄_t = P_t ō.
 internal sealed unsafe partial class CpuOps
 {
     /// <inheritdoc/>
@@ -27,7 +27,7 @@ internal sealed unsafe partial class CpuOps
 
     private const int KeysPerBlock = 64;
 
-    // One part is one key/value head of one panel or value row. A short decode step is not worth a second thread.
+    // A part is one key/value head of one panel or value row. A short decoding step is not worth a second thread.
     private void RunHeads(ref AttentionJob job, int panels, delegate*<ref AttentionJob, int, void> body)
     {
         const long WorthSharing = 64 * 1024;
@@ -68,7 +68,7 @@ internal sealed unsafe partial class CpuOps
         }
     }
 
-    // A block of keys, and of values, is read from memory once for all heads that share it.
+    // A block of keys or values is read from memory once for all heads that share it.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AttendRow(ref AttentionJob job, int part)
     {
@@ -109,7 +109,7 @@ internal sealed unsafe partial class CpuOps
         }
     }
 
-    // A row with tangents, head by head.
+    // Attention of a row with tangents, one head at a time.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AttendGroup(ref AttentionJob job, int part)
     {
@@ -216,7 +216,7 @@ internal sealed unsafe partial class CpuOps
         TensorPrimitives.Divide(z, TensorPrimitives.Sum<float>(z), z);
     }
 
-    /// <summary>P_j and a P_j c_j.</summary>
+    /// <summary>Computes P_j and the slopes a P_j c_j.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Weights(ModelConfig c, in HeadView view, float* q, float* p, float* slopes)
     {
@@ -239,8 +239,8 @@ internal sealed unsafe partial class CpuOps
     }
 
     /// <summary>
-    /// b, and where asked M // (E, E) = Σ_j slope_j (v_j − o) k_j', or M', which applies to a row from the right. Takes scratch
-    /// <paramref name="arms"/> // (<see cref="KeysPerBlock"/>, E).
+    /// Computes b and, if <paramref name="m"/> is not null, M // (E, E) = Σ_j slope_j (v_j − o) k_j', or its transpose, which is multiplied by a row
+    /// from the left. Uses the scratch memory <paramref name="arms"/> // (<see cref="KeysPerBlock"/>, E).
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Linearise(ModelConfig c, in HeadView view, float* slopes, float* o, float* m, bool transposed, float* b, float* arms)
@@ -273,7 +273,7 @@ internal sealed unsafe partial class CpuOps
         TensorPrimitives.Multiply(new ReadOnlySpan<float>(b, size), slope, new Span<float>(b, size));
     }
 
-    /// <summary>First position that the token before position <paramref name="end"/> sees.</summary>
+    /// <summary>The first position that the token before position <paramref name="end"/> attends to.</summary>
     private static int WindowBegin(ref AttentionJob job, int end)
     {
         int window = job.C.Windows[job.K];
@@ -292,7 +292,9 @@ internal sealed unsafe partial class CpuOps
         public Avx512Code Wide;
     }
 
-    /// <summary>What one key/value head of one value row sees: keys and values of its window, oldest first, its own token last.</summary>
+    /// <summary>
+    /// The keys and values that one key/value head of one value row attends to: those of its window, oldest first, its own token last.
+    /// </summary>
     private readonly struct HeadView
     {
         public readonly int Row;

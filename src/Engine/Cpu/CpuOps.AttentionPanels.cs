@@ -6,21 +6,24 @@ using Tiller.Ops;
 
 namespace Tiller.Cpu;
 
-// Attention of many rows of one sequence. Sixteen queries stand side by side, so that a block of keys against them is a tile of a product, and so are
-// the block's weights against its values. The softmax is taken online (arXiv:1805.02867): with m the largest score so far, l = Σ_j e^(z_j − m) and
-// o = Σ_j e^(z_j − m) v_j, a block whose largest score is m' > m scales both by e^(m − m'); at the end o / l is the head's output.
-// Blocks of keys begin at the same positions for every row, so that a row's bits depend on no other row.
+// Attention of many rows of one sequence. Sixteen queries are stored side by side, so that their scores with a block of keys are tiles of a product,
+// and so are the weighted sums of the block's values. The softmax is computed online (arXiv:1805.02867). With m the largest score so far,
+// l = Σ_j e^(z_j − m) and o = Σ_j e^(z_j − m) v_j, a block whose largest score is m' > m scales both by e^(m − m'); at the end, o / l is the head's
+// output.
+// Blocks of keys begin at the same positions for every row, so that a row's bits depend on no other row as long as all values are finite. A hidden
+// key has the weight 0, but 0 times a NaN or an infinity is NaN: a value that is not finite reaches rows of its panel that do not attend to it.
 internal sealed unsafe partial class CpuOps
 {
     // Queries of a panel: the columns of a tile.
     private const int PanelRows = 16;
 
-    // Keys of a block: their scores stay in the nearest cache.
+    // Keys of a block, so few that their scores stay in the first-level cache.
     private const int PanelKeys = 192;
 
     /// <summary>
-    /// Cuts the value rows: runs of one sequence's rows without tangents, longer than those that must have the bits of lone rows, into panels, all
-    /// others into single rows. Returns how many; <paramref name="panels"/> has room for all rows.
+    /// Divides the value rows into panels. A run of more than <see cref="CpuLinear.DotRows"/> consecutive rows of one sequence, all without tangents,
+    /// becomes panels of up to 16 rows. Every other row is a panel of its own, which has the bits of a row in a decoding step. Returns the number of
+    /// panels; <paramref name="panels"/> has memory for one panel for each row.
     /// </summary>
     private static int CutPanels(RowBatch rows, Panel* panels)
     {
@@ -49,7 +52,7 @@ internal sealed unsafe partial class CpuOps
     private static bool Follows(RowBatch rows, int row) =>
         ReferenceEquals(rows[row].Cache, rows[row - 1].Cache) && rows[row].Position == rows[row - 1].Position + 1;
 
-    /// <summary>One part: the heads of one key/value head for one panel.</summary>
+    /// <summary>Runs one part: all heads of one key/value head, for one panel.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AttendPanel(ref AttentionJob job, Panel panel, int group)
     {
@@ -59,7 +62,7 @@ internal sealed unsafe partial class CpuOps
         int position = row.Position, end = position + panel.Rows;
         var (keys, values) = (row.Cache.Keys(job.K, group), row.Cache.Values(job.K, group));
 
-        // For every head: queries // (E, 16), their output // (E, 16), m and l // (16). Then the scores of a block // (PanelKeys, 16).
+        // For each head: queries // (E, 16), output // (E, 16), m and l // (16). Then the scores of a block // (PanelKeys, 16).
         int perHead = (2 * panelNumbers) + (2 * PanelRows);
         float* memory = HostScratch.ForPart(((long)heads * perHead) + (PanelKeys * PanelRows));
         float* scores = memory + ((nint)heads * perHead);
@@ -104,7 +107,7 @@ internal sealed unsafe partial class CpuOps
         }
     }
 
-    /// <summary>The panel's queries of a head, scaled, on their side; zero where there is no row.</summary>
+    /// <summary>Packs the scaled queries of one head of a panel, transposed // (E, 16), with zeros for missing rows.</summary>
     private static void PackQueries(ref AttentionJob job, Panel panel, int head, float* queries)
     {
         var (c, qkv) = (job.C, job.A.Qkv);
@@ -130,7 +133,7 @@ internal sealed unsafe partial class CpuOps
         TensorPrimitives.Multiply(all, c.ScoreScale, all);
     }
 
-    /// <summary>Scores of keys that come after a row's own token, or before its window, become −∞.</summary>
+    /// <summary>Sets the scores of keys after a row's own token, or before its window, to −∞.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void HideOthers(ref AttentionJob job, int position, int first, int count, float* scores)
     {
@@ -154,7 +157,10 @@ internal sealed unsafe partial class CpuOps
         }
     }
 
-    /// <summary>Scores z // (count, 16) become e^(z − m), m the largest so far; sums so far, and l, are scaled to it, and l has theirs.</summary>
+    /// <summary>
+    /// Replaces the scores z // (count, 16) by e^(z − m), where m becomes the largest score so far; scales the sums and l so far to the new m, and
+    /// adds the weights to l.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddToSoftmax(float* scores, int count, float* sums, int size, float* largest, float* total)
     {
@@ -172,7 +178,7 @@ internal sealed unsafe partial class CpuOps
 
             top.Store(largest + half);
 
-            // Of a row that has seen no key yet nothing is subtracted: −∞ − −∞ is no number.
+            // If a row has not seen any key yet, nothing is subtracted, because −∞ − (−∞) is NaN.
             top = Vector256.ConditionalSelect(
                 Vector256.Equals(top, Vector256.Create(float.NegativeInfinity)), Vector256<float>.Zero, top);
             (before - top).Store(change + half);
@@ -195,7 +201,7 @@ internal sealed unsafe partial class CpuOps
                 sum += Vector256.Load(s);
             }
 
-            // Its e^0 is not quite one, and a block that a row does not see must leave its bits alone.
+            // The computed e^0 is not exactly 1, but a block that a row does not attend to must not change the row's bits.
             var unchanged = Vector256.Equals(Vector256.Load(change + half), Vector256<float>.Zero);
             var shrink = Vector256.ConditionalSelect(unchanged, Vector256<float>.One, Vector256.Load(scale + half));
             Vector256.MultiplyAddEstimate(shrink, Vector256.Load(total + half), sum).Store(total + half);
@@ -207,7 +213,7 @@ internal sealed unsafe partial class CpuOps
         }
     }
 
-    /// <summary>y = o / l, upright again.</summary>
+    /// <summary>Writes y = o / l, transposed back to rows.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PutPanel(Floats heads, Panel panel, int column, int size, float* sums, float* total)
     {
@@ -238,13 +244,13 @@ internal sealed unsafe partial class CpuOps
         }
     }
 
-    /// <summary>Value rows that go together: consecutive ones of one sequence.</summary>
+    /// <summary>Consecutive value rows of one sequence that are processed together.</summary>
     private struct Panel
     {
         public int First;
         public int Rows;
 
-        /// <summary>One row, which takes the way of a row in a step of few.</summary>
+        /// <summary>Whether the panel is one row that is processed like a row of a decoding step.</summary>
         public bool IsAlone;
     }
 }

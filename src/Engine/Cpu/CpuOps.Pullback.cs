@@ -6,8 +6,8 @@ using Tiller.Ops;
 
 namespace Tiller.Cpu;
 
-// The stages backwards, at the values the forward stages left in Activations. y.Stream enters as the cotangent of the block's output
-// and leaves as that of its input.
+// The pullbacks of the stages, at the values that the forward stages left in Activations. On entry, y.Stream is the cotangent of the block's output;
+// on return, that of its input.
 internal sealed unsafe partial class CpuOps
 {
     /// <inheritdoc/>
@@ -77,7 +77,7 @@ internal sealed unsafe partial class CpuOps
         VectorMath.AddScaled(1, bar, job.Back.Stream.Row(row), d);
     }
 
-    /// <summary>In place: x̄ = s (z − (z·h) h / n), z = g ∘ ȳ, h = s x.</summary>
+    /// <summary>Pulls ȳ back through RMSNorm in place: x̄ = s (z − (z·h) h / n), z = g ∘ ȳ, h = s x.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PullNorm(float* x, float* g, float* bar, int n, float epsilon)
     {

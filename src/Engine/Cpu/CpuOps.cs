@@ -9,16 +9,16 @@ using Tiller.Ops;
 
 namespace Tiller.Cpu;
 
-/// <summary>The stages on the CPU: values and tangents forward. The reference the other back end is tested against.</summary>
+/// <summary>The stages of a block on the CPU, for values, tangents and cotangents. CUDA is tested against this implementation.</summary>
 internal sealed unsafe partial class CpuOps : DeviceOps
 {
-    // Rows whose elementwise work is worth another thread.
+    // Rows of a part: fewer are not worth another thread.
     private const int RowsPerPart = 8;
 
     private readonly WorkerPool _pool;
 
     /// <summary>Starts the threads.</summary>
-    /// <param name="threads">Threads that share one stage; 0 takes one per processor.</param>
+    /// <param name="threads">Number of threads that share a stage; 0 for one for each processor.</param>
     public CpuOps(int threads = 0) => _pool = new WorkerPool(threads);
 
     /// <summary>The threads.</summary>
@@ -162,7 +162,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         base.Dispose(disposing);
     }
 
-    // The pool's threads must see no exception.
+    // Exceptions must not reach the pool's threads.
     private static void Call(ref CallJob job, int part)
     {
         try
@@ -271,7 +271,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
             _pool, x.Slice(0, rows.Total), rows.Values, w, bias, residual.IsAbsent ? default : residual.Slice(0, rows.Total), y.Slice(0, rows.Total),
             rows.Cancellation);
 
-    // A table's line gives cosines and sines of a position, each times the pair's amplitude.
+    // A row of the table holds the pairs' frequencies and amplitudes. The result is cosines and sines at the position, times the amplitudes.
     private static void Angles(ReadOnlySpan<float> table, int position, Span<float> rotation)
     {
         int half = table.Length / 2;
@@ -285,7 +285,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
 
     // ---- RMSNorm --------------------------------------------------------------------------------------------------
 
-    // What a linear map takes: x, or x normed where there is a norm.
+    // The input of a linear map: x, normed if there is a norm.
     private Floats Normed(ModelConfig c, RowBatch rows, Floats x, Floats weight, Activations a)
     {
         if (weight.IsAbsent)
@@ -307,7 +307,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     private static void NormValue(ref RowJob job, int row) =>
         job.InverseRms[row] = NormRow(job.X.Row(row), job.Weight.Row(0), job.Y.Row(row), job.X.Columns, job.C.NormEpsilon);
 
-    // Reads what NormValue left for the tangent's value row.
+    // Uses the s that NormValue stored for the tangent's value row.
     private static void NormTangent(ref RowJob job, int tangent)
     {
         int owner = job.Rows.TangentGroups.Owner(tangent);
@@ -315,9 +315,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         NormTangent(job.InverseRms[owner], job.X.Row(owner), job.X.Row(row), job.Weight.Row(0), job.Y.Row(row), job.X.Columns);
     }
 
-    /// <summary>
-    /// s = (mean x² + ε)^-1/2. NaN where the squares overflow float32: s = 0 would turn such a state into a text that looks like any other.
-    /// </summary>
+    /// <summary>s = (mean x² + ε)^-1/2. NaN if the squares overflow float32, because s = 0 would turn such a state into a plausible one.</summary>
     private static float InverseRms(float* x, int n, float epsilon)
     {
         float mean = (VectorMath.Dot(x, x, n) / n) + epsilon;
@@ -343,7 +341,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
 
     // ---- queries, keys, values -----------------------------------------------------------------------------------
 
-    // Where dx is the unit vector e_j, W dy = s g_j W_j − (s h_j / D) W (g ∘ h), W_j the column j: no product.
+    // If dx is the unit vector e_j, W dy = s g_j W_j − (s h_j / D) W (g ∘ h), where W_j is column j, and no product is needed.
     private void QkvOfUnits(ModelConfig c, BlockWeights w, RowBatch rows, int first, Activations a)
     {
         int units = rows.TangentGroups.End(0);
@@ -360,7 +358,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
 
         CpuLinear.Forward(_pool, x.Slice(0, rows.Values), rows.Values, w.Qkv, default, default, values, rows.Cancellation);
 
-        // The product has taken the scratch that held s.
+        // The product has overwritten the scratch memory that held s.
         float* own = HostScratch.ForCaller(2L * rows.Tangents);
         float* common = own + rows.Tangents;
         for (int i = 0; i < rows.Values; i++)
@@ -427,7 +425,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         }
     }
 
-    // Reads what FinishQkv left for the tangent's value row.
+    // Uses the RawQk and rotation that FinishQkv stored for the tangent's value row.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void FinishQkvTangent(ref RowJob job, int tangent)
     {
@@ -455,17 +453,17 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         }
     }
 
-    // The norms of a row of queries and keys: of each head, or of all queries and of all keys.
+    // Number of norms in a row of queries and keys: one for each head, or one for all queries and one for all keys.
     private static int QkNorms(ModelConfig c) => c.QkNorm switch { QkNorm.None => 0, QkNorm.Heads => c.H + c.G, _ => 2 };
 
-    // Norm i: from which of the row's numbers on, and its weights, as many as it takes together.
+    // Index of the first number that norm i applies to, and its weights; it applies to as many numbers as it has weights.
     private static (int First, Floats Weight) QkNormAt(ModelConfig c, BlockWeights w, int i)
     {
         bool ofQueries = i < (c.QkNorm == QkNorm.Heads ? c.H : 1);
         return (c.QkNorm == QkNorm.Heads ? i * c.E : i * c.H * c.E, ofQueries ? w.QueryNorm : w.KeyNorm);
     }
 
-    /// <summary>RoPE: turns each pair (x_e, x_{e+E/2}) by the row's angle, or back.</summary>
+    /// <summary>RoPE: rotates each pair (x_e, x_{e+E/2}) by the row's angle, forward or backward.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Rotate(float* x, float* rotation, int half, bool forward)
         => VectorMath.Turn(x, x + half, rotation, rotation + half, forward, half);
@@ -503,7 +501,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         TensorPrimitives.MultiplyAdd(new Span<float>(slopes + f, f), new Span<float>(da + f, f), y, y);
     }
 
-    /// <summary>m act(a), m the model's scale of what a block adds.</summary>
+    /// <summary>m act(a), where m is the model's scale of a block's additions.</summary>
     private static void Activate(ModelConfig c, ReadOnlySpan<float> a, Span<float> y)
     {
         Activate(c.Activation, a, y);

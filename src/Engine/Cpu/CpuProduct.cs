@@ -6,10 +6,10 @@ using System.Runtime.Intrinsics.X86;
 namespace Tiller.Cpu;
 
 /// <summary>
-/// C = α A B + β C in float64 on the host. A is packed into strips of 8 rows, B into strips of 6 columns, 256 deep; a tile of C, 8×6, then
-/// lives in twelve registers. A strip of B (12 KiB) stays in the first-level cache, the part's rows of A in the second. The depth is
-/// taken in one order and nothing else decides a bit: neither the number of threads nor how C is cut. The loops skip tiered compilation:
-/// a fit runs them for the first time when it matters.
+/// C = α A B + β C in float64 on the host. A is packed in strips of 8 rows and B in strips of 6 columns, 256 deep. A tile of C, 8×6, is held in
+/// twelve registers. A strip of B (12 KiB) stays in the first-level cache, and the part's rows of A in the second-level cache. The sum over the depth
+/// has one fixed order, so that the bits depend neither on the number of threads nor on how C is cut. The loops skip tiered compilation, because a
+/// fit may run them only for a short time.
 /// </summary>
 internal static unsafe class CpuProduct
 {
@@ -21,11 +21,11 @@ internal static unsafe class CpuProduct
     private const int PackedBlock = 4096;
     private const int StripsPerPart = 8;
 
-    // Below, one thread is done before another has begun.
+    // Below this, waking another thread takes longer than the work.
     private const long ParallelFlops = 1L << 19;
 
-    /// <summary>C = α A B + β C; with β = 0, C is not read.</summary>
-    /// <exception cref="OperationCanceledException">Cancelled between two blocks; C is then of no use.</exception>
+    /// <summary>Computes C = α A B + β C; with β = 0, C is not read.</summary>
+    /// <exception cref="OperationCanceledException">Cancelled between two blocks; C is then undefined.</exception>
     public static void Multiply(WorkerPool pool, double alpha, Strided a, Strided b, double beta, Strided c, CancellationToken cancellationToken)
     {
         if (c.RowStride != 1)
@@ -57,7 +57,7 @@ internal static unsafe class CpuProduct
         }
     }
 
-    /// <summary>Numbers that are packed of one factor at once, where the product is <paramref name="width"/> wide.</summary>
+    /// <summary>Numbers of one factor that are packed at once, for a product of this width.</summary>
     public static long PackedInNumbers(int width) => (long)Math.Min(width, PackedBlock) * Math.Min(width, DepthBlock);
 
     private static void Add(WorkerPool pool, double alpha, Strided a, Strided b, double beta, Strided c)
@@ -78,7 +78,7 @@ internal static unsafe class CpuProduct
             PackedB = scratch + packedA,
             PartsOfA = Strips(rowStrips, StripsPerPart),
 
-            // 48×48 where there would be too few parts else, 96×192 where there are enough.
+            // Parts of 96×192 if that gives enough of them, else 48×48.
             RowsPerPart = c.Rows >= 384 ? 96 : 48,
             ColumnsPerPart = c.Columns >= 384 ? 192 : 48,
         };
@@ -129,7 +129,7 @@ internal static unsafe class CpuProduct
         }
     }
 
-    // Rows are contiguous: to[d, i] = from[i, d], by 4×4 transposes.
+    // Contiguous rows: to[d, i] = from[i, d], by 4×4 transposes.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PackAcross(double* from, nint rowStride, int width, int depth, double* to)
     {
@@ -162,7 +162,7 @@ internal static unsafe class CpuProduct
         }
     }
 
-    // Columns are contiguous: a run of eight or six numbers each.
+    // Contiguous columns: copies eight or six numbers of each.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PackAlong(double* from, nint columnStride, int width, int depth, double* to)
     {
@@ -180,7 +180,7 @@ internal static unsafe class CpuProduct
         }
     }
 
-    // The last strip: rows that are missing are zero.
+    // The last strip, with zeros for missing rows.
     private static void PackSome(Strided from, int width, double* to)
     {
         for (int d = 0; d < from.Columns; d++, to += width)

@@ -3,7 +3,7 @@ using Tiller.Law;
 
 namespace Tiller.Cpu;
 
-/// <summary>A law at work on the CPU: plain arrays, one line per steered row of the batch (slot).</summary>
+/// <summary>The state of a law on the CPU: plain arrays with one row for each steered row of the batch (slot).</summary>
 internal sealed unsafe class CpuSteering : SteeringState
 {
     private readonly float[] _input;
@@ -53,7 +53,9 @@ internal sealed unsafe class CpuSteering : SteeringState
         base.Use(law);
     }
 
-    /// <summary>e = clip(v·x, low, high) − v·x for the sensors of block k, which is β − v·x where the ends meet; then the planes.</summary>
+    /// <summary>
+    /// Computes e = clip(v·x, low, high) − v·x for the sensors of stage k, which is β − v·x if both ends are β; then applies the planes.
+    /// </summary>
     public void Sense(int k, int slot, ReadOnlySpan<float> x)
     {
         if (k == Law.FirstStage)
@@ -89,7 +91,7 @@ internal sealed unsafe class CpuSteering : SteeringState
         }
     }
 
-    /// <summary>y += u_k = Σ (c + Σ m e) w, held to the bound.</summary>
+    /// <summary>Adds u_k = Σ (c + Σ m e) w of stage k to y, after applying the bound.</summary>
     public void Act(int k, int slot, Span<float> y)
     {
         var law = Law.Packed(k);
@@ -208,15 +210,15 @@ internal sealed unsafe class CpuSteering : SteeringState
     }
 
     /// <summary>
-    /// de for tangent row <paramref name="tangent"/> of this sequence, after <see cref="Sense"/> of its value row: −v·dx, but as
-    /// <see cref="Bend"/> says.
+    /// Computes de for tangent row <paramref name="tangent"/> of this sequence, after <see cref="Sense"/> of its value row: −v·dx, corrected by
+    /// <see cref="Bend"/>.
     /// </summary>
     public void SenseTangent(int k, int tangent, ReadOnlySpan<float> x, ReadOnlySpan<float> dx)
     {
         var errors = TangentErrors(tangent);
         if (k == Law.FirstStage)
         {
-            // What a term may look back at is the token before, which this tangent does not move.
+            // Terms may use errors of the previous token, on which this tangent does not depend.
             errors.Clear();
         }
 
@@ -234,7 +236,7 @@ internal sealed unsafe class CpuSteering : SteeringState
         }
     }
 
-    /// <summary>dy += du_k = Σ m de w; where u_k is at its bound, du keeps only what leaves |u| as it is.</summary>
+    /// <summary>Adds du_k = Σ m de w to dy. If u_k is at its bound, du keeps only the part that does not change |u|.</summary>
     public void ActTangent(int k, int slot, int tangent, Span<float> dy)
     {
         var law = Law.Packed(k);
@@ -297,7 +299,9 @@ internal sealed unsafe class CpuSteering : SteeringState
         }
     }
 
-    /// <summary>u /= |u|; returns |u|. Scaled first, so that the squares neither overflow nor vanish.</summary>
+    /// <summary>
+    /// Divides u by |u|, and returns |u|. It first divides by the largest element, so that the squares neither overflow nor underflow.
+    /// </summary>
     private static float Normalise(Span<float> u)
     {
         float largest = MathF.Abs(TensorPrimitives.MaxMagnitude<float>(u));
@@ -307,8 +311,8 @@ internal sealed unsafe class CpuSteering : SteeringState
         return largest * norm;
     }
 
-    // u, of unit length, gets the length of the bound. Rounding may leave it a last bit above; step down until it is not, in growing steps,
-    // since denormal numbers do not move by a small one.
+    // Scales u, which has unit length, to the length of the bound. Rounding may leave |u| one bit above the bound; then it is reduced by growing
+    // steps, because a small step does not change denormal numbers.
     private static double Bound(Span<float> u, float bound)
     {
         float scale = bound;
@@ -330,7 +334,7 @@ internal sealed unsafe class CpuSteering : SteeringState
         int sensors = Law.Sensors.Count;
         if (slot == 0)
         {
-            // A term may look back at the previous token, which is the last row of the step before.
+            // A term may use errors of the previous token, which is the last row of the previous step.
             Errors(_last).CopyTo(Errors(0));
         }
         else if (slot >= _capacity)
@@ -346,7 +350,7 @@ internal sealed unsafe class CpuSteering : SteeringState
         _last = slot;
     }
 
-    /// <summary>v·x of every sensor of a block, valid until the next call.</summary>
+    /// <summary>Computes v·x of every sensor of a stage; valid until the next call.</summary>
     private Span<float> Project(PackedLaw law, ReadOnlySpan<float> x)
     {
         int count = law.SensorCount;
@@ -361,7 +365,7 @@ internal sealed unsafe class CpuSteering : SteeringState
 
     private static float Nearest(float projection, float low, float high) => projection < low ? low : projection > high ? high : projection;
 
-    /// <summary>Planes of a block: their sensors' errors, −b·x until here, become |Px| t − b·x.</summary>
+    /// <summary>Applies the planes of a stage: the errors −b·x of their sensors become |Px| t − b·x.</summary>
     private static void Turn(PackedLaw law, Span<float> errors)
     {
         var sensors = law.Sensors;
@@ -377,8 +381,8 @@ internal sealed unsafe class CpuSteering : SteeringState
     }
 
     /// <summary>
-    /// What intervals and planes make of the errors' tangents, −v·dx until here: inside an interval de = 0; in a plane
-    /// de = t (Px·dPx)/|Px| − dPx, and −dPx where Px is 0 and the length has no derivative.
+    /// Corrects the tangents −v·dx of the errors for intervals and planes: inside an interval, de = 0; in a plane, de = t (Px·dPx)/|Px| − dPx, and
+    /// −dPx if Px is 0, where the length has no derivative.
     /// </summary>
     private static void Bend(PackedLaw law, ReadOnlySpan<float> projections, Span<float> errors)
     {
@@ -405,7 +409,7 @@ internal sealed unsafe class CpuSteering : SteeringState
         }
     }
 
-    /// <summary>u = Σ (c + Σ m e) w, before the bound.</summary>
+    /// <summary>Computes u = Σ (c + Σ m e) w, without the bound.</summary>
     private void Input(PackedLaw law, int slot, Span<float> u)
     {
         var strengths = Strengths(law.TermCount);
@@ -413,14 +417,14 @@ internal sealed unsafe class CpuSteering : SteeringState
         Combine(law, strengths, u);
     }
 
-    /// <summary>c + Σ m e of every term, 0 behind a closed gate.</summary>
+    /// <summary>Computes c + Σ m e of every term; 0 if its gate is closed.</summary>
     private static void Weigh(PackedLaw law, ReadOnlySpan<float> errors, Span<float> strengths)
     {
         law.C.CopyTo(strengths);
         AddFeeds(law, errors, errors, strengths);
     }
 
-    /// <summary>du = Σ m de w, before the bound.</summary>
+    /// <summary>Computes du = Σ m de w, without the bound.</summary>
     private void InputTangent(PackedLaw law, ReadOnlySpan<float> errors, ReadOnlySpan<float> tangentErrors, Span<float> du)
     {
         var strengths = Strengths(law.TermCount);
@@ -429,7 +433,7 @@ internal sealed unsafe class CpuSteering : SteeringState
         Combine(law, strengths, du);
     }
 
-    /// <summary>p_i += Σ_j m_ij fed_j, and 0 where the gate, which goes by the values' errors, is closed.</summary>
+    /// <summary>Adds Σ_j m_ij fed_j to p_i, and sets p_i to 0 if its gate is closed; gates use the errors of the value row.</summary>
     private static void AddFeeds(PackedLaw law, ReadOnlySpan<float> errors, ReadOnlySpan<float> fed, Span<float> strengths)
     {
         var begins = law.FeedBegins;

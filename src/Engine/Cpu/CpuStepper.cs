@@ -3,5 +3,5 @@ using Tiller.Ops;
 
 namespace Tiller.Cpu;
 
-/// <summary>Steps on the CPU run when they are called, and the host draws.</summary>
+/// <summary>The stepper of the CPU: a step runs when it is called, and the host draws.</summary>
 internal sealed class CpuStepper(CpuOps ops, ModelConfig c, StepStages stages) : Stepper(ops, c, stages);

@@ -2,7 +2,7 @@ using Tiller.Ops;
 
 namespace Tiller.Cpu;
 
-/// <summary>Working memory of one thread for one stage at a time; grows and is kept.</summary>
+/// <summary>Scratch memory of each thread, for one stage at a time. It grows and is kept.</summary>
 internal static unsafe class HostScratch
 {
     [ThreadStatic]
@@ -11,10 +11,10 @@ internal static unsafe class HostScratch
     [ThreadStatic]
     private static HostBuffer? s_part;
 
-    /// <summary>At least <paramref name="count"/> floats for the caller of a loop, shared with its parts.</summary>
+    /// <summary>Returns memory for at least <paramref name="count"/> floats, for the caller of a loop and all its parts.</summary>
     public static float* ForCaller(long count) => Take(ref s_caller, count);
 
-    /// <summary>At least <paramref name="count"/> floats for one part of a loop.</summary>
+    /// <summary>Returns memory for at least <paramref name="count"/> floats, for one part of a loop.</summary>
     public static float* ForPart(long count) => Take(ref s_part, count);
 
     private static float* Take(ref HostBuffer? slot, long count)

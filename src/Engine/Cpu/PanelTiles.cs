@@ -4,16 +4,16 @@ using System.Runtime.Intrinsics.X86;
 
 namespace Tiller.Cpu;
 
-/// <summary>Products whose right factor is a panel of sixteen columns, // (depth, 16); every sum goes in the order of the depth.</summary>
+/// <summary>Products whose right factor is a panel of sixteen columns // (depth, 16). Every sum follows the order of the depth.</summary>
 internal static unsafe class PanelTiles
 {
     private const int Columns16 = 16;
 
-    // Rows of a tile of Columns: their sums hide the latency and leave registers for the rest.
+    // Rows of a tile of Columns: enough sums to hide the latency, with registers left for the factors.
     private const int Rows512 = 8;
     private const int Rows256 = 4;
 
-    /// <summary>C = A B: A // (rows, depth) with rows <paramref name="stride"/> apart, C // (rows, 16).</summary>
+    /// <summary>Computes C = A B: A // (rows, depth) with rows <paramref name="stride"/> apart, C // (rows, 16).</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Rows(Avx512Code wide, float* a, nint stride, int rows, float* b, int depth, float* c)
     {
@@ -35,7 +35,7 @@ internal static unsafe class PanelTiles
         }
     }
 
-    /// <summary>C += A' B: A // (depth, rows) with lines <paramref name="stride"/> apart, C // (rows, 16).</summary>
+    /// <summary>Computes C += A' B: A // (depth, rows) with rows <paramref name="stride"/> apart, C // (rows, 16).</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void Columns(Avx512Code wide, float* a, nint stride, int rows, float* b, int depth, float* c)
     {

@@ -2,7 +2,7 @@ using Tiller.Kernels;
 
 namespace Tiller.Cpu;
 
-/// <summary>A strided window on float64 numbers of the host: blocks and transposes without copying.</summary>
+/// <summary>A strided view of float64 numbers in host memory: blocks and transposes without copies.</summary>
 internal readonly unsafe struct Strided(double* data, int rows, int columns, nint rowStride, nint columnStride)
 {
     public double* Data { get; } = data;

@@ -4,7 +4,7 @@ using System.Runtime.Intrinsics.X86;
 
 namespace Tiller.Cpu;
 
-/// <summary>The short vector operations inside the CPU's attention and norms; every sum has one fixed order.</summary>
+/// <summary>Short vector operations for the CPU's attention and norms. Every sum has a fixed order.</summary>
 internal static unsafe class VectorMath
 {
     /// <summary>x · y.</summary>
@@ -27,7 +27,7 @@ internal static unsafe class VectorMath
         return Vector256.Sum(sum) + rest;
     }
 
-    /// <summary>x · y and x · x, each as <see cref="Dot"/> gives it.</summary>
+    /// <summary>x · y and x · x, with the bits of <see cref="Dot"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static (float Xy, float Xx) DotAndSquare(float* x, float* y, int n)
     {
@@ -86,7 +86,7 @@ internal static unsafe class VectorMath
         }
     }
 
-    /// <summary>Turns each pair (x_i, y_i) by an angle whose cosine and sine are given; n pairs.</summary>
+    /// <summary>Rotates n pairs (x_i, y_i) by angles with the given cosines and sines, forward or backward.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Turn(float* x, float* y, float* cos, float* sin, bool forward, int n)
     {
@@ -106,7 +106,7 @@ internal static unsafe class VectorMath
         }
     }
 
-    /// <summary>|x|, summed in float64: it neither overflows nor loses the last bit of a float32.</summary>
+    /// <summary>|x|, summed in float64, so that it neither overflows nor loses bits of float32.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static double NormWidened(ReadOnlySpan<float> x)
     {
@@ -130,7 +130,7 @@ internal static unsafe class VectorMath
         }
     }
 
-    /// <summary>y += u; returns |u|, summed in float64.</summary>
+    /// <summary>Computes y += u, and returns |u|, summed in float64.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static double AddWithNorm(float* u, float* y, int n)
     {
@@ -172,7 +172,7 @@ internal static unsafe class VectorMath
         }
     }
 
-    /// <summary>Of sixteen numbers the even ones and the odd ones.</summary>
+    /// <summary>The even and the odd ones of sixteen numbers.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static (Vector256<float> Even, Vector256<float> Odd) EvenOdd(float* x)
     {
@@ -186,11 +186,11 @@ internal static unsafe class VectorMath
         var (lower, upper) = (Vector256.Load(x), Vector256.Load(x + 8));
         return (InOrder(Avx.Shuffle(lower, upper, 0x88)), InOrder(Avx.Shuffle(lower, upper, 0xDD)));
 
-        // A shuffle works on each half of its vectors: pairs come as 0 2 1 3.
+        // A shuffle works on each half of its vectors, so that the pairs are in the order 0 2 1 3.
         static Vector256<float> InOrder(Vector256<float> pairs) => Avx2.Permute4x64(pairs.AsDouble(), 0xD8).AsSingle();
     }
 
-    /// <summary>The sum of each of eight vectors, in order.</summary>
+    /// <summary>The sums of eight vectors, in order.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector256<float> SumEach(
         Vector256<float> a, Vector256<float> b, Vector256<float> c, Vector256<float> d, Vector256<float> e, Vector256<float> f, Vector256<float> g,
@@ -242,7 +242,9 @@ internal static unsafe class VectorMath
         }
     }
 
-    /// <summary>y (+)= Σ_j p_j v_j for n rows v_j // (n, size); every sum goes in the order of j, from what is there on.</summary>
+    /// <summary>
+    /// y (+)= Σ_j p_j v_j for n rows v_j // (n, size). Every sum follows the order of j; if <paramref name="add"/>, it starts from y.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void WeightedSum(float* p, float* values, int n, int size, float* y, bool add = false)
     {
@@ -328,11 +330,11 @@ internal static unsafe class VectorMath
         }
     }
 
-    /// <summary>M += Σ_j x_j' y_j for n rows x_j, y_j // (n, size) and M // (size, size); every entry sums in the order of j.</summary>
+    /// <summary>M += Σ_j x_j' y_j for n rows x_j, y_j // (n, size) and M // (size, size). Every entry sums in the order of j.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void AddOuterProducts(float* x, float* y, int n, int size, float* m)
     {
-        // Two rows of M and 32 of its columns stay in registers.
+        // Two rows and 32 columns of M are held in registers.
         const int Columns = 32;
         int even = size % 2 == 0 ? size : 0;
         int wide = even == 0 ? 0 : size / Columns * Columns;
@@ -384,7 +386,8 @@ internal static unsafe class VectorMath
     }
 
     /// <summary>
-    /// to[j, i] = from[i, j] (+ addend[j, i]) for an 8×8 block; rows are the given strides apart, the addend's as those of <paramref name="to"/>.
+    /// Computes to[j, i] = from[i, j] (+ addend[j, i]) for a block of 8×8. Rows are the given strides apart; the addend has the stride of
+    /// <paramref name="to"/>.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Transpose8x8(float* from, nint fromStride, float* to, nint toStride, float* addend = null)
@@ -403,7 +406,7 @@ internal static unsafe class VectorMath
             return;
         }
 
-        // Pairs of rows, then fours, then halves.
+        // Combines pairs of rows, then groups of four, then halves.
         var a = Avx.LoadVector256(from);
         var b = Avx.LoadVector256(from + fromStride);
         var c = Avx.LoadVector256(from + (2 * fromStride));

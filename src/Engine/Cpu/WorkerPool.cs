@@ -4,15 +4,15 @@ using System.Runtime.CompilerServices;
 namespace Tiller.Cpu;
 
 /// <summary>
-/// A fixed set of threads that share the parts of a loop. Parts are cut by the size of the problem, never by the number of threads,
-/// and each part writes its own outputs, so results do not depend on the number of threads. Callers work on their own loop; idle
-/// threads take parts from whatever loops are open, in turn, and sleep when there are none. Nothing is allocated per loop.
+/// A fixed set of threads that share the parts of a loop. The size of the problem determines the parts, never the number of threads, and each part
+/// writes its own outputs, so that results do not depend on the number of threads. A caller works on its own loop. Idle threads take parts from all
+/// open loops in turn, and sleep if there are none. A loop allocates nothing.
 /// </summary>
 internal sealed unsafe class WorkerPool : IDisposable
 {
     private const int OpenLoops = 64;
 
-    // Long enough to bridge the gap between two stages of one token, short enough to cost nothing when idle.
+    // Long enough for the gap between two stages of a token, short enough to cost little when idle.
     private const int SpinsBeforeSleep = 2000;
 
     private readonly Loop[] _loops = new Loop[OpenLoops];
@@ -23,8 +23,8 @@ internal sealed unsafe class WorkerPool : IDisposable
     private int _asleep;
     private volatile bool _stopping;
 
-    /// <summary>Starts <paramref name="threads"/> − 1 workers; the caller of a loop is the last one.</summary>
-    /// <param name="threads">Threads per loop, 1 or more; 0 takes one per processor.</param>
+    /// <summary>Starts <paramref name="threads"/> − 1 workers; the caller of a loop is its last thread.</summary>
+    /// <param name="threads">Threads for each loop, at least 1; 0 for one for each processor.</param>
     public WorkerPool(int threads = 0)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(threads);
@@ -42,27 +42,29 @@ internal sealed unsafe class WorkerPool : IDisposable
         }
     }
 
-    /// <summary>Threads that share a loop, the caller included.</summary>
+    /// <summary>Number of threads that share a loop, including the caller.</summary>
     public int Threads { get; }
 
     /// <summary>
-    /// Called before each part, on the thread that is about to run it: tests count work there, and cancel it at a place of their choice. Null for
-    /// nobody; set it while no loop is open.
+    /// Called before each part, on the thread that will run it. Tests count parts with it, and cancel at a part of their choice. Null for no call.
+    /// Set it only while no loop is open.
     /// </summary>
     internal Action? PartBegins { get; set; }
 
-    /// <summary>Workers that have found nothing to do for so long that they wait to be woken.</summary>
+    /// <summary>Number of workers that found no work for a while and sleep until they are woken.</summary>
     internal int Asleep => Volatile.Read(ref _asleep);
 
-    /// <summary>Calls <paramref name="body"/>(context, i) once for every i in [0, parts), on several threads, and waits for all.</summary>
+    /// <summary>
+    /// Calls <paramref name="body"/>(context, i) once for every i in [0, parts), on several threads, and waits until all calls have returned.
+    /// </summary>
     /// <param name="parts">Number of parts; 1 runs on the caller alone.</param>
-    /// <param name="context">Read by every part; a local of the caller.</param>
-    /// <param name="body">Must not throw.</param>
-    /// <param name="cancellation">Once cancelled, no further part is begun, and it returns without an error.</param>
+    /// <param name="context">A local variable of the caller, which every part reads.</param>
+    /// <param name="body">The function; it must not throw.</param>
+    /// <param name="cancellation">After cancellation no further part begins, and the call returns without an error.</param>
     internal void Run<T>(int parts, ref T context, delegate*<ref T, int, void> body, CancellationToken cancellation = default)
         where T : struct
     {
-        // The context is on this caller's stack, which neither moves nor goes away before the loop is over.
+        // The context is on the stack of this caller, so that it neither moves nor disappears before the loop ends.
         var loop = parts <= 1 || _threads.Length == 0
             ? null
             : Open(parts, Unsafe.AsPointer(ref context), (delegate*<void*, int, void>)body, cancellation);
@@ -84,7 +86,7 @@ internal sealed unsafe class WorkerPool : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        // Under the gate, lest a loop that closes meanwhile resets the event and the threads sleep on.
+        // Under the lock: a loop that closes at the same time would reset the event, and the threads would sleep forever.
         lock (_gate)
         {
             if (_stopping)
@@ -184,7 +186,7 @@ internal sealed unsafe class WorkerPool : IDisposable
         private int _next;
         private bool _inUse;
 
-        // Helpers inside the loop, plus ClosedBit while nobody may join.
+        // Number of helpers in the loop, plus ClosedBit while none may join.
         private int _helpers = ClosedBit;
 
         public bool TryOpen(int parts, void* context, delegate*<void*, int, void> body, Action? partBegins, CancellationToken cancellation)

@@ -7,9 +7,9 @@ using Tiller.Ops;
 namespace Tiller.Cuda;
 
 /// <summary>
-/// What rows need for their next tokens to be drawn, and taken by a step, without the host: how they are drawn, on the device; and a line of
-/// pinned memory for each, to which the device writes the token with what the law read and did. Lines are read before the next tokens are
-/// drawn. Belongs to one <see cref="CudaRows"/>.
+/// The data with which the device draws the next tokens of rows, and begins the step that appends them, without the host. On the device these are
+/// the settings of the draws. In pinned memory there is a line for each row, to which the device writes the drawn token and the values that the law
+/// read and computed. The host reads the lines before the next tokens are drawn. Belongs to one <see cref="CudaRows"/>.
 /// </summary>
 internal sealed class CudaAhead : IDisposable
 {
@@ -18,12 +18,12 @@ internal sealed class CudaAhead : IDisposable
     private readonly PrimaryContext _context;
     private readonly CudaOps _ops;
     private readonly CudaEvent _drawn;
-    private DeviceBuffer? _memory; // the count of steps, then DeviceSampling // (rows)
+    private DeviceBuffer? _memory; // the number of steps, then DeviceSampling // (rows)
     private CudaPinnedHostMemory<int>? _lines;
     private CudaPinnedHostMemory<SoftmaxLine>? _softmaxLines;
     private SoftmaxTop?[] _softmax = [];
     private CudaSteering?[] _steerings = [];
-    private DeviceSampling[] _sampling = []; // as on the device, if it is there
+    private DeviceSampling[] _sampling = []; // a copy of the settings on the device, if _isThere
     private bool _isThere;
     private bool _isSent;
     private int _rows;
@@ -34,22 +34,22 @@ internal sealed class CudaAhead : IDisposable
         _drawn = new CudaEvent(context, timing: false);
     }
 
-    /// <summary>How the rows are drawn // (rows).</summary>
+    /// <summary>The settings of the rows' draws, on the device // (rows).</summary>
     public DeviceSpan<DeviceSampling> Sampling => new(_memory!.Address + SamplingAt, _sampling.Length);
 
-    /// <summary>The lines, of one step at a time.</summary>
+    /// <summary>The lines, which hold one step at a time.</summary>
     public TokenRing Ring => new(new(_lines!.DevicePointer, _lines.Length), Width, Capacity: 1, Count: new(_memory!.Address, 1));
 
-    /// <summary>Where the rows' softmax goes // (rows); absent where none is asked for.</summary>
+    /// <summary>The results of the rows' softmax, in pinned memory // (rows); absent before the first draw that asks for one.</summary>
     public DeviceSpan<SoftmaxLine> Softmax => _softmaxLines is null ? default : new(_softmaxLines.DevicePointer, _softmaxLines.Length);
 
-    /// <summary>Four-byte words of a line: as many as the law with most of them needs.</summary>
+    /// <summary>Length of a line in words of four bytes: enough for the law of this batch that needs the most.</summary>
     public int Width { get; private set; }
 
-    /// <summary>Makes room for the lines of rows with or without a law.</summary>
+    /// <summary>Makes room for the lines and settings of rows, with or without a law.</summary>
     /// <param name="rows">The rows.</param>
-    /// <param name="settings">How each is drawn.</param>
-    /// <returns>False if the system refuses to lock memory: the device cannot write it.</returns>
+    /// <param name="settings">How each row is drawn.</param>
+    /// <returns>False if the system does not lock memory, so that the device cannot write to it.</returns>
     public bool Reserve(RowBatch rows, ReadOnlySpan<DrawSettings> settings)
     {
         if (_steerings.Length < rows.Values)
@@ -80,7 +80,7 @@ internal sealed class CudaAhead : IDisposable
 
         if (_lines is null || _lines.Length < _rows * Width)
         {
-            _ops.Settle(); // a step given up by an error may have left the lines to be written
+            _ops.Settle(); // after an error, a discarded step may still write to the lines
             _lines?.Dispose();
             _lines = null;
             _lines = new CudaPinnedHostMemory<int>(_context, _steerings.Length * Width);
@@ -89,7 +89,9 @@ internal sealed class CudaAhead : IDisposable
         return _lines.IsPinned && (!CudaOps.AsksForSoftmax(settings) || ReserveSoftmax());
     }
 
-    /// <summary>Says how the next tokens are drawn; the device moves the random sequences on, so this seldom sends anything.</summary>
+    /// <summary>
+    /// Sends the settings of the next draws if the device does not have them. It advances the random sequences itself, so this is rare.
+    /// </summary>
     public void Send(CudaStream stream, ReadOnlySpan<DrawSettings> settings)
     {
         bool isThere = _isThere;
@@ -103,7 +105,7 @@ internal sealed class CudaAhead : IDisposable
 
         if (!isThere)
         {
-            // All of it: behind the rows of now may be those of a batch that was larger.
+            // Sends all settings, because those beyond the current rows may be left from a larger batch.
             stream.CopyToDevice(Sampling.Address, MemoryMarshal.AsBytes(_sampling.AsSpan()));
         }
 
@@ -114,12 +116,12 @@ internal sealed class CudaAhead : IDisposable
         }
     }
 
-    /// <summary>Marks the lines as written once the stream's work so far is done.</summary>
+    /// <summary>Records an event after the work of the stream so far; the lines are written when it has occurred.</summary>
     public void Mark(CudaStream stream) => _drawn.Record(stream);
 
-    /// <summary>Waits for the lines.</summary>
-    /// <param name="ids">Tokens, or what <see cref="HeadKernels.ArgMax"/> gives where a logit is not finite // (rows).</param>
-    /// <param name="vocabulary">V.</param>
+    /// <summary>Waits for the lines, and reads them.</summary>
+    /// <param name="ids">Result: the tokens, or the negative value of <see cref="HeadKernels.ArgMax"/> if a logit is not finite // (rows).</param>
+    /// <param name="vocabulary">The vocabulary's size V.</param>
     public void Take(Span<int> ids, int vocabulary)
     {
         _drawn.Synchronize();
@@ -128,7 +130,7 @@ internal sealed class CudaAhead : IDisposable
         {
             var line = _lines!.Span(i * Width, Width);
             ids[i] = line[0];
-            _isThere &= ids[i] >= 0; // of a row that fails nothing is drawn
+            _isThere &= ids[i] >= 0; // a row whose draw failed did not advance its random sequence
             _steerings[i]?.Receive(MemoryMarshal.Cast<int, float>(line[1..]));
             if (ids[i] >= 0)
             {
@@ -137,7 +139,7 @@ internal sealed class CudaAhead : IDisposable
         }
     }
 
-    /// <summary>The step that was begun counts for a row.</summary>
+    /// <summary>Accepts the begun step for a row.</summary>
     public void Keep(int row) => _steerings[row]?.Follow();
 
     public void Dispose()

@@ -6,7 +6,8 @@ using Tiller.Law;
 namespace Tiller.Cuda;
 
 /// <summary>
-/// A law as it lies in memory: <see cref="DeviceLayerLaw"/> // (stages), <see cref="DeviceEdit"/> // (edits), numbers, directions, vectors of edits.
+/// The layout of a law in device memory: <see cref="DeviceLayerLaw"/> // (stages), <see cref="DeviceEdit"/> // (edits), then its numbers, its
+/// directions, and the vectors of its edits.
 /// </summary>
 internal sealed class CudaLaw
 {
@@ -42,8 +43,8 @@ internal sealed class CudaLaw
     public static CudaLaw Of(FeedbackLaw law) => new(law);
 
     /// <summary>
-    /// Whether the directions, and so the whole layout, are those of <paramref name="other"/>: compared by identity, as laws of one controller share
-    /// them.
+    /// Whether <paramref name="other"/> has the same directions and thus the same layout. Directions are compared by reference, because laws of one
+    /// controller share them.
     /// </summary>
     public bool HasDirectionsOf(CudaLaw other)
     {
@@ -74,7 +75,7 @@ internal sealed class CudaLaw
         return true;
     }
 
-    /// <summary>The bytes for <paramref name="address"/>, with or without the directions at their end.</summary>
+    /// <summary>The content of a buffer at <paramref name="address"/>, with or without the directions at the end.</summary>
     public ReadOnlySpan<byte> Bytes(nint address, bool directions)
     {
         byte[] bytes = new byte[directions ? SizeInBytes : _numbersInBytes];

@@ -3,11 +3,11 @@ using Tiller.Ops;
 
 namespace Tiller.Cuda;
 
-// A step that the device begins by itself (CudaStepper): its rows, and their tokens.
+// A step that the device begins by itself (CudaStepper): its rows and the draw of their tokens.
 internal sealed partial class CudaOps
 {
-    /// <summary>Readies rows whose tokens are yet to be drawn.</summary>
-    /// <returns>False if the device cannot write to the host: nothing has changed.</returns>
+    /// <summary>Prepares the rows of the next step, whose tokens have not been drawn yet.</summary>
+    /// <returns>False if the device cannot write to host memory. Nothing has changed then.</returns>
     internal bool PlaceNext(RowBatch rows, ReadOnlySpan<DrawSettings> settings, Activations a)
     {
         lock (_launching)
@@ -25,7 +25,9 @@ internal sealed partial class CudaOps
         }
     }
 
-    /// <summary>Draws the tokens of the rows of <see cref="PlaceNext"/> and makes them the next step's; waits for nothing.</summary>
+    /// <summary>
+    /// Draws the tokens of the rows of <see cref="PlaceNext"/> and makes them the rows of the next step. It does not wait for the device.
+    /// </summary>
     internal void DrawNext(Floats logits, ReadOnlySpan<DrawSettings> settings, Activations a)
     {
         var table = Table(a);
@@ -39,7 +41,7 @@ internal sealed partial class CudaOps
             }
 
             var ids = Launch(logits, settings, samples ? ahead.Sampling : default, ahead.Softmax);
-            table.Advance(); // first: should the launch fail, the rows are sent again
+            table.Advance(); // before the launch: if it fails, the rows no longer match and are sent again
             _head.Advance(_stream, table.All.Rows.Slice(0, settings.Length), ids, ahead.Ring);
             ahead.Mark(_stream);
         }

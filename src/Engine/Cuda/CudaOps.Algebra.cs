@@ -7,19 +7,19 @@ using Tiller.Ops;
 
 namespace Tiller.Cuda;
 
-/// <summary>A CUDA library that a computation needs is not on this machine.</summary>
+/// <summary>A CUDA library that a computation needs is missing on this machine.</summary>
 public sealed class SynthesisLibraryException : TillerException
 {
     internal SynthesisLibraryException(string device, CudaLibraryMissingException cause)
         : base(
-            $"A dense fit on {device} needs {cause.Library}, which is not there. Fit with FitOptions.Cost = FitCost.Feature or FitOptions.Order = p, "
+            $"A dense fit on {device} needs {cause.Library}, which is missing. Fit with FitOptions.Cost = FitCost.Feature or FitOptions.Order = p, "
             + $"which need no CUDA library, or on the CPU (LoadOptions.Device = Device.Cpu), or install it. {cause.Message}",
             cause)
     {
     }
 }
 
-/// <content>float64 algebra by cuBLAS and cuSOLVER, which are loaded when first needed; small factors need neither.</content>
+/// <content>float64 algebra by cuBLAS and cuSOLVER, which are loaded on first use. Cholesky factors of small matrices need no cuSOLVER.</content>
 internal sealed partial class CudaOps
 {
     private CudaBlas? _blas64;
@@ -81,7 +81,7 @@ internal sealed partial class CudaOps
     /// <inheritdoc/>
     public override Pivots Cholesky(ColumnMajor m, CancellationToken cancellationToken = default)
     {
-        Debug.Assert(m.Rows == m.Columns, "Cholesky takes a square matrix.");
+        Debug.Assert(m.Rows == m.Columns, "a square matrix");
         cancellationToken.ThrowIfCancellationRequested();
         if (m.Rows == 0)
         {
@@ -113,7 +113,7 @@ internal sealed partial class CudaOps
             _algebraKernels.DiagonalExtremes(_stream, m, extremes);
             _stream.CopyToHost(extremes.Address, MemoryMarshal.AsBytes(ends));
 
-            // LAPACK's factorisations compare with zero, which NaN passes.
+            // LAPACK's factorisations stop at pivots ≤ 0, but do not notice NaN.
             return double.IsNaN(ends[0]) ? new Pivots(FirstNaN(m), double.NaN, 0, 0) : new Pivots(-1, double.NaN, ends[0], ends[1]);
         }
     }
@@ -136,7 +136,7 @@ internal sealed partial class CudaOps
                 return;
             }
 
-            // L Y = X, L' X = Y
+            // L Y = X, then Lᵀ X = Y
             var succeeded = AlgebraScratch<int>(1);
             _stream.Clear(succeeded.Address, succeeded.SizeInBytes);
             _cholesky.Solve(_stream, l, succeeded, x, transposed: false);
@@ -228,7 +228,7 @@ internal sealed partial class CudaOps
         }
     }
 
-    /// <summary>cuSOLVER; null where it is missing and the kernels here can do it.</summary>
+    /// <summary>cuSOLVER; null if it is missing and the kernels of this repository can factor a matrix of this order.</summary>
     private CudaSolveDense? Solver(int order)
     {
         try

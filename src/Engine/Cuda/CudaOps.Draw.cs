@@ -5,14 +5,14 @@ using Tiller.Ops;
 
 namespace Tiller.Cuda;
 
-// The drawn tokens are the only thing that comes back to the host: four bytes a row instead of V logits.
+// Only the drawn tokens are copied to the host: four bytes per row instead of V logits.
 internal sealed partial class CudaOps
 {
     private DeviceSampling[] _sampling = [];
     private TallyChange[] _changes = [];
     private SoftmaxLine[] _softmax = [];
 
-    // What a draw needs, side by side, each at a multiple of 64 bytes.
+    // The parts of DrawMemory, each at a multiple of 64 bytes.
     private DeviceBuffer? _draw;
 
     /// <summary>Draws a token from each row of logits, and waits for the ids.</summary>
@@ -48,7 +48,7 @@ internal sealed partial class CudaOps
         }
     }
 
-    /// <summary>How a row is drawn, as the kernels take it.</summary>
+    /// <summary>The settings of a draw in the layout of the kernels.</summary>
     internal static DeviceSampling Sampling(in DrawSettings settings) => new()
     {
         Random = settings.Random,
@@ -64,7 +64,7 @@ internal sealed partial class CudaOps
         Softmax = settings.Softmax is { } asked ? 1 + asked.Count : 0,
     };
 
-    /// <summary>Whether any row's softmax is asked for.</summary>
+    /// <summary>Whether any row needs its softmax.</summary>
     internal static bool AsksForSoftmax(ReadOnlySpan<DrawSettings> settings)
     {
         foreach (ref readonly var one in settings)
@@ -102,7 +102,8 @@ internal sealed partial class CudaOps
         }
     }
 
-    // Draws as told, absent where all rows take the largest; gives back the ids, which hold until the next draw.
+    // Draws with the settings in `sampling`, or, if it is absent, takes each row's largest logit. Returns the ids, which are valid until the next
+    // draw.
     private DeviceSpan<int> Launch(Floats logits, ReadOnlySpan<DrawSettings> settings, DeviceSpan<DeviceSampling> sampling,
         DeviceSpan<SoftmaxLine> softmax)
     {
@@ -124,7 +125,7 @@ internal sealed partial class CudaOps
         return memory.Ids;
     }
 
-    // What the rows' tallies have that the device has not.
+    // Sends the changes of the rows' tallies since the last draw.
     private void SendTallies(ReadOnlySpan<DrawSettings> settings, DeviceSpan<TallyChange> to)
     {
         int count = 0;
@@ -189,7 +190,7 @@ internal sealed partial class CudaOps
         }
     }
 
-    /// <summary>Where the parts of a draw of so many rows lie.</summary>
+    /// <summary>The parts of the memory for a draw, and their places for a number of rows.</summary>
     private readonly ref struct DrawMemory(DeviceBuffer memory, int rows)
     {
         public DeviceSpan<DeviceSampling> Sampling => new(memory.Address, rows);

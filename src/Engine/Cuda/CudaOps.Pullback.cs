@@ -4,13 +4,13 @@ using Tiller.Ops;
 
 namespace Tiller.Cuda;
 
-// The stages backwards, at the values the forward stages left in Activations.
+// The stages backwards, at the values that the forward stages have left in Activations.
 internal sealed partial class CudaOps
 {
     /// <inheritdoc/>
     public override void PullDown(ModelConfig c, BlockWeights w, RowBatch rows, Activations a, RowGroups groups, Cotangents y)
     {
-        // The first stage of a pullback: the groups are the same in those that follow.
+        // This is the first stage of a pullback. The later stages use the same groups.
         var placed = (CudaGroups)(y.OnDevice ??= new CudaGroups(this));
         placed.Place(groups);
         Table(a).ReserveScratch(Math.Max(
@@ -62,7 +62,7 @@ internal sealed partial class CudaOps
 
     private static CotangentGroups Groups(Cotangents y) => ((CudaGroups)y.OnDevice!).All;
 
-    // x̄ = W' [norm'] ȳ
+    // x̄ = Wᵀ [norm′ᵀ] ȳ; norm′ is the Jacobian of the post-norm, if there is one
     private void PullProject(ModelConfig c, Matrix w, Floats postNorm, Floats raw, Activations a, RowGroups groups, Cotangents y, Floats x)
     {
         lock (_launching)
@@ -78,7 +78,7 @@ internal sealed partial class CudaOps
         }
     }
 
-    // stream += [norm'] W' ȳ
+    // stream += [norm′ᵀ] Wᵀ ȳ; norm′ is the Jacobian of the norm before W, if there is one
     private void PullNormed(ModelConfig c, Matrix w, Floats outputs, Floats norm, Floats at, Activations a, RowGroups groups, Cotangents y)
     {
         _linear.Transposed(_stream, outputs, groups.Total, w, y.Normed, Table(a).Scratch);

@@ -7,13 +7,14 @@ using Tiller.Ops;
 namespace Tiller.Cuda;
 
 /// <summary>
-/// The stages on a CUDA device: every stage is a few kernels in one stream. Callers on several threads take turns at launching; what
-/// outlives a stage lies in their own <see cref="Activations"/>. An error of the device ends it: every later call throws.
+/// The stages on a CUDA device. A stage is a few kernels in one stream. Threads take turns to launch, and data that outlive a stage are in the
+/// caller's own <see cref="Activations"/>. After an error of the device, every later call throws.
 /// </summary>
 internal sealed partial class CudaOps : DeviceOps
 {
     /// <summary>
-    /// Most rows of a prompt at a time: products of 1024 rows are limited by arithmetic, those of 256 as much by reading the weights.
+    /// Maximum number of rows in a pass over a prompt. Products of 1024 rows are limited by arithmetic; those of 256 rows are limited as much by
+    /// reading the weights.
     /// </summary>
     internal const int MaxPassRows = 1024;
 
@@ -41,9 +42,9 @@ internal sealed partial class CudaOps : DeviceOps
     private CudaStaging? _staging;
     private bool _isReleased;
 
-    /// <summary>Opens a device and readies its kernels.</summary>
-    /// <param name="ordinal">Its number among those that CUDA shows.</param>
-    /// <exception cref="CudaException">There is no such device, or no kernel image fits it.</exception>
+    /// <summary>Opens a device and loads its kernels.</summary>
+    /// <param name="ordinal">The device's number among those that CUDA shows.</param>
+    /// <exception cref="CudaException">The device does not exist, or no kernel image fits it.</exception>
     public CudaOps(int ordinal = 0)
     {
         _context = new PrimaryContext(ordinal);
@@ -78,22 +79,24 @@ internal sealed partial class CudaOps : DeviceOps
     /// <inheritdoc/>
     public override string Device => Name;
 
-    /// <summary>Number of its device.</summary>
+    /// <summary>The device's number among those that CUDA shows.</summary>
     public int Ordinal => _context.Device.Ordinal;
 
     /// <inheritdoc/>
     internal override int PassRows => Variants.WidePasses ? MaxPassRows : base.PassRows;
 
-    /// <summary>Where all its work runs.</summary>
+    /// <summary>The stream of all work.</summary>
     internal CudaStream Stream => _stream;
 
-    /// <summary>Held while work is launched: another thread's must not fall into a stage's scratch, nor into a recording.</summary>
+    /// <summary>Held during launches, so that another thread can neither use a stage's scratch memory nor add work to a recording.</summary>
     internal Lock Launching => _launching;
 
-    /// <summary>Its linear maps.</summary>
+    /// <summary>The launchers of linear maps.</summary>
     internal LinearKernels Linears => _linear;
 
-    /// <summary>What kernels do that a measurement can leave out, from the next launch on; each choice has recordings of its own.</summary>
+    /// <summary>
+    /// Optional parts of the kernels, which a measurement can switch off. They hold from the next launch on, and each choice has its own recordings.
+    /// </summary>
     internal KernelVariants Variants
     {
         get => _linear.Variants;
@@ -216,7 +219,7 @@ internal sealed partial class CudaOps : DeviceOps
             }
             catch (CudaException)
             {
-                // The next call meets the error again; a device that is lost runs nothing.
+                // The next call reports the error again, and a lost device runs nothing.
             }
         }
     }
@@ -227,7 +230,7 @@ internal sealed partial class CudaOps : DeviceOps
     /// <inheritdoc/>
     internal override Stepper NewStepper(ModelConfig c, StepStages stages) => new CudaStepper(this, c, stages);
 
-    /// <summary>Puts the rows of a pass on the device, with room for its scratch.</summary>
+    /// <summary>Copies the rows of a pass to the device, and makes room for its scratch.</summary>
     internal void Place(RowBatch rows, Activations a)
     {
         var table = (CudaRows)(a.OnDevice ??= new CudaRows(this));
@@ -293,7 +296,7 @@ internal sealed partial class CudaOps : DeviceOps
             }
             else if (rows.UnitTangents is { } first)
             {
-                // The values alone; then their tangents from W's columns.
+                // Multiplies the values; their tangents then come from W's columns.
                 var values = c.PreNorms ? a.Normed : a.X;
                 if (c.PreNorms)
                 {
@@ -428,7 +431,7 @@ internal sealed partial class CudaOps : DeviceOps
     {
         if (disposing)
         {
-            // Sessions may be disposed at the same time, and later: they settle first.
+            // Sessions may be disposed of at the same time or later. They wait for the device first (Settle).
             lock (_launching)
             {
                 Settle();
@@ -442,7 +445,7 @@ internal sealed partial class CudaOps : DeviceOps
 
     private string Name => $"cuda:{Ordinal} ({_context.Device.Name})";
 
-    // Without the library wide batches go through the kernels here.
+    // Without cuBLASLt, wide batches use the kernels of this repository.
     private static CudaBlasLt? OpenBlas(PrimaryContext context)
     {
         try
@@ -455,7 +458,7 @@ internal sealed partial class CudaOps : DeviceOps
         }
     }
 
-    // Called by the constructor too, when only some of them are there.
+    // The constructor also calls this when only some of the resources have been created.
     private void Release()
     {
         _staging?.Dispose();
@@ -485,7 +488,7 @@ internal sealed partial class CudaOps : DeviceOps
         return Math.Max(LinearScratchInBytes(c, counts), AttentionKernels.ScratchInBytes(Shape(c, 0), counts, rows.Extent));
     }
 
-    // The head, whose rows are long, is never transposed.
+    // The head, whose output rows are long, is never multiplied transposed.
     private long LinearScratchInBytes(ModelConfig c, RowCounts rows)
     {
         long most = _linear.ScratchInBytes(rows, new Matrix(0, WeightType.BF16, c.V, c.D), isTransposed: false);
@@ -501,7 +504,7 @@ internal sealed partial class CudaOps : DeviceOps
         CudaRows table, Floats x, Matrix w, Floats y, Floats bias = default, Floats residual = default, bool leaves = false) =>
         _linear.Forward(_stream, x, table.All.Counts, w, y, table.Scratch, bias, residual, leaves);
 
-    // x normed for the map w, in `normed`, or absent where it stands in the map's panels.
+    // Norms x for the map w. The result is in `normed`; it is absent if it is in the map's panels instead.
     private Floats Normed(CudaRows table, Floats x, RmsNorm norm, Matrix w, Floats normed)
     {
         bool isThere = table.IsNormed;
@@ -535,8 +538,8 @@ internal sealed partial class CudaOps : DeviceOps
         }
     }
 
-    // out = residual + [norm] (W x + b), edited as it comes of the map; then out with the next norm for the next map, where it is known and both go
-    // through panels.
+    // out = residual + [norm] (W x + b), where the output of the map is edited first. If the next norm and map are known and both maps read panels, also
+    // norms the output into the next map's panels.
     private void Project(
         ModelConfig c, int k, EditPoint point, RowBatch rows, Activations a, Floats x, Matrix w, Floats bias, Floats postNorm, Floats raw,
         Floats residual, Floats output, Floats nextNorm, Matrix next)

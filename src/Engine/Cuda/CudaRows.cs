@@ -8,75 +8,79 @@ using Tiller.Ops;
 namespace Tiller.Cuda;
 
 /// <summary>
-/// The rows of a batch on the device: a <see cref="DeviceRow"/> for each value row, then the owner of each tangent row; scratch of the
-/// stages; and the steps recorded on these buffers. Belongs to one <see cref="Activations"/>.
+/// The rows of a batch on the device: a <see cref="DeviceRow"/> for each value row, then the index of the value row of each tangent row. Also the
+/// scratch memory of the stages, and the recordings of steps on these buffers. Belongs to one <see cref="Activations"/>.
 /// </summary>
 internal sealed class CudaRows : IDisposable
 {
     private readonly CudaOps _ops;
     private readonly List<CudaRecording> _recordings = [];
-    private byte[] _table = []; // as on the device, but for ids that the device has drawn
-    private int _there;         // rows of it that are on the device
+    private byte[] _table = []; // a copy of the rows on the device, except for ids that the device has drawn
+    private int _there;         // number of its rows that are on the device
     private nint[] _nextSteerings = [];
     private DeviceBuffer? _onDevice;
     private DeviceBuffer? _scratch;
     private DeviceBuffer? _inputs;
     private Floats _inputsOfFew;
     private DeviceBuffer? _fillers;
-    private int _sequences; // value rows without those that fill the batch up
+    private int _sequences; // value rows without padding rows
 
     public CudaRows(CudaOps ops) => _ops = ops;
 
-    /// <summary>The rows as the kernels take them.</summary>
+    /// <summary>The rows in the layout of the kernels.</summary>
     public RowTable All => new(new(_onDevice!.Address, Values), new(_onDevice.Address + (Values * Unsafe.SizeOf<DeviceRow>()), Tangents));
 
-    /// <summary>What a launch of attention is sized for.</summary>
+    /// <summary>The sizes that the launches of attention depend on.</summary>
     public AttentionExtent Extent => new(Longest, MaxTangents, OneSequence, OwnCaches);
 
     /// <summary>
-    /// Whether the rows of the pass that <see cref="CudaOps.Begin"/> opens next are here already; a pass that is recorded may not bring them.
+    /// Whether the rows of the pass that <see cref="CudaOps.Begin"/> starts next are on the device already. Rows cannot be copied while a pass is
+    /// recorded.
     /// </summary>
     public bool IsPlaced { get; set; }
 
-    /// <summary>Whether the input of the next stage's linear map, normed, stands in its panels already.</summary>
+    /// <summary>Whether the previous stage has already normed the input of the next stage's linear map into that map's panels.</summary>
     public bool IsNormed { get; set; }
 
-    /// <summary>Value rows, with those that fill the batch up: the first token of a sequence that nobody has, in a cache of its own.</summary>
+    /// <summary>Number of value rows, including padding rows. A padding row is the first token of no sequence, with a cache of its own.</summary>
     public int Values { get; private set; }
 
-    /// <summary>Tangent rows.</summary>
+    /// <summary>Number of tangent rows.</summary>
     public int Tangents { get; private set; }
 
-    /// <summary>Tangents of the value row that has most of them.</summary>
+    /// <summary>The largest number of tangents of a value row.</summary>
     public int MaxTangents { get; private set; }
 
-    /// <summary>No sequence of the batch is longer; a power of two, so that a recorded step still fits when it comes again.</summary>
+    /// <summary>
+    /// An upper bound for the length of every sequence of the batch: a power of two, so that a recorded step still fits for later tokens.
+    /// </summary>
     public int Longest { get; private set; }
 
     /// <summary>Whether the rows are consecutive tokens of one sequence.</summary>
     public bool OneSequence { get; private set; }
 
     /// <summary>
-    /// Whether each row is of a sequence that no other row is of; of more than few rows only told where that is known without a search.
+    /// Whether no two rows belong to the same sequence. For a batch of more than <see cref="LinearKernels.FewRows"/> rows this may be false although
+    /// no two do, because it is not searched.
     /// </summary>
     public bool OwnCaches { get; private set; }
 
     /// <summary>Whether the rows are few enough for the fused kernels of decoding.</summary>
     public bool IsFew => Values + Tangents <= LinearKernels.FewRows;
 
-    /// <summary>Whether stage 4 may form u_k.</summary>
+    /// <summary>Whether stage 4 may compute u_k.</summary>
     public bool FormsInputs { get; set; } = true;
 
-    /// <summary>u_k of steered rows on their way from stage 4 to stage 5 // (rows, D); absent where stage 5 forms them.</summary>
+    /// <summary>u_k of steered rows, from stage 4 to stage 5 // (rows, D); absent if stage 5 computes them.</summary>
     public Floats Inputs => IsFew && FormsInputs ? _inputsOfFew : default;
 
-    /// <summary>Scratch of a stage.</summary>
+    /// <summary>Scratch memory of a stage.</summary>
     public DeviceSpan<byte> Scratch => new(_scratch!.Address, _scratch.SizeInBytes);
 
-    /// <summary>For steps that the device begins by itself; null before the first.</summary>
+    /// <summary>Data of steps that the device begins by itself; null before the first such step.</summary>
     public CudaAhead? Ahead { get; set; }
 
-    /// <summary>Puts a batch on the device.</summary>
+    /// <summary>Copies the rows of a batch to the device.</summary>
     public void Place(RowBatch rows, ModelConfig c)
     {
         _there = 0;
@@ -128,15 +132,15 @@ internal sealed class CudaRows : IDisposable
     }
 
     /// <summary>
-    /// Readies the rows that <see cref="HeadKernels.Advance"/> makes of those before them: puts these on the device, unless they are there
-    /// because a step has taken them or the device has made them. The batch is then the new rows.
+    /// Prepares rows from which <see cref="HeadKernels.Advance"/> will make those of the next step. Copies them to the device, unless they are there
+    /// because a step has run with them or the device has made them itself. The batch then consists of the new rows.
     /// </summary>
-    /// <param name="rows">The new rows, each of another sequence; their ids are not known.</param>
-    /// <param name="c">Shape of the model.</param>
+    /// <param name="rows">The rows of the next step, each of a different sequence. Their ids are unknown.</param>
+    /// <param name="c">The model's shape.</param>
     public void PlaceNext(RowBatch rows, ModelConfig c)
     {
         int there = _there, longest = 0;
-        _there = 0; // until all rows are as on the device
+        _there = 0; // until the copy equals the rows on the device
         (Values, _sequences, Tangents, MaxTangents, OneSequence, OwnCaches) = (rows.Filled, rows.Values, 0, 0, rows.Values == 1, true);
         int sizeInBytes = Values * Unsafe.SizeOf<DeviceRow>();
         if (_table.Length < sizeInBytes)
@@ -189,7 +193,7 @@ internal sealed class CudaRows : IDisposable
         }
     }
 
-    /// <summary>Takes down that the device makes the new rows of <see cref="PlaceNext"/>.</summary>
+    /// <summary>Updates the copy of the rows as the device updates its own in <see cref="HeadKernels.Advance"/>.</summary>
     public void Advance()
     {
         var table = MemoryMarshal.Cast<byte, DeviceRow>(_table.AsSpan(0, _sequences * Unsafe.SizeOf<DeviceRow>()));
@@ -204,17 +208,17 @@ internal sealed class CudaRows : IDisposable
         }
     }
 
-    /// <summary>The rows as the fused kernels take them.</summary>
+    /// <summary>The rows in the layout of the fused kernels of decoding.</summary>
     public DecodeRows Few(RowBatch rows) => new(All, rows.AnySteered, Inputs);
 
-    /// <summary>Makes room for <see cref="Inputs"/>, once: it is as large for any few rows.</summary>
+    /// <summary>Makes room for <see cref="Inputs"/> on the first call. The size does not depend on the number of rows.</summary>
     public void ReserveInputs(int width)
     {
         _inputs ??= _ops.Allocate(4L * LinearKernels.FewRows * width);
         _inputsOfFew = new Floats(_inputs.Address, LinearKernels.FewRows, width);
     }
 
-    /// <summary>Makes room for a stage's scratch; recorded steps are forgotten when it has to grow.</summary>
+    /// <summary>Makes room for a stage's scratch memory. If it has to grow, recordings are discarded, because they contain its address.</summary>
     public void ReserveScratch(long sizeInBytes)
     {
         if (_scratch is null || _scratch.SizeInBytes < sizeInBytes)
@@ -226,7 +230,7 @@ internal sealed class CudaRows : IDisposable
         }
     }
 
-    /// <summary>The step recorded under a key, or null.</summary>
+    /// <summary>The recording of a key; null if there is none.</summary>
     public CudaGraphExec? Find(in CudaStepKey key)
     {
         for (int i = _recordings.Count - 1; i >= 0; i--)
@@ -243,10 +247,10 @@ internal sealed class CudaRows : IDisposable
         return null;
     }
 
-    /// <summary>Keeps a recorded step, where there are many at the expense of that which was not run for longest.</summary>
+    /// <summary>Keeps a recording. If there are too many, the least recently used one is discarded.</summary>
     public void Keep(in CudaStepKey key, CudaGraphExec graph)
     {
-        const int Max = 48; // all sizes of a batch, twice: a step's logits go to two places in turn
+        const int Max = 48; // two for each size of a batch, because a step writes its logits to two places in turn
         if (_recordings.Count == Max)
         {
             _ops.Settle();
@@ -301,7 +305,7 @@ internal sealed class CudaRows : IDisposable
     {
         if (_recordings.Count > 0)
         {
-            _ops.Settle(); // one of them may be running
+            _ops.Settle(); // a recording may be running
         }
 
         foreach (var recording in _recordings)
@@ -315,28 +319,29 @@ internal sealed class CudaRows : IDisposable
     private sealed record CudaRecording(CudaStepKey Key, CudaGraphExec Graph);
 }
 
-/// <summary>What must agree for a recorded step to be run again; all else is in tables on the device.</summary>
-/// <param name="X">Where the step starts.</param>
-/// <param name="Y">Where its first block ends.</param>
-/// <param name="Capacity">Rows that there is room for, which with the addresses tells where everything else is.</param>
-/// <param name="Logits">Where its logits go.</param>
-/// <param name="Values">Value rows, with those that fill the batch up.</param>
-/// <param name="Tangents">Tangent rows.</param>
-/// <param name="MaxTangents">Tangents of the value row that has most of them.</param>
-/// <param name="Longest">Bound on the sequences' lengths.</param>
+/// <summary>Everything that a recorded step depends on. All other data are in tables on the device.</summary>
+/// <param name="X">Address of the step's first activations.</param>
+/// <param name="Y">Address of the first block's output.</param>
+/// <param name="Capacity">Number of rows that the activations have room for. With the two addresses it determines all other addresses.</param>
+/// <param name="Logits">Address of the logits.</param>
+/// <param name="Values">Number of value rows, including padding rows.</param>
+/// <param name="Tangents">Number of tangent rows.</param>
+/// <param name="MaxTangents">The largest number of tangents of a value row.</param>
+/// <param name="Longest">Upper bound for the sequences' lengths.</param>
 /// <param name="Steered">Whether any row is steered.</param>
-/// <param name="InputMoved">Whether a law moves the inputs of blocks.</param>
+/// <param name="InputMoved">Whether a law also moves the inputs of blocks.</param>
 /// <param name="EditedPoints">Points at which a law edits activations.</param>
 /// <param name="Joined">Whether rows are scaled back together.</param>
 /// <param name="OneSequence">Whether the rows are consecutive tokens of one sequence.</param>
-/// <param name="OwnCaches">Whether no two rows are of one sequence.</param>
-/// <param name="Variants">What its kernels do.</param>
+/// <param name="OwnCaches">Whether no two rows belong to the same sequence.</param>
+/// <param name="Variants">The optional parts of the kernels.</param>
 internal readonly record struct CudaStepKey(
     nint X, nint Y, int Capacity, nint Logits, int Values, int Tangents, int MaxTangents, int Longest, bool Steered, bool InputMoved,
     int EditedPoints, bool Joined, bool OneSequence, bool OwnCaches, KernelVariants Variants);
 
 /// <summary>
-/// Groups of cotangent rows on the device: where each value row's begin, and the owner of each row. Belongs to one <see cref="Cotangents"/>.
+/// Groups of cotangent rows on the device: the first row of each value row's group, and the value row of each cotangent row. Belongs to one
+/// <see cref="Cotangents"/>.
 /// </summary>
 internal sealed class CudaGroups : IDisposable
 {
@@ -346,10 +351,10 @@ internal sealed class CudaGroups : IDisposable
 
     public CudaGroups(CudaOps ops) => _ops = ops;
 
-    /// <summary>The groups as the kernels take them.</summary>
+    /// <summary>The groups in the layout of the kernels.</summary>
     public CotangentGroups All { get; private set; }
 
-    /// <summary>Puts the groups on the device.</summary>
+    /// <summary>Copies the groups to the device.</summary>
     public void Place(RowGroups groups)
     {
         int size = groups.Count + 1 + groups.Total, most = 0;

@@ -4,12 +4,12 @@ using Tiller.Ops;
 namespace Tiller.Cuda;
 
 /// <summary>
-/// A ring of pinned buffers between files and the device: several threads fill, copies run beside them. The ring is all the host memory
-/// that loading takes.
+/// A pool of pinned buffers for copies from files to the device. Several threads fill buffers while others are being copied. Loading uses no other
+/// host memory for the weights.
 /// </summary>
 internal sealed class CudaStaging : IDisposable
 {
-    // Enough for every reader to have one and for as many to be on their way.
+    // Enough for every reader to fill one while as many are being copied.
     private const int Buffers = 8;
 
     private readonly PrimaryContext _context;
@@ -24,7 +24,7 @@ internal sealed class CudaStaging : IDisposable
 
     public int SizeInBytes => _sizeInBytes;
 
-    /// <summary>Lets <paramref name="fill"/> write a pinned buffer and sends it on its way.</summary>
+    /// <summary>Lets <paramref name="fill"/> write a pinned buffer, and queues its copy to the device.</summary>
     public void Fill(nint destination, int sizeInBytes, DeviceOps.FillBytes fill, Lock launching)
     {
         _free.Wait();

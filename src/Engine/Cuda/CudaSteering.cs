@@ -6,9 +6,10 @@ using Tiller.Ops;
 namespace Tiller.Cuda;
 
 /// <summary>
-/// A law at work on a CUDA device. The law lies in one buffer (its numbers first, then its directions, so that another λ of the same
-/// directions sends the numbers alone); what the kernels read and did lies in another, fetched whole when it is first asked for. A step
-/// that the device begins by itself is taken down in a buffer of its own, so that the last step's can be read until that one counts.
+/// A law that runs on a CUDA device. One buffer contains the law: first its numbers and then its directions, so that for another λ with the same
+/// directions only the numbers are sent. Another buffer contains the values that the kernels read and computed in the last step; the host fetches all
+/// of it when it first needs a value. A step that the device begins by itself has a buffer of its own, so that the last step's values can be read
+/// until the begun step is accepted.
 /// </summary>
 internal sealed class CudaSteering : SteeringState
 {
@@ -42,7 +43,9 @@ internal sealed class CudaSteering : SteeringState
 
     public override int Slots => _now.Last + 1;
 
-    /// <summary>Numbers of one line that <see cref="HeadKernels.Advance"/> hands out: errors, then |u| and |x| of every stage.</summary>
+    /// <summary>
+    /// Number of floats of a line that <see cref="HeadKernels.Advance"/> copies to the host: errors, then |u| and |x| of every stage.
+    /// </summary>
     public int HandedOut => Sensors + (2 * Law.Stages);
 
     private int Sensors => Law.Sensors.Count;
@@ -75,15 +78,15 @@ internal sealed class CudaSteering : SteeringState
         }
     }
 
-    /// <summary>Readies line <paramref name="slot"/> for a pass; gives back the address of the <see cref="DeviceSteering"/>.</summary>
-    /// <param name="slot">The next line: lines of a pass are entered in order.</param>
-    /// <param name="tangents">Tangent rows of the batch up to and with this row's.</param>
+    /// <summary>Prepares line <paramref name="slot"/> for a pass, and returns the address of the <see cref="DeviceSteering"/>.</summary>
+    /// <param name="slot">The line. The lines of a pass are entered in order.</param>
+    /// <param name="tangents">Number of the batch's tangent rows up to the last one of this row.</param>
     public nint Enter(int slot, int tangents)
     {
         _isFetched = false;
         if (slot == 0 && _now.Last > 0)
         {
-            // A term may look back at the previous token, which is the last row of the step before.
+            // A gate may read the previous token's sensors; that token is the last row of the previous step.
             _ops.Copy(_now.ErrorsAt(_now.Last, Sensors), _now.ErrorsAt(0, Sensors), 4L * Sensors);
         }
         else if (slot >= _now.Capacity)
@@ -106,9 +109,10 @@ internal sealed class CudaSteering : SteeringState
     }
 
     /// <summary>
-    /// Readies a step that the device begins by itself: <see cref="HeadKernels.Advance"/> takes a row from the first of these to the second.
+    /// Prepares a step that the device begins by itself. <see cref="HeadKernels.Advance"/> changes the row's steering from the first of the returned
+    /// addresses to the second.
     /// </summary>
-    /// <returns>Address of the <see cref="DeviceSteering"/> of the last step and its last line, and address of the next step's.</returns>
+    /// <returns>Address of the last step's <see cref="DeviceSteering"/>, its last line, and address of the next step's.</returns>
     public (nint Last, int Slot, nint Next) Precede()
     {
         if (_next is null)
@@ -132,8 +136,11 @@ internal sealed class CudaSteering : SteeringState
         return (_now.Address, _now.Last, _next.Address);
     }
 
-    /// <summary>Takes what the device handed out of the last step, which needs no fetching then, unless edits have left more than that.</summary>
-    /// <param name="numbers">Of its last line // (<see cref="HandedOut"/>).</param>
+    /// <summary>
+    /// Takes over the values of the last step that the device has copied to the host, so that they need not be fetched, unless the law has edits,
+    /// whose values are not among them.
+    /// </summary>
+    /// <param name="numbers">The values of the step's last line // (<see cref="HandedOut"/>).</param>
     public void Receive(ReadOnlySpan<float> numbers)
     {
         if (!_isFetched && _now.Last == 0 && Law.Edits.Count == 0)
@@ -144,7 +151,7 @@ internal sealed class CudaSteering : SteeringState
         }
     }
 
-    /// <summary>The step that the device began becomes the last one.</summary>
+    /// <summary>Accepts the step that the device began: it becomes the last step.</summary>
     public void Follow()
     {
         (_now, _next) = (_next!, _now);
@@ -180,7 +187,7 @@ internal sealed class CudaSteering : SteeringState
         base.Dispose(disposing);
     }
 
-    // `at`: of all lines' numbers those of this kind come after so many for each line.
+    // The buffer has one array (lines, length) for each kind of value. `at` is the number of floats in a line that come before this kind.
     private Span<float> Fetched(int at, int slot, int length)
     {
         if (!_isFetched)

@@ -7,7 +7,8 @@ using Tiller.Ops;
 namespace Tiller.Cuda;
 
 /// <summary>
-/// What the kernels read and did in one step: lines of α, then |u|, |x| and |u| before the bound for every stage, then |Δz| of every point of edits.
+/// The values that the kernels read and computed in one step: lines of α, then |u|, |x| and |u| before the bound, of every stage, then |Δz| of every
+/// point of edits. Each kind is one array over the lines.
 /// </summary>
 internal sealed class CudaSteeringRecord : IDisposable
 {
@@ -22,12 +23,12 @@ internal sealed class CudaSteeringRecord : IDisposable
         _header = ops.Allocate(Unsafe.SizeOf<DeviceSteering>());
     }
 
-    /// <summary>The <see cref="DeviceSteering"/>.</summary>
+    /// <summary>Address of the <see cref="DeviceSteering"/>.</summary>
     public nint Address => _header.Address;
 
     public int Capacity { get; private set; }
 
-    /// <summary>The last line of the step.</summary>
+    /// <summary>Index of the step's last line.</summary>
     public int Last { get; set; }
 
     public static int LineLength(FeedbackLaw law) => law.Sensors.Count + (3 * law.Stages) + EditPoints(law) + Joined(law);

@@ -6,17 +6,17 @@ using Tiller.Ops;
 namespace Tiller.Cuda;
 
 /// <summary>
-/// Steps on a CUDA device. One that comes again is recorded once as a CUDA graph and then launched whole: what changes from token to token (ids,
-/// positions, caches, laws) is in tables on the device, what a recording depends on is its <see cref="CudaStepKey"/>. The device draws, and runs
-/// ahead: a drawn token goes to the host and to the step that takes it at the same time, so the host waits for four bytes a row and the laws'
-/// numbers while the step runs.
+/// Steps on a CUDA device. A step is recorded once as a CUDA graph and launched as a whole when it is repeated. Everything that changes from token to
+/// token (ids, positions, caches, laws) is in tables on the device; everything else that a recording depends on is its <see cref="CudaStepKey"/>. The
+/// device draws the tokens and runs ahead: it passes a drawn token to the host and to the step that appends it at the same time. So the host waits
+/// only for four bytes per row and the laws' numbers, while the step runs.
 /// </summary>
 internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages) : Stepper(ops, c, stages)
 {
-    /// <summary>Rows that the tensor cores take together, so that rows which fill up a batch to a multiple of it cost next to nothing.</summary>
+    /// <summary>Number of rows that tensor cores compute together. Padding a batch to a multiple of it costs almost nothing.</summary>
     internal const int RowsTile = 16;
 
-    // More rows are a prefill, which does not come again; and the library's first product of a shape may not be captured.
+    // Larger batches are prefills, which are not repeated. Also, cuBLASLt's first product of a shape may not be captured.
     private const int MaxRows = LinearKernels.LibraryRows - 1;
 
     /// <inheritdoc/>
@@ -59,7 +59,7 @@ internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages)
         || (rows < LinearKernels.LibraryRows && others < LinearKernels.LibraryRows
             && rows <= LinearKernels.FewRows == others <= LinearKernels.FewRows);
 
-    // Of rows that the device has been told of: it may not be told while a step is recorded.
+    // Runs the step of rows that are already on the device: they cannot be copied while a step is recorded.
     private void RunPlaced(Floats logits, CancellationToken cancellationToken)
     {
         var table = CudaOps.Table(A);

@@ -1,15 +1,15 @@
 namespace Tiller.Features;
 
-/// <summary>Tells comma-separated values from prose that happens to have commas.</summary>
+/// <summary>Distinguishes comma-separated values from prose with commas.</summary>
 internal static class CsvText
 {
     /// <summary>
-    /// The number of fields that every record has, where the text looks like CSV: its first record has at least two fields, each a bare
-    /// identifier, and every record has as many. Null where it does not.
+    /// The number of fields of every record, if the text looks like CSV: its first record has at least two fields, each an unquoted identifier, and
+    /// every record has the same number of fields. Null if it does not.
     /// </summary>
     public static int? SharedFieldCount(string text)
     {
-        // Most texts are told by their first line, which has no quotes where it counts.
+        // The first line is enough to reject most texts.
         ReadOnlySpan<char> head = text.AsSpan().TrimStart();
         int end = head.IndexOf('\n');
         string[] names = (end < 0 ? head : head[..end]).TrimEnd('\r').ToString().Split(',');

@@ -3,22 +3,22 @@ using System.Text;
 namespace Tiller.Features;
 
 /// <summary>A record of a table.</summary>
-/// <param name="Line">Line that it begins on, counted from 1; of a file without lines its number.</param>
+/// <param name="Line">The line on which the record begins, counted from 1; for a file without lines, the number of the record.</param>
 /// <param name="Cells">Its cells.</param>
 /// <param name="Quoted">Whether a cell was written in quotes.</param>
 internal readonly record struct TableRecord(int Line, string[] Cells, bool Quoted);
 
 /// <summary>
-/// Comma-separated values (RFC 4180), or such with another separator. Records end in LF or CR LF, the last one maybe in nothing; a cell in quotes may
-/// hold separators and line breaks of any kind, and a quote twice. Blank lines are no records.
+/// Comma-separated values (RFC 4180), or values with another separator. Records end in LF or CR LF; the end is optional for the last record. A quoted
+/// cell may contain separators and line breaks, and a doubled quote for a quote. Blank lines are not records.
 /// </summary>
 internal static class DelimitedText
 {
     /// <summary>Reads all records.</summary>
     /// <param name="text">The text, without byte order mark.</param>
-    /// <param name="separator">What stands between two cells.</param>
+    /// <param name="separator">The character between two cells.</param>
     /// <param name="records">The records.</param>
-    /// <returns>Where the text breaks the rules, and how; null if it does not.</returns>
+    /// <returns>The line and the kind of the first error; null if there is none.</returns>
     public static (int Line, string Problem)? Read(string text, char separator, out List<TableRecord> records)
     {
         records = [];
@@ -85,7 +85,7 @@ internal static class DelimitedText
 
     private static bool EndsRecord(string text, int at) => text[at] == '\n' || (text[at] == '\r' && at + 1 < text.Length && text[at + 1] == '\n');
 
-    // The cell that begins with the quote at a place, which moves behind the closing one; null if there is none.
+    // Reads the quoted cell at a position, and moves the position behind the closing quote. Null if there is none.
     private static string? Quoted(string text, ref int at, ref int line)
     {
         var cell = new StringBuilder();

@@ -4,8 +4,8 @@ using MathNet.Numerics.LinearAlgebra;
 namespace Tiller.Features;
 
 /// <summary>
-/// How a direction comes of the states of two prompt sets at one layer (docs/math.md §2). It is of unit length and points from the negative mean
-/// to the positive one; where the two means do not differ it is 0. The rows of <see cref="All"/> are all that there are.
+/// A rule that computes a direction from the states of two prompt sets at one layer (docs/math.md §2). The direction has unit length and points from
+/// the negative mean to the positive mean; it is 0 if the means are equal. <see cref="All"/> lists all rules.
 /// </summary>
 public sealed class DirectionRule
 {
@@ -14,19 +14,19 @@ public sealed class DirectionRule
     private DirectionRule(string name, string summary, bool needsPairs, Func<StatePair, double[]> estimate) =>
         (Name, Summary, NeedsPairs, _estimate) = (name, summary, needsPairs, estimate);
 
-    /// <summary>The difference of the two means, the default everywhere.</summary>
+    /// <summary>The difference of the two means; the default.</summary>
     public static DirectionRule Mean { get; } = new("mean", "the difference of the two means", needsPairs: false, pair => pair.Difference);
 
-    /// <summary>The first right singular vector of the paired differences, not centred (CAST's pca_pairwise, repeng's pca_center).</summary>
+    /// <summary>The first right singular vector of the paired differences, not centred (pca_pairwise of CAST, pca_center of repeng).</summary>
     public static DirectionRule Pca { get; } = new(
         "pca", "first principal component of the paired differences, not centred", needsPairs: true,
         pair => Leading(pair.Differences, centred: false));
 
-    /// <summary>The first principal component of the paired differences (repeng's and CAST's pca_diff).</summary>
+    /// <summary>The first principal component of the paired differences (pca_diff of repeng and CAST).</summary>
     public static DirectionRule CentredPca { get; } = new(
         "pca-centred", "first principal component of the paired differences", needsPairs: true, pair => Leading(pair.Differences, centred: true));
 
-    /// <summary>The first principal component of all states of both sets (CAST's pca_center).</summary>
+    /// <summary>The first principal component of all states of both sets (pca_center of CAST).</summary>
     public static DirectionRule PooledPca { get; } = new(
         "pca-pool", "first principal component of the states of both sets", needsPairs: false, pair => Leading(pair.All, centred: true));
 
@@ -34,31 +34,31 @@ public sealed class DirectionRule
     public static DirectionRule Logistic { get; } = new(
         "logistic", "weights of a logistic probe between the two sets", needsPairs: false, pair => LogisticProbe.Fit(pair).Weights);
 
-    /// <summary>The linear discriminant, (Σ + 0.1 tr(Σ)/D I)⁻¹ (difference of means), Σ the covariance within the sets.</summary>
+    /// <summary>The linear discriminant, (Σ + 0.1 tr(Σ)/D I)⁻¹ (difference of means), where Σ is the covariance within the sets.</summary>
     public static DirectionRule Discriminant { get; } = new(
         "lda", "linear discriminant: the difference of means, whitened by the covariance within the sets", needsPairs: false, Whitened);
 
-    /// <summary>Every rule.</summary>
+    /// <summary>All rules.</summary>
     public static IReadOnlyList<DirectionRule> All { get; } = [Mean, Pca, CentredPca, PooledPca, Logistic, Discriminant];
 
-    /// <summary>Its name at the command line and in a controller's settings.</summary>
+    /// <summary>Name of the rule on the command line and in a controller's settings.</summary>
     public string Name { get; }
 
-    /// <summary>What it is, in a few words.</summary>
+    /// <summary>What the rule computes, in a few words.</summary>
     public string Summary { get; }
 
-    /// <summary>Whether the i-th positive prompt must belong with the i-th negative one.</summary>
+    /// <summary>Whether the i-th positive prompt must belong to the i-th negative prompt.</summary>
     public bool NeedsPairs { get; }
 
-    /// <summary>The direction // (D).</summary>
-    /// <exception cref="ContrastSetException">The sets are not as many, or a probe did not converge.</exception>
+    /// <summary>Computes the direction // (D).</summary>
+    /// <exception cref="ContrastSetException">The rule needs pairs and the sets differ in size, or a probe did not converge.</exception>
     internal double[] Of(StatePair pair)
     {
         if (NeedsPairs && pair.Positive.RowCount != pair.Negative.RowCount)
         {
             throw new ContrastSetException(
                 $"The direction '{Name}' is made of pairs, and there are {pair.Positive.RowCount} positive and {pair.Negative.RowCount} negative "
-                + $"prompts. Give as many of both, the i-th of each belonging together, or take a direction that needs no pairs, such as "
+                + $"prompts. Give the same number of both, so that the i-th prompts form a pair, or take a direction without pairs, such as "
                 + $"'{Mean.Name}'.");
         }
 
@@ -74,7 +74,7 @@ public sealed class DirectionRule
         return Array.ConvertAll(direction, x => sign * x / length);
     }
 
-    // The first right singular vector, from the smaller of the two products of the rows with themselves.
+    // The first right singular vector of X, from the smaller of X'X and X X'.
     private static double[] Leading(Matrix<double> rows, bool centred)
     {
         var x = centred ? rows - (Vector<double>.Build.Dense(rows.RowCount, 1).OuterProduct(rows.ColumnSums() / rows.RowCount)) : rows;
@@ -84,7 +84,7 @@ public sealed class DirectionRule
         return (tall ? last : x.TransposeThisAndMultiply(last)).ToArray();
     }
 
-    // With the centred rows X and Σ = X'X/ν, by Woodbury: (sI + X'X/ν)⁻¹ m = (m − X'(νs I + XX')⁻¹ X m)/s.
+    // With the centred rows X and Σ = X'X/ν, Woodbury gives (sI + X'X/ν)⁻¹ m = (m − X'(νs I + XX')⁻¹ X m)/s.
     private static double[] Whitened(StatePair pair)
     {
         var x = Centred(pair.Positive).Stack(Centred(pair.Negative));
@@ -103,7 +103,7 @@ public sealed class DirectionRule
     }
 }
 
-/// <summary>The states of two prompt sets at one layer, a row for each prompt.</summary>
+/// <summary>The states of two prompt sets at one layer, one row for each prompt.</summary>
 /// <param name="Positive">States of the positive prompts // (n, D).</param>
 /// <param name="Negative">States of the negative prompts // (m, D).</param>
 internal sealed record StatePair(Matrix<double> Positive, Matrix<double> Negative)
@@ -112,13 +112,13 @@ internal sealed record StatePair(Matrix<double> Positive, Matrix<double> Negativ
     public double[] Difference { get; } =
         ((Positive.ColumnSums() / Positive.RowCount) - (Negative.ColumnSums() / Negative.RowCount)).ToArray();
 
-    /// <summary>x⁺_i − x⁻_i // (n, D).</summary>
+    /// <summary>The differences of pairs, x⁺_i − x⁻_i // (n, D).</summary>
     public Matrix<double> Differences => Positive - Negative;
 
     /// <summary>The positive states, then the negative ones // (n + m, D).</summary>
     public Matrix<double> All => Positive.Stack(Negative);
 
-    /// <summary>The states at layer <paramref name="k"/> of prompts that were run.</summary>
+    /// <summary>Collects the states of prompts at layer <paramref name="k"/>.</summary>
     public static StatePair At(int k, IReadOnlyList<PromptState> positive, IReadOnlyList<PromptState> negative)
     {
         return new StatePair(Rows(positive), Rows(negative));

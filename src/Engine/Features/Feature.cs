@@ -1,18 +1,18 @@
 namespace Tiller.Features;
 
 /// <summary>
-/// A direction per layer that tells two prompt sets apart (docs/math.md §2): E_k = mean(x_k | positive) − mean(x_k | negative) at the last
-/// token, μ_k = |E_k|, v_k = E_k/μ_k, k = 0..L. Where |E_k| is under <see cref="Negligible"/>, v_k and μ_k are 0 and the layer is not steered.
+/// A direction at each layer that separates two prompt sets (docs/math.md §2). By default, E_k = mean(x_k | positive) − mean(x_k | negative) at the
+/// last token, μ_k = |E_k| and v_k = E_k/μ_k, k = 0..L. If |E_k| is below <see cref="Negligible"/>, v_k and μ_k are 0 and the layer is not steered.
 /// </summary>
 public sealed record Feature
 {
-    /// <summary>Lengths of E_k below this count as no difference.</summary>
+    /// <summary>Differences E_k shorter than this count as 0.</summary>
     public const double Negligible = 1e-6;
 
-    /// <summary>Checks and stores a feature that was measured before.</summary>
+    /// <summary>Makes a feature of measured directions and lengths.</summary>
     /// <param name="v">v_0..v_L, unit vectors or 0 // (L+1, D).</param>
     /// <param name="mu">μ_0..μ_L // (L+1).</param>
-    /// <param name="origin">v_k·mean(x_k | negative), for affine setpoints // (L+1), or null.</param>
+    /// <param name="origin">v_k·mean(x_k | negative), for affine setpoints // (L+1); null if not measured.</param>
     /// <exception cref="ArgumentException">
     /// Lengths disagree, a number is not finite, a v_k is neither 0 nor of unit length, or a μ_k is negative.
     /// </exception>
@@ -56,18 +56,18 @@ public sealed record Feature
     /// <summary>μ_0..μ_L // (L+1).</summary>
     public IReadOnlyList<float> Mu { get; }
 
-    /// <summary>v_k·mean(x_k | negative) // (L+1), or null where it was not measured.</summary>
+    /// <summary>v_k·mean(x_k | negative) // (L+1); null if not measured.</summary>
     public IReadOnlyList<float>? Origin { get; }
 
-    /// <summary>Blocks of the model; v has one row more.</summary>
+    /// <summary>Number of blocks of the model; there are L+1 directions.</summary>
     public int L => V.Count - 1;
 
     /// <summary>Width of the model.</summary>
     public int D => V[0].Length;
 
-    /// <summary>Normalises the differences of the two means.</summary>
+    /// <summary>Makes a feature of the differences of the two means.</summary>
     /// <param name="difference">E_0..E_L // (L+1, D).</param>
-    /// <param name="negativeMean">mean(x_k | negative), for affine setpoints // (L+1, D), or null.</param>
+    /// <param name="negativeMean">mean(x_k | negative), for affine setpoints // (L+1, D); null for a feature without an origin.</param>
     /// <exception cref="ArgumentException">Lengths disagree or a number is not finite.</exception>
     public static Feature FromDifference(IReadOnlyList<float[]> difference, IReadOnlyList<float[]>? negativeMean = null)
     {
@@ -110,7 +110,7 @@ public sealed record Feature
     }
 
     /// <summary>E_k = μ_k v_k // (D).</summary>
-    /// <param name="k">Row, 0..L.</param>
+    /// <param name="k">Layer, 0..L.</param>
     public float[] Difference(int k) => Array.ConvertAll(V[k], x => x * Mu[k]);
 
     private static double Length(float[] x) => Math.Sqrt(Dot(x, x));

@@ -6,14 +6,19 @@ namespace Tiller.Features;
 /// <summary>Measures a feature from prompts (docs/math.md §2).</summary>
 public static class FeatureMeasurement
 {
-    /// <summary>E_k = mean(x_k | positive) − mean(x_k | negative) at the last token, k = 0..L, means in float64.</summary>
+    /// <summary>
+    /// Measures E_k = mean(x_k | positive) − mean(x_k | negative) at the last token, k = 0..L, and the direction of each layer. Means are float64.
+    /// </summary>
     /// <param name="model">The plain model.</param>
     /// <param name="contrast">The two prompt sets.</param>
-    /// <param name="direction">What v_k is; null for the difference of the means. μ_k then is v_k·E_k, the distance of the means along it.</param>
+    /// <param name="direction">
+    /// The rule that gives v_k; null for the difference of the means. With another rule, μ_k = v_k·E_k, the distance of the means along v_k.
+    /// </param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="TillerException">
-    /// The prompts are not all of one form, one cannot be encoded or does not fit the context, or the direction needs pairs.
+    /// The prompts are not all of one form, a prompt cannot be encoded or does not fit the context, or the direction needs pairs and the sets differ
+    /// in size.
     /// </exception>
     public static Feature Measure(
         LanguageModel model, ContrastSet contrast, DirectionRule? direction = null, CancellationToken cancellationToken = default)
@@ -28,8 +33,10 @@ public static class FeatureMeasurement
             direction);
     }
 
-    /// <summary>The feature between two groups of prompts already run.</summary>
-    /// <exception cref="ContrastSetException">The means differ by more than float32 holds.</exception>
+    /// <summary>Computes the feature of two prompt sets from the states of their prompts.</summary>
+    /// <exception cref="ContrastSetException">
+    /// The difference of the means is too large for float32, or the direction needs pairs or does not converge.
+    /// </exception>
     internal static Feature FromStates(
         IReadOnlyList<PromptState> positive, IReadOnlyList<PromptState> negative, DirectionRule? direction = null)
     {
@@ -40,8 +47,8 @@ public static class FeatureMeasurement
             if (TensorPrimitives.Distance<double>(above[k], below[k]) > float.MaxValue)
             {
                 throw new ContrastSetException(
-                    $"The means of the two prompt sets at layer {k} are further apart than float32 can tell: the model's activations are about to "
-                    + "overflow. Inspect its weights.");
+                    $"The means of the two prompt sets at layer {k} are so far apart that float32 cannot hold their difference: the activations "
+                    + "are about to overflow. Inspect the model's weights.");
             }
         }
 

@@ -4,8 +4,8 @@ using MathNet.Numerics.LinearAlgebra.Factorization;
 namespace Tiller.Features;
 
 /// <summary>
-/// A logistic probe between two sets of states: min ½|w|² + C Σ_i log(1 + exp(−s_i (w·x_i + b))), s_i = ±1, C = 1 and b free, on the states as they
-/// are (docs/math.md §2).
+/// A logistic probe between two sets of states: min ½|w|² + C Σ_i log(1 + exp(−s_i (w·x_i + b))) with s_i = ±1 and C = 1. b is not penalised, and the
+/// states are not scaled (docs/math.md §2).
 /// </summary>
 /// <param name="Weights">w // (D).</param>
 /// <param name="Intercept">b.</param>
@@ -13,21 +13,21 @@ internal sealed record LogisticProbe(double[] Weights, double Intercept)
 {
     private const int MaxSteps = 500;
 
-    // Of the gradient, relative to the size of its terms.
+    // Bound on the gradient, relative to the size of its terms.
     private const double Converged = 1e-13;
 
-    /// <summary>Fits it by Newton's method with halved steps, where the states' span has few dimensions.</summary>
-    /// <exception cref="ContrastSetException">It did not converge.</exception>
+    /// <summary>Fits the probe by Newton's method with step halving, in the span of the states if that has fewer dimensions than D.</summary>
+    /// <exception cref="ContrastSetException">The iteration did not converge.</exception>
     public static LogisticProbe Fit(StatePair pair)
     {
-        // w lies in the span of the states: x_i = O z_i, w = O y and |w| = |y|, with as many coordinates as states, or as the width has.
+        // w lies in the span of the states: x_i = O z_i, w = O y and |w| = |y|. y has as many coordinates as there are states, at most D.
         var x = pair.All;
         var qr = x.RowCount < x.ColumnCount ? x.Transpose().QR(QRMethod.Thin) : null;
         var z = qr is null ? x : qr.R.Transpose();
         int count = z.RowCount, size = z.ColumnCount;
         var signs = Vector<double>.Build.Dense(count, i => i < pair.Positive.RowCount ? 1 : -1);
 
-        // The last coordinate is b, with the state's coordinate 1.
+        // The last coordinate of y is b; the states' coordinate there is 1.
         var rows = z.Append(Matrix<double>.Build.Dense(count, 1, 1));
         var y = Vector<double>.Build.Dense(size + 1);
         double value = Value(y);
@@ -48,7 +48,7 @@ internal sealed record LogisticProbe(double[] Weights, double Intercept)
             var direction = hessian.LU().Solve(-gradient);
             double slope = gradient.DotProduct(direction), length = 1, next = Value(y + direction);
 
-            // Near the end the value no longer shows what a step gains.
+            // Near the minimum, the value is too coarse to show the gain of a step.
             while (!(next <= value + (1e-4 * length * slope) + (1e-14 * Math.Abs(value))) && length > 1e-12)
             {
                 length /= 2;

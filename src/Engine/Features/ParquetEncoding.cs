@@ -5,14 +5,14 @@ using System.Text;
 namespace Tiller.Features;
 
 /// <summary>
-/// The encodings of values in Parquet's pages (Encodings.md of the Apache Parquet format). All of them turn into text: bytes as UTF-8, numbers as
-/// they are written without regard to a language.
+/// The encodings of values in Parquet's pages (Encodings.md of the Apache Parquet format). All values become text: bytes are read as UTF-8, numbers
+/// are written in the invariant culture.
 /// </summary>
 internal static class ParquetEncoding
 {
     private static readonly UTF8Encoding s_utf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
-    /// <summary>PLAIN: values one after the other, texts with their length before them.</summary>
+    /// <summary>Reads PLAIN: consecutive values; a text is preceded by its length.</summary>
     public static string[] Plain(ReadOnlySpan<byte> bytes, ParquetColumn column, int count)
     {
         int size = column.Type switch
@@ -45,10 +45,10 @@ internal static class ParquetEncoding
         return values;
     }
 
-    /// <summary>RLE: runs of one value, and values packed into bits; the value is a truth value, a level or a place in a dictionary.</summary>
-    /// <param name="bytes">The runs.</param>
-    /// <param name="width">Bits of a value.</param>
-    /// <param name="values">Are all read.</param>
+    /// <summary>Reads RLE: runs of a repeated value, and bit-packed values. A value is a Boolean, a level or an index into a dictionary.</summary>
+    /// <param name="bytes">The encoded runs.</param>
+    /// <param name="width">Number of bits of a value.</param>
+    /// <param name="values">Result; filled completely.</param>
     public static void Runs(ReadOnlySpan<byte> bytes, int width, Span<int> values)
     {
         if (width is < 0 or > 32)
@@ -59,7 +59,7 @@ internal static class ParquetEncoding
         int at = 0;
         for (int done = 0; done < values.Length;)
         {
-            ulong head = Varint(bytes, ref at);
+            ulong head = VariableInteger.Read(bytes, ref at);
             int left = values.Length - done;
             if ((head & 1) == 0)
             {
@@ -71,7 +71,7 @@ internal static class ParquetEncoding
             }
             else
             {
-                // Groups of eight; what the last one has too many is not there in every file.
+                // Bit-packed values come in groups of eight. Some files omit the unused values of the last group.
                 int run = (int)ulong.Min((head >> 1) * 8, (ulong)left);
                 ReadOnlySpan<byte> part = Part(bytes, at, (int)(((long)run * width) + 7) / 8);
                 for (int i = 0; i < run; i++)
@@ -84,7 +84,7 @@ internal static class ParquetEncoding
         }
     }
 
-    /// <summary>RLE of truth values, their length before them.</summary>
+    /// <summary>Reads RLE of Booleans, preceded by its length.</summary>
     public static string[] Booleans(ReadOnlySpan<byte> bytes, int count)
     {
         int length = bytes.Length < 4 ? -1 : BinaryPrimitives.ReadInt32LittleEndian(bytes);
@@ -93,7 +93,7 @@ internal static class ParquetEncoding
         return Array.ConvertAll(values, Boolean);
     }
 
-    /// <summary>DELTA_BINARY_PACKED whole numbers.</summary>
+    /// <summary>Reads integers in DELTA_BINARY_PACKED.</summary>
     public static string[] Deltas(ReadOnlySpan<byte> bytes, ParquetColumn column, int count)
     {
         int at = 0;
@@ -105,7 +105,7 @@ internal static class ParquetEncoding
         });
     }
 
-    /// <summary>DELTA_LENGTH_BYTE_ARRAY: the lengths of all texts, then the texts.</summary>
+    /// <summary>Reads DELTA_LENGTH_BYTE_ARRAY: the lengths of all texts, then the texts.</summary>
     public static string[] DeltaLengths(ReadOnlySpan<byte> bytes, int count)
     {
         int at = 0;
@@ -121,10 +121,13 @@ internal static class ParquetEncoding
         return values;
     }
 
-    /// <summary>DELTA_BYTE_ARRAY: how much of the beginning each text has from the one before, then the rest as with lengths.</summary>
+    /// <summary>
+    /// Reads DELTA_BYTE_ARRAY: the length of the prefix that each text shares with the previous text, then the suffixes as in
+    /// DELTA_LENGTH_BYTE_ARRAY.
+    /// </summary>
     /// <param name="bytes">The page.</param>
-    /// <param name="count">How many texts there are.</param>
-    /// <param name="left">Bytes of text that the file may still have; lessened by those of the texts.</param>
+    /// <param name="count">Number of texts.</param>
+    /// <param name="left">Bytes of text that may still be read; reduced by the size of the texts.</param>
     public static string[] DeltaTexts(ReadOnlySpan<byte> bytes, int count, ref long left)
     {
         int at = 0;
@@ -149,11 +152,11 @@ internal static class ParquetEncoding
         return values;
     }
 
-    // A header, then blocks of deltas less the least of them, packed with as many bits as each part of a block needs.
+    // A header, then blocks of deltas minus the smallest delta of the block. Each part of a block is packed with its own number of bits.
     private static long[] Deltas(ReadOnlySpan<byte> bytes, ref int at, int count)
     {
-        ulong block = Varint(bytes, ref at), parts = Varint(bytes, ref at), total = Varint(bytes, ref at);
-        long value = ZigZag(Varint(bytes, ref at));
+        ulong block = VariableInteger.Read(bytes, ref at), parts = VariableInteger.Read(bytes, ref at), total = VariableInteger.Read(bytes, ref at);
+        long value = VariableInteger.ReadSigned(bytes, ref at);
         if (block is 0 or > 1 << 20 || parts is 0 or > 1 << 10 || block % (parts * 8) != 0)
         {
             throw new InvalidDataException($"a block of {block} numbers is in {parts} parts");
@@ -169,7 +172,7 @@ internal static class ParquetEncoding
 
         for (int done = 1; done < count;)
         {
-            long least = ZigZag(Varint(bytes, ref at));
+            long least = VariableInteger.ReadSigned(bytes, ref at);
             ReadOnlySpan<byte> widths = Part(bytes, at, (long)parts);
             at += widths.Length;
             for (int part = 0; part < widths.Length && done < count; part++)
@@ -193,7 +196,7 @@ internal static class ParquetEncoding
         return values;
     }
 
-    // Little-endian, the lowest bit first.
+    // Little-endian, lowest bit first.
     private static ulong Bits(ReadOnlySpan<byte> bytes, long first, int width)
     {
         ulong value = 0;
@@ -207,38 +210,20 @@ internal static class ParquetEncoding
         return value;
     }
 
-    private static ulong Varint(ReadOnlySpan<byte> bytes, ref int at)
-    {
-        ulong value = 0;
-        for (int shift = 0; shift < 70; shift += 7)
-        {
-            byte part = Part(bytes, at++, 1)[0];
-            value |= (ulong)(part & 127) << shift;
-            if (part < 128)
-            {
-                return value;
-            }
-        }
-
-        throw new InvalidDataException("a number has more than 10 bytes");
-    }
-
-    /// <summary>Some of the bytes.</summary>
-    /// <exception cref="InvalidDataException">They are not there.</exception>
+    /// <summary>Takes a part of the bytes.</summary>
+    /// <exception cref="InvalidDataException">The part extends beyond the bytes.</exception>
     public static ReadOnlySpan<byte> Part(ReadOnlySpan<byte> bytes, int first, long length) =>
         first <= bytes.Length && length >= 0 && length <= bytes.Length - first
             ? bytes.Slice(first, (int)length)
-            : throw new InvalidDataException("a value ends behind the end of its page");
+            : throw new InvalidDataException("a value extends beyond the end of its page");
 
     private static void CheckCount(int count, long most)
     {
         if (count > most)
         {
-            throw new InvalidDataException($"a page of {count} values has no more than {most}");
+            throw new InvalidDataException($"a page states {count} values, but can hold at most {most}");
         }
     }
-
-    private static long ZigZag(ulong value) => (long)(value >> 1) ^ -(long)(value & 1);
 
     private static string Text(ReadOnlySpan<byte> bytes) => s_utf8.GetString(bytes);
 

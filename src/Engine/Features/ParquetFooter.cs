@@ -3,7 +3,7 @@ using System.Text;
 
 namespace Tiller.Features;
 
-/// <summary>How Parquet stores a value.</summary>
+/// <summary>The physical types of Parquet's values.</summary>
 internal enum ParquetType
 {
     Boolean = 0,
@@ -16,32 +16,32 @@ internal enum ParquetType
     FixedLengthByteArray = 7,
 }
 
-/// <summary>A column of a table, or a group of columns in its place.</summary>
+/// <summary>A column of a table, or a group of columns that takes the place of one.</summary>
 /// <param name="Name">Its name.</param>
-/// <param name="Type">How its values are stored.</param>
+/// <param name="Type">Physical type of its values.</param>
 /// <param name="IsOptional">Whether a value may be missing.</param>
-/// <param name="IsUnsigned">Whether its numbers have no sign.</param>
-/// <param name="Leaf">Its number among all columns, those within groups included.</param>
-/// <param name="Other">What it holds that is no text, number or truth value; null otherwise.</param>
+/// <param name="IsUnsigned">Whether its numbers are unsigned.</param>
+/// <param name="Leaf">Its index among all columns, including those within groups.</param>
+/// <param name="Other">The kind of its values if they are not texts, numbers or Booleans; null otherwise.</param>
 internal sealed record ParquetColumn(string Name, ParquetType Type, bool IsOptional, bool IsUnsigned, int Leaf, string? Other);
 
-/// <summary>Where a group of rows has the values of a column.</summary>
-/// <param name="Type">How its values are stored.</param>
-/// <param name="Codec">How its pages are compressed.</param>
-/// <param name="Count">How many values, missing ones included.</param>
-/// <param name="Offset">First byte of its first page.</param>
-/// <param name="Length">Bytes of its pages.</param>
+/// <summary>The values of a column in a group of rows.</summary>
+/// <param name="Type">Physical type of the values.</param>
+/// <param name="Codec">Compression codec of the pages.</param>
+/// <param name="Count">Number of values, including missing ones.</param>
+/// <param name="Offset">Offset of the first page in the file, in bytes.</param>
+/// <param name="Length">Size of the pages in bytes.</param>
 internal readonly record struct ParquetChunk(ParquetType Type, int Codec, long Count, long Offset, long Length);
 
-/// <summary>Some rows of a table.</summary>
-/// <param name="Rows">How many.</param>
-/// <param name="Chunks">A chunk for every column, those within groups included.</param>
+/// <summary>A group of rows of a table.</summary>
+/// <param name="Rows">Number of rows.</param>
+/// <param name="Chunks">A chunk for every column, including those within groups.</param>
 internal sealed record ParquetRowGroup(long Rows, ParquetChunk[] Chunks);
 
 /// <summary>
-/// The end of a Parquet file, which tells what is in it: FileMetaData, its length in four bytes, and PAR1. Numbers of fields are those of
-/// parquet.thrift of the Apache Parquet format. A footer that is broken gives an <see cref="InvalidDataException"/>, one that asks for what is not
-/// here a <see cref="NotSupportedException"/>.
+/// The footer of a Parquet file, which describes its contents: FileMetaData, its length in four bytes, and PAR1. Field numbers are those of
+/// parquet.thrift of the Apache Parquet format. A malformed footer gives an <see cref="InvalidDataException"/>; a footer that needs an unsupported
+/// feature gives a <see cref="NotSupportedException"/>.
 /// </summary>
 internal sealed class ParquetFooter
 {
@@ -53,13 +53,13 @@ internal sealed class ParquetFooter
         Groups = groups;
     }
 
-    /// <summary>The columns of the table, and groups of such.</summary>
+    /// <summary>The columns of the table, and groups of columns.</summary>
     public IReadOnlyList<ParquetColumn> Columns { get; }
 
-    /// <summary>The rows.</summary>
+    /// <summary>The row groups.</summary>
     public IReadOnlyList<ParquetRowGroup> Groups { get; }
 
-    /// <summary>What files begin and end with.</summary>
+    /// <summary>The bytes with which files begin and end.</summary>
     public static ReadOnlySpan<byte> Magic => "PAR1"u8;
 
     /// <summary>Reads the footer of a file.</summary>
@@ -68,7 +68,7 @@ internal sealed class ParquetFooter
     {
         if (file.Length < 12 || !file.StartsWith(Magic) || !file.EndsWith(Magic))
         {
-            throw new InvalidDataException("a whole file begins and ends with PAR1, an encrypted one with PARE");
+            throw new InvalidDataException("a complete file begins and ends with PAR1, an encrypted file with PARE");
         }
 
         int length = BinaryPrimitives.ReadInt32LittleEndian(file[^8..]);
@@ -116,7 +116,7 @@ internal sealed class ParquetFooter
             : throw new InvalidDataException($"its schema has {leaves} columns, but row group {odd + 1} has {groups[odd].Chunks.Length}");
     }
 
-    // The schema is a tree, written from the root down, each node before its children.
+    // The schema is a tree in depth-first order, each node before its children.
     private static List<ParquetColumn> ColumnsOf(List<Element> elements, out int leaves)
     {
         leaves = 0;
@@ -162,7 +162,7 @@ internal sealed class ParquetFooter
                 case 5:
                     element.Children = reader.Int32(kind) is var children and >= 0
                         ? children
-                        : throw new InvalidDataException("a group of its schema has fewer than no columns");
+                        : throw new InvalidDataException("a group of its schema has a negative number of columns");
                     break;
                 case 6:
                     element.Converted = reader.Int32(kind);
@@ -179,7 +179,7 @@ internal sealed class ParquetFooter
         return element;
     }
 
-    // A union: its one field tells the type.
+    // A union: the number of its only field is the type.
     private static int ReadLogical(ref ThriftReader reader, ThriftKind kind)
     {
         ThriftReader.Struct(kind);
@@ -279,7 +279,7 @@ internal sealed class ParquetFooter
             }
         }
 
-        // Some writers leave a 0 where there is no dictionary.
+        // Some writers write 0 if there is no dictionary.
         return dictionary > 0 && dictionary < chunk.Offset ? chunk with { Offset = dictionary } : chunk;
     }
 
@@ -295,8 +295,8 @@ internal sealed class ParquetFooter
 
         public readonly bool IsUnsigned => Converted is >= 11 and <= 14;
 
-        // Converted types: 0 UTF8, 1 and 2 MAP, 3 LIST, 4 ENUM, 11 to 18 whole numbers, 19 JSON. Logical ones: 1 STRING, 2 MAP, 3 LIST, 4 ENUM,
-        // 10 INTEGER, 12 JSON.
+        // Converted types: 0 UTF8, 1 and 2 MAP, 3 LIST, 4 ENUM, 11 to 18 integers, 19 JSON. Logical types: 1 STRING, 2 MAP, 3 LIST, 4 ENUM, 10
+        // INTEGER, 12 JSON.
         public readonly string? Other => this switch
         {
             { Repetition: Repeated } or { Converted: 3 } or { Logical: 3 } => "lists",

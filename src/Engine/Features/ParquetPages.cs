@@ -5,8 +5,8 @@ using Snappier;
 namespace Tiller.Features;
 
 /// <summary>
-/// Reads the values of a column of a Parquet file, page by page: a header, then levels, which tell what is missing, and values, compressed as the
-/// column says. Errors are those of <see cref="ParquetFooter"/>.
+/// Reads the values of a column of a Parquet file page by page. A page has a header, levels, which tell which values are missing, and values,
+/// compressed with the column's codec. Errors are those of <see cref="ParquetFooter"/>.
 /// </summary>
 internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
 {
@@ -16,18 +16,18 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
     /// <param name="column">The column.</param>
     /// <param name="group">The rows.</param>
     /// <param name="cancellationToken">Checked at every page.</param>
-    /// <returns>The text of each value, of a missing one an empty text.</returns>
+    /// <returns>The text of each value; an empty text for a missing value.</returns>
     public string[] Read(ParquetColumn column, ParquetRowGroup group, CancellationToken cancellationToken)
     {
         ParquetChunk chunk = group.Chunks[column.Leaf];
         if (chunk.Count != group.Rows || chunk.Type != column.Type)
         {
-            throw new InvalidDataException($"its row group has {group.Rows} rows, and {chunk.Count} values of it of type {chunk.Type}");
+            throw new InvalidDataException($"its row group has {group.Rows} rows, but {chunk.Count} values of this column, of type {chunk.Type}");
         }
 
         if (chunk.Offset < 4 || chunk.Length < 0 || chunk.Offset > file.Length || chunk.Length > file.Length - chunk.Offset)
         {
-            throw new InvalidDataException($"its pages, {chunk.Length} bytes from {chunk.Offset} on, are not within the file");
+            throw new InvalidDataException($"its pages, {chunk.Length} bytes at offset {chunk.Offset}, are not within the file");
         }
 
         ReadOnlySpan<byte> pages = file.Span.Slice((int)chunk.Offset, (int)chunk.Length);
@@ -61,7 +61,7 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
                     row += head.Count;
                     break;
                 default:
-                    break; // an index
+                    break; // skip an index page
             }
         }
 
@@ -74,7 +74,7 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
         ReadOnlySpan<byte> levels, values;
         if (head.Kind == PageKind.DataV2)
         {
-            // Levels stand before the values, uncompressed; without lists none of them are of repetition.
+            // The levels precede the values and are not compressed. Without lists there are no repetition levels.
             levels = ParquetEncoding.Part(content, head.RepetitionSize, head.DefinitionSize);
             ReadOnlySpan<byte> rest = content[(head.RepetitionSize + levels.Length)..];
             values = Decompress(rest, head.Size - head.RepetitionSize - levels.Length, head.IsCompressed ? codec : 0);
@@ -122,14 +122,14 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
             case 2 or 8: // PLAIN_DICTIONARY is the older name of RLE_DICTIONARY
                 if (dictionary is null)
                 {
-                    throw new InvalidDataException("a page reads a dictionary that is not there");
+                    throw new InvalidDataException("a page refers to a missing dictionary");
                 }
 
                 int[] places = new int[count];
                 ParquetEncoding.Runs(ParquetEncoding.Part(bytes, 1, bytes.Length - 1L), bytes[0], places);
                 return Array.ConvertAll(places, x => (uint)x < (uint)dictionary.Length
                     ? dictionary[x]
-                    : throw new InvalidDataException($"a page reads value {x} of a dictionary of {dictionary.Length}"));
+                    : throw new InvalidDataException($"a page refers to value {x} of a dictionary of {dictionary.Length}"));
             case 3 when column.Type == ParquetType.Boolean:
                 return ParquetEncoding.Booleans(bytes, count);
             case 5 when isWhole:
@@ -139,7 +139,7 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
             case 7 when isText:
                 return ParquetEncoding.DeltaTexts(bytes, count, ref _left);
             default:
-                throw new NotSupportedException($"values of type {column.Type} in encoding {head.Encoding} are not read");
+                throw new NotSupportedException($"values of type {column.Type} in encoding {head.Encoding} cannot be read");
         }
     }
 
@@ -155,12 +155,12 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
         _left -= size;
         if (size == 0 && bytes.IsEmpty)
         {
-            return bytes; // of no value, as some writers have it
+            return bytes; // some writers write no bytes at all for a page without values
         }
 
         if (codec == 0)
         {
-            return bytes.Length == size ? bytes : throw new InvalidDataException($"a page of {size} bytes has {bytes.Length}");
+            return bytes.Length == size ? bytes : throw new InvalidDataException($"a page should have {size} bytes, but has {bytes.Length}");
         }
 
         byte[] content = new byte[size];
@@ -171,7 +171,7 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
             4 => BrotliDecoder.TryDecompress(bytes, content, out int written) ? written : -1,
             6 => Unwrap(bytes, content),
             3 or 5 or 7 => throw new NotSupportedException($"its pages are compressed with {(codec == 3 ? "LZO" : "LZ4")}"),
-            _ => throw new NotSupportedException($"its pages are compressed in the unknown way {codec}"),
+            _ => throw new NotSupportedException($"its pages are compressed with the unknown codec {codec}"),
         };
         return made == size ? content : throw new InvalidDataException($"a page does not decompress to {size} bytes");
     }
@@ -244,10 +244,11 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
 
             return Enum.IsDefined(head.Kind) && head.CompressedSize >= 0 && (head.Kind == PageKind.Index || head.Count >= 0)
                 ? head
-                : throw new InvalidDataException("a page has no whole header");
+                : throw new InvalidDataException("a page has an incomplete header");
         }
 
-        // DataPageHeader, DictionaryPageHeader and DataPageHeaderV2 begin with a count; the encoding is the second field, or the fourth.
+        // DataPageHeader, DictionaryPageHeader and DataPageHeaderV2 begin with the number of values. The encoding is the second field, in V2 the
+        // fourth.
         private void ReadValues(ref ThriftReader reader, bool isV2)
         {
             int field = 0;

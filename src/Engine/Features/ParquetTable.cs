@@ -3,26 +3,27 @@ using System.Text;
 namespace Tiller.Features;
 
 /// <summary>
-/// Reads Parquet files as tables: columns of texts, numbers and truth values, in row groups. Columns of other kinds keep their number and name.
+/// Reads Parquet files as tables: columns of texts, numbers and Booleans, in row groups. Columns of other kinds keep their number and name, but have
+/// no cells.
 /// </summary>
 internal static class ParquetTable
 {
-    /// <summary>Most cells of a table.</summary>
+    /// <summary>Largest number of cells of a table.</summary>
     public const int MaxCells = 1 << 22;
 
-    /// <summary>How to read what is not read here.</summary>
+    /// <summary>Advice for files that cannot be read here.</summary>
     public const string Otherwise = "Convert it to JSON lines, for example with pandas: "
         + "read_parquet(FILE).to_json(\"FILE.jsonl\", orient=\"records\", lines=True).";
 
-    /// <summary>Whether a file is Parquet, by its name or its first bytes.</summary>
+    /// <summary>Whether a file is Parquet, judged by its name or its first bytes.</summary>
     public static bool Is(string path, ReadOnlySpan<byte> content) =>
         path.EndsWith(".parquet", StringComparison.OrdinalIgnoreCase) || content.StartsWith(ParquetFooter.Magic);
 
     /// <summary>Reads a whole file.</summary>
-    /// <param name="path">What errors call it.</param>
-    /// <param name="content">Its bytes.</param>
+    /// <param name="path">Name of the file in messages.</param>
+    /// <param name="content">Bytes of the file.</param>
     /// <param name="cancellationToken">Checked at every page.</param>
-    /// <exception cref="PromptFileException">It is broken, too large, or has no column that can be read.</exception>
+    /// <exception cref="PromptFileException">The file is malformed or too large, or has no column that can be read.</exception>
     public static PromptTable Read(string path, ReadOnlyMemory<byte> content, CancellationToken cancellationToken)
     {
         string at = "";
@@ -39,7 +40,7 @@ internal static class ParquetTable
             Int128 cells = columns.Count * footer.Groups.Aggregate((Int128)0, static (sum, x) => sum + x.Rows);
             if (cells > MaxCells)
             {
-                throw new NotSupportedException($"it has {cells} cells, and at most {MaxCells} are read");
+                throw new NotSupportedException($"it has {cells} cells; at most {MaxCells} can be read");
             }
 
             var records = new List<TableRecord>();
@@ -63,7 +64,7 @@ internal static class ParquetTable
         }
         catch (NotSupportedException e)
         {
-            throw new PromptFileException(path, 0, $"is a Parquet file that is not read: {at}{e.Message}. {Otherwise}", e);
+            throw new PromptFileException(path, 0, $"is a Parquet file that cannot be read: {at}{e.Message}. {Otherwise}", e);
         }
         catch (DecoderFallbackException e)
         {
@@ -71,7 +72,7 @@ internal static class ParquetTable
         }
         catch (Exception e) when (e is InvalidDataException or OverflowException)
         {
-            throw new PromptFileException(path, 0, $"is no whole Parquet file: {at}{e.Message}. If it was cut off, copy it again.", e);
+            throw new PromptFileException(path, 0, $"is not a complete Parquet file: {at}{e.Message}. If it was cut off, copy it again.", e);
         }
     }
 }

@@ -5,34 +5,34 @@ using Tiller.Chat;
 
 namespace Tiller.Features;
 
-/// <summary>One prompt of a list: a text, a chat, or token ids.</summary>
+/// <summary>A prompt of a list: a text, a chat, or token ids.</summary>
 public abstract record Prompt
 {
-    // First words in an error message: enough to find the prompt, and no more of it.
+    // Length of the first words in an error message: enough to find the prompt.
     private const int OpeningLength = 40;
 
     private protected Prompt()
     {
     }
 
-    /// <summary>What a list of prompts is hashed by: a text as it is, everything else as JSON.</summary>
+    /// <summary>The text by which a list of prompts is hashed: a text as it is, chats and token ids as JSON.</summary>
     internal abstract string Identity { get; }
 
-    /// <summary>What kind of prompt it is, with its article, for messages.</summary>
+    /// <summary>The kind of the prompt, with its article, for messages.</summary>
     internal abstract string Kind { get; }
 
     private protected abstract string Start { get; }
 
-    /// <summary>A text as a prompt.</summary>
-    /// <param name="text">The text, taken as it is.</param>
+    /// <summary>Makes a prompt of a text.</summary>
+    /// <param name="text">The text, used unchanged.</param>
     public static implicit operator Prompt(string text) => new TextPrompt(text);
 
-    /// <summary>The prompt as a chat: a text becomes a user's message, a chat stays one.</summary>
-    /// <param name="system">Text of a system message to begin with; null for none.</param>
-    /// <exception cref="ContrastSetException">The prompt is a chat with a system message and another is asked for, or it is token ids.</exception>
+    /// <summary>Makes a chat of the prompt: a text becomes a user's message; a chat stays a chat.</summary>
+    /// <param name="system">Text of a system message for the beginning; null for none.</param>
+    /// <exception cref="ContrastSetException">A system message is given and the chat has its own, or the prompt is token ids.</exception>
     public abstract ChatPrompt AsChat(string? system = null);
 
-    /// <summary>How a message names the prompt: its list, its number counted from 1, and its first words.</summary>
+    /// <summary>The name of the prompt in messages: its list, its number counted from 1, and its first words.</summary>
     internal string NameIn(string list, int index)
     {
         string read = Start[..Math.Min(Start.Length, 4 * OpeningLength)];
@@ -49,10 +49,10 @@ public abstract record Prompt
     }
 }
 
-/// <summary>A text, encoded with the tokenizer's template; special tokens written in it stay plain text.</summary>
+/// <summary>A text, encoded with the tokenizer's template. Special tokens written in the text stay plain text.</summary>
 public sealed record TextPrompt : Prompt
 {
-    /// <summary>Takes a text.</summary>
+    /// <summary>Makes a prompt of a text.</summary>
     /// <param name="text">The text, taken as it is: a feature is read at its last token, so trailing space matters.</param>
     public TextPrompt(string text)
     {
@@ -74,16 +74,16 @@ public sealed record TextPrompt : Prompt
 }
 
 /// <summary>
-/// A chat, rendered in the checkpoint's chat format together with the opening of the assistant's next message: its last token is the one
-/// that an answer is steered from.
+/// A chat, rendered in the checkpoint's chat format and followed by the beginning of the assistant's next message. Its last token is the token from
+/// which an answer is steered.
 /// </summary>
 public sealed record ChatPrompt : Prompt
 {
     internal const string SystemRole = "system";
     internal const string UserRole = "user";
 
-    /// <summary>Takes the messages of a chat.</summary>
-    /// <param name="messages">At least one. Which roles there are, and in which order, is the chat format's to say.</param>
+    /// <summary>Makes a prompt of the messages of a chat.</summary>
+    /// <param name="messages">The messages, at least one. The chat format determines the permitted roles and their order.</param>
     /// <exception cref="ArgumentException">There is no message, or one is null.</exception>
     public ChatPrompt(IReadOnlyList<ChatMessage> messages)
     {
@@ -99,7 +99,7 @@ public sealed record ChatPrompt : Prompt
     /// <summary>The messages.</summary>
     public IReadOnlyList<ChatMessage> Messages { get; }
 
-    /// <summary>Text of the system message that the chat begins with; null if it begins with another.</summary>
+    /// <summary>Text of the system message at the beginning of the chat; null if the first message has another role.</summary>
     public string? System => Messages[0].Role == SystemRole ? Messages[0].Content : null;
 
     internal override string Identity
@@ -133,16 +133,16 @@ public sealed record ChatPrompt : Prompt
     public override ChatPrompt AsChat(string? system = null) =>
         system is null ? this
         : System is null ? new([.. Begin(system), .. Messages])
-        : throw new ContrastSetException("The chat has a system message of its own; ask for no other.");
+        : throw new ContrastSetException("The chat has its own system message; leave the other one out.");
 
     internal static ChatMessage[] Begin(string? system) => system is null ? [] : [new ChatMessage(SystemRole, system)];
 }
 
-/// <summary>Token ids, taken as they are: no template is added.</summary>
+/// <summary>Token ids, used unchanged: no template is added.</summary>
 public sealed record TokenPrompt : Prompt
 {
-    /// <summary>Takes token ids.</summary>
-    /// <param name="ids">At least one, each below the model's V.</param>
+    /// <summary>Makes a prompt of token ids.</summary>
+    /// <param name="ids">Token ids, at least one, each below the model's V.</param>
     public TokenPrompt(IReadOnlyList<int> ids)
     {
         ArgumentNullException.ThrowIfNull(ids);
@@ -156,10 +156,10 @@ public sealed record TokenPrompt : Prompt
 
     internal override string Kind => "token ids";
 
-    // A hundred are more than a message shows.
+    // A message shows fewer than a hundred ids.
     private protected override string Start => string.Join(' ', Ids.Take(100));
 
     /// <inheritdoc/>
     public override ChatPrompt AsChat(string? system = null) =>
-        throw new ContrastSetException("Token ids are in the form that they were made in; only texts and chats can be put in the chat format.");
+        throw new ContrastSetException("Token ids already have a form; only texts and chats can be rendered in the chat format.");
 }

@@ -4,20 +4,20 @@ using Tiller.Tokens;
 
 namespace Tiller.Features;
 
-/// <summary>Prompts → ids, all lists of a fit in one form. Every refusal names the prompt.</summary>
-/// <param name="tokenizer">Asked for where there are texts.</param>
-/// <param name="chat">Asked for where there are chats.</param>
+/// <summary>Encodes prompts as ids, all lists of a fit in one form. Every error names the prompt.</summary>
+/// <param name="tokenizer">Returns the tokenizer; called if there are texts.</param>
+/// <param name="chat">Returns the chat format; called if there are chats.</param>
 /// <param name="vocabulary">V.</param>
-/// <param name="context">Most tokens of a prompt.</param>
+/// <param name="context">Largest number of tokens of a prompt.</param>
 internal sealed class PromptEncoder(Func<Tokenizer> tokenizer, Func<ChatFormat> chat, int vocabulary, int context)
 {
-    /// <summary>The encoder of a model.</summary>
+    /// <summary>Makes the encoder of a model.</summary>
     public static PromptEncoder Of(LanguageModel model) => new(() => model.Tokenizer, () => model.Chat, model.Config.V, model.Config.MaxPositions);
 
-    /// <summary>The one form of all prompts.</summary>
-    /// <param name="lists">Each with its name for messages; one prompt or more in all.</param>
-    /// <exception cref="ContrastSetException">There are several forms.</exception>
-    /// <exception cref="ChatException">There are chats, and the checkpoint has no chat format that is known.</exception>
+    /// <summary>Determines the form of all prompts.</summary>
+    /// <param name="lists">The lists, each with its name for messages. They hold at least one prompt in all.</param>
+    /// <exception cref="ContrastSetException">The prompts are of different forms.</exception>
+    /// <exception cref="ChatException">There are chats, and the checkpoint has no known chat format.</exception>
     public PromptForm FormOf(params IReadOnlyList<(string Name, IReadOnlyList<Prompt> Prompts)> lists)
     {
         (string Name, int Index, Prompt Prompt)[] all = [.. lists.SelectMany(list => list.Prompts.Select((prompt, i) => (list.Name, i, prompt)))];
@@ -38,13 +38,15 @@ internal sealed class PromptEncoder(Func<Tokenizer> tokenizer, Func<ChatFormat> 
         };
     }
 
-    /// <summary>Ids of every prompt of a list.</summary>
-    /// <param name="list">What messages call the list.</param>
-    /// <param name="prompts">Texts get the tokenizer's template, chats the chat format's; special tokens in either are plain text.</param>
+    /// <summary>Encodes every prompt of a list.</summary>
+    /// <param name="list">Name of the list in messages.</param>
+    /// <param name="prompts">
+    /// The prompts. Texts get the tokenizer's template, chats the chat format's. Special tokens written in either are plain text.
+    /// </param>
     /// <param name="cancellationToken">Checked between words.</param>
-    /// <exception cref="ContrastSetException">A prompt has no token or an id outside the vocabulary, or cannot be encoded.</exception>
+    /// <exception cref="ContrastSetException">A prompt has no tokens or an id outside the vocabulary, or cannot be encoded.</exception>
     /// <exception cref="ContextLengthException">A prompt does not fit the context.</exception>
-    /// <exception cref="ChatException">There are chats, and the checkpoint has no chat format that is known.</exception>
+    /// <exception cref="ChatException">There are chats, and the checkpoint has no known chat format.</exception>
     public int[][] Encode(string list, IReadOnlyList<Prompt> prompts, CancellationToken cancellationToken)
     {
         int[][] ids = new int[prompts.Count][];
@@ -53,7 +55,7 @@ internal sealed class PromptEncoder(Func<Tokenizer> tokenizer, Func<ChatFormat> 
             ids[i] = Encode(list, i, prompts[i], cancellationToken);
             if (ids[i].Length == 0)
             {
-                throw new ContrastSetException($"{prompts[i].NameIn(list, i)} has no token; give it some text.");
+                throw new ContrastSetException($"{prompts[i].NameIn(list, i)} has no tokens; give it some text.");
             }
 
             if (ids[i].Length > context)
@@ -86,7 +88,7 @@ internal sealed class PromptEncoder(Func<Tokenizer> tokenizer, Func<ChatFormat> 
         }
         catch (TillerException e)
         {
-            throw new ContrastSetException($"{prompt.NameIn(list, index)} cannot be put to the model. {e.Message}", e);
+            throw new ContrastSetException($"{prompt.NameIn(list, index)} cannot be encoded. {e.Message}", e);
         }
     }
 }

@@ -3,7 +3,7 @@ using System.Text.Unicode;
 
 namespace Tiller.Features;
 
-/// <summary>A file of prompts cannot be read: no such file, not UTF-8, not the JSON it should be, a table, or empty.</summary>
+/// <summary>A file of prompts cannot be read: it is missing, not UTF-8, malformed, of another kind than its name says, or empty.</summary>
 public sealed class PromptFileException : TillerException
 {
     internal PromptFileException(string file, int line, string message, Exception? cause = null, string? jsonPath = null)
@@ -14,35 +14,35 @@ public sealed class PromptFileException : TillerException
         JsonPath = jsonPath;
     }
 
-    /// <summary>The file, as it was named.</summary>
+    /// <summary>The file, as the caller named it.</summary>
     public string File { get; }
 
-    /// <summary>The line, counted from 1; 0 if the error is not about one line.</summary>
+    /// <summary>The line, counted from 1; 0 if the error does not concern a single line.</summary>
     public int Line { get; }
 
     /// <summary>
-    /// Where in the JSON, for example <c>$[3].messages[0].role</c>: in a .json file from its root, in a line of JSONL from the line's value.
-    /// Null if the error is not about a value of JSON.
+    /// The position in the JSON, for example <c>$[3].messages[0].role</c>: in a .json file from the root of the file, in a JSONL file from the value
+    /// of the line. Null if the error does not concern a JSON value.
     /// </summary>
     public string? JsonPath { get; }
 }
 
 /// <summary>
-/// Reads prompts and contrast sets, UTF-8 with or without a byte order mark.
-/// Text files hold one prompt a line: blank lines are skipped, nothing is trimmed or unescaped (a feature is read at the last token, so
-/// trailing space matters). A text that is a JSON array or looks like CSV is refused, since its syntax would become part of the prompts.
-/// JSONL files, which end in <c>.jsonl</c> or begin with <c>{</c>, hold one prompt a line; files that end in <c>.json</c> hold an array of prompts,
-/// or one. There a prompt is a string, an object with "text" or "prompt" or another usual name, or a chat: an object with "messages", or an array of
-/// messages, each with "role" (system, user, assistant or tool) and "content". Tables, which end in <c>.csv</c> or <c>.tsv</c>, have a prompt in
-/// each row; so do Parquet files, which begin with <c>PAR1</c>. Published data sets are read as they are (docs/data.md).
+/// Reads prompts and contrast sets in UTF-8, with or without a byte order mark. Text files hold one prompt on each line: blank lines are skipped, and
+/// nothing is trimmed or unescaped, because a feature is measured at the last token and trailing space matters. A text that is a JSON array or looks
+/// like CSV is refused, since its syntax would become part of the prompts. JSONL files, which end in <c>.jsonl</c> or begin with <c>{</c>, hold one
+/// prompt on each line. Files that end in <c>.json</c> hold one prompt or an array of prompts. A prompt in JSON is a string, an object with "text",
+/// "prompt" or another usual name, or a chat: an object with "messages", or an array of messages, each with "role" (system, user, assistant or tool)
+/// and "content". Tables, which end in <c>.csv</c> or <c>.tsv</c>, and Parquet files, which begin with <c>PAR1</c>, have one prompt in each row.
+/// Published data sets can be read unchanged (docs/data.md).
 /// </summary>
 public static class PromptFile
 {
-    /// <summary>Most bytes of a file.</summary>
+    /// <summary>Largest size of a file in bytes.</summary>
     public const int MaxBytes = 256 << 20;
 
     /// <summary>Reads the prompts of a file.</summary>
-    /// <param name="path">The file; a pipe will do.</param>
+    /// <param name="path">The file, or a pipe.</param>
     /// <param name="cancellationToken">Checked while reading.</param>
     /// <returns>At least one prompt: texts, chats, or both.</returns>
     /// <exception cref="PromptFileException">The file cannot be read, is malformed, or holds no prompt.</exception>
@@ -50,19 +50,21 @@ public static class PromptFile
         Read(path, new PromptSelection(), cancellationToken);
 
     /// <summary>Reads the prompts of a file.</summary>
-    /// <param name="path">The file; a pipe will do.</param>
-    /// <param name="selection">Where in it the prompts are, if that cannot be told.</param>
+    /// <param name="path">The file, or a pipe.</param>
+    /// <param name="selection">Where the prompts are in the file, if that is not evident.</param>
     /// <param name="cancellationToken">Checked while reading.</param>
     /// <returns>At least one prompt: texts, chats, or both.</returns>
-    /// <exception cref="PromptFileException">The file cannot be read, is malformed, holds no prompt, or not where the selection says.</exception>
+    /// <exception cref="PromptFileException">
+    /// The file cannot be read, is malformed, holds no prompt, or does not have what the selection names.
+    /// </exception>
     public static IReadOnlyList<Prompt> Read(string path, PromptSelection selection, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(selection);
         return Read(path, ReadBytes(path, cancellationToken), selection, cancellationToken);
     }
 
-    /// <summary>Reads the prompts of a file that holds texts alone.</summary>
-    /// <param name="path">The file; a pipe will do.</param>
+    /// <summary>Reads the prompts of a file that holds only texts.</summary>
+    /// <param name="path">The file, or a pipe.</param>
     /// <param name="cancellationToken">Checked while reading.</param>
     /// <returns>At least one prompt.</returns>
     /// <exception cref="PromptFileException">The file cannot be read, is malformed, holds no prompt, or holds a chat.</exception>
@@ -71,10 +73,10 @@ public static class PromptFile
             ? text.Text
             : throw new PromptFileException(path, 0, $"prompt {i + 1} is a chat; expected prompts that are texts."))];
 
-    /// <summary>The prompts in a file's bytes.</summary>
-    /// <param name="path">Name of the file: its ending decides, and errors call it that.</param>
+    /// <summary>Reads the prompts in the bytes of a file.</summary>
+    /// <param name="path">Name of the file. Its ending determines the format, and errors use the name.</param>
     /// <param name="content">Content of the file.</param>
-    /// <param name="selection">Null for what is usual.</param>
+    /// <param name="selection">Where the prompts are in the file; null for the usual names.</param>
     /// <param name="cancellationToken">Checked while reading.</param>
     /// <exception cref="PromptFileException">The content is malformed or holds no prompt.</exception>
     internal static IReadOnlyList<Prompt> Read(
@@ -89,10 +91,10 @@ public static class PromptFile
         return NotEmpty(path, ParquetTable.Read(path, content, cancellationToken).Prompts(selection?.Column));
     }
 
-    /// <summary>The prompts in a file's text.</summary>
-    /// <param name="path">Name of the file: its ending decides, and errors call it that.</param>
+    /// <summary>Reads the prompts in the text of a file.</summary>
+    /// <param name="path">Name of the file. Its ending determines the format, and errors use the name.</param>
     /// <param name="text">Content of the file.</param>
-    /// <param name="selection">Null for what is usual.</param>
+    /// <param name="selection">Where the prompts are in the file; null for the usual names.</param>
     /// <exception cref="PromptFileException">The text is malformed or holds no prompt.</exception>
     internal static IReadOnlyList<Prompt> Parse(string path, string text, PromptSelection? selection = null)
     {
@@ -115,8 +117,8 @@ public static class PromptFile
         else
         {
             Refuse(column is not null || field is not null, path,
-                "PromptSelection names a column or a field, and this is a text with one prompt a line. A table's name ends in .csv, .tsv or "
-                + ".parquet, that of JSON in .json or .jsonl.");
+                "PromptSelection names a column or a field, and this is a text with one prompt a line. The name of a table ends in .csv, .tsv or "
+                + ".parquet, the name of JSON in .json or .jsonl.");
             RefuseOtherKinds(path, text);
             prompts = [.. Lines(text).Where(line => !string.IsNullOrWhiteSpace(line)).Select(line => new TextPrompt(line))];
         }
@@ -128,11 +130,11 @@ public static class PromptFile
         ? prompts
         : throw new PromptFileException(path, 0, "a file of prompts must hold at least one, but this one has only blank lines or is empty.");
 
-    /// <summary>The two sides of a contrast that a file's items have.</summary>
-    /// <param name="path">As for <see cref="Parse"/>.</param>
+    /// <summary>Reads the two sides of a contrast from the items of a file.</summary>
+    /// <param name="path">Name of the file, as for <see cref="Parse"/>.</param>
     /// <param name="content">Content of the file.</param>
     /// <param name="cancellationToken">Checked while reading.</param>
-    /// <exception cref="PromptFileException">The content is malformed, an item has no two sides, or one side is empty.</exception>
+    /// <exception cref="PromptFileException">The content is malformed, an item is of no known kind, or a side is empty.</exception>
     internal static (List<Prompt> Positive, List<Prompt> Negative) ReadPairs(
         string path, ReadOnlyMemory<byte> content, CancellationToken cancellationToken = default)
     {
@@ -178,13 +180,13 @@ public static class PromptFile
         }
     }
 
-    /// <summary>The lines of a text; line breaks are LF and CR LF.</summary>
+    /// <summary>Splits a text into lines, which end in LF or CR LF.</summary>
     internal static IEnumerable<string> Lines(string text) => text.Split('\n').Select(line => line.EndsWith('\r') ? line[..^1] : line);
 
-    /// <summary>Reads a whole file as one text, strictly.</summary>
-    /// <param name="path">The file; a pipe will do.</param>
+    /// <summary>Reads a whole file as one text. Invalid UTF-8 is an error.</summary>
+    /// <param name="path">The file, or a pipe.</param>
     /// <param name="cancellationToken">Checked while reading.</param>
-    /// <returns>The text, without byte order mark.</returns>
+    /// <returns>The text, without a byte order mark.</returns>
     /// <exception cref="PromptFileException">The file cannot be read or is not UTF-8; the message gives the byte offset.</exception>
     public static string ReadText(string path, CancellationToken cancellationToken = default) =>
         Decode(ReadBytes(path, cancellationToken).Span, path);
@@ -205,11 +207,11 @@ public static class PromptFile
         }
     }
 
-    /// <summary>Reads a stream to its end as one text, strictly.</summary>
-    /// <param name="stream">UTF-8, with or without byte order mark.</param>
-    /// <param name="name">What errors call it.</param>
+    /// <summary>Reads a stream to its end as one text. Invalid UTF-8 is an error.</summary>
+    /// <param name="stream">A stream of UTF-8, with or without a byte order mark.</param>
+    /// <param name="name">Name of the stream in messages.</param>
     /// <param name="cancellationToken">Checked while reading.</param>
-    /// <returns>The text, without byte order mark.</returns>
+    /// <returns>The text, without a byte order mark.</returns>
     /// <exception cref="PromptFileException">The text is not UTF-8 or too long; the message gives the byte offset.</exception>
     public static string ReadText(Stream stream, string name, CancellationToken cancellationToken = default)
     {
@@ -226,7 +228,7 @@ public static class PromptFile
             cancellationToken.ThrowIfCancellationRequested();
             if (bytes.Length + read > MaxBytes)
             {
-                throw new PromptFileException(name, 0, $"has more than {MaxBytes >> 20} MiB, the most that is read as prompts.");
+                throw new PromptFileException(name, 0, $"has more than {MaxBytes >> 20} MiB, the largest size of a file of prompts.");
             }
 
             bytes.Write(block, 0, read);
@@ -239,7 +241,7 @@ public static class PromptFile
     {
         if (bytes.StartsWith(ParquetFooter.Magic))
         {
-            throw new PromptFileException(name, 0, "is a Parquet file, which is a table and no text.");
+            throw new PromptFileException(name, 0, "is a Parquet file, which is a table, not a text.");
         }
 
         ReadOnlySpan<byte> mark = [0xEF, 0xBB, 0xBF];
@@ -281,7 +283,7 @@ public static class PromptFile
         }
     }
 
-    // Syntax that would become part of the prompts.
+    // Refuses syntax that would become part of the prompts.
     private static void RefuseOtherKinds(string path, string text)
     {
         const string Otherwise = "If these lines are the prompts after all, write each as a JSON string on a line of a file that ends in .jsonl.";

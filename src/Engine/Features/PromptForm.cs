@@ -3,8 +3,8 @@ using Tiller.Chat;
 namespace Tiller.Features;
 
 /// <summary>
-/// How prompts are put to a model. A direction that was measured in one form need not be the model's direction in another, so a
-/// controller keeps the form it was fitted in.
+/// The form in which prompts are passed to a model. A direction that was measured in one form may not be the model's direction in another form, so a
+/// controller records the form of its prompts.
 /// </summary>
 public abstract record PromptForm
 {
@@ -12,9 +12,9 @@ public abstract record PromptForm
     {
     }
 
-    /// <summary>What is different about a controller that was fitted in this form where a text in another form is steered.</summary>
+    /// <summary>Describes how this form, in which a controller was fitted, differs from the form of a text that it steers.</summary>
     /// <param name="steered">The form of the text.</param>
-    /// <returns>Words that follow "The controller "; null where nothing differs that can be told.</returns>
+    /// <returns>Words that follow "The controller "; null if no difference is known.</returns>
     public abstract string? DifferenceTo(PromptForm steered);
 }
 
@@ -25,21 +25,21 @@ public sealed record RawForm : PromptForm
     public override string? DifferenceTo(PromptForm steered) => steered is ChatForm ? "was fitted on raw text and steers a chat" : null;
 }
 
-/// <summary>Chats, rendered by a chat template and ending with the opening of the assistant's message.</summary>
+/// <summary>Chats, rendered by a chat template and followed by the beginning of the assistant's message.</summary>
 public sealed record ChatForm : PromptForm
 {
     /// <summary>SHA-256 of the template's text, in lower-case hexadecimal (<see cref="ChatFormat.TemplateSha256"/>).</summary>
     public required string TemplateSha256 { get; init; }
 
-    /// <summary>Text of the system message that every chat begins with; null if none has one, or if <see cref="SystemVaries"/>.</summary>
+    /// <summary>Text of the system message at the beginning of every chat; null if no chat has one, or if <see cref="SystemVaries"/>.</summary>
     public string? System { get; init; }
 
-    /// <summary>Whether the chats begin with different system messages, or only some with one.</summary>
+    /// <summary>Whether the chats begin with different system messages, or only some of them with one.</summary>
     public bool SystemVaries { get; init; }
 
-    /// <summary>The form of chats.</summary>
+    /// <summary>Determines the form of chats.</summary>
     /// <param name="format">The chat format that renders them.</param>
-    /// <param name="chats">At least one.</param>
+    /// <param name="chats">The chats, at least one.</param>
     public static ChatForm Of(ChatFormat format, IReadOnlyList<ChatPrompt> chats)
     {
         bool varies = chats.Any(chat => !string.Equals(chat.System, chats[0].System, StringComparison.Ordinal));
@@ -60,7 +60,7 @@ public sealed record ChatForm : PromptForm
     };
 }
 
-/// <summary>Token ids that the caller made: their form is not known.</summary>
+/// <summary>Token ids made by the caller, in an unknown form.</summary>
 public sealed record TokenForm : PromptForm
 {
     /// <inheritdoc/>

@@ -5,10 +5,10 @@ using Tiller.Tokens;
 
 namespace Tiller.Features;
 
-/// <summary>Reads prompts that are written as JSON: a whole file of it, or one value a line. Errors tell places and kinds, and no content.</summary>
+/// <summary>Reads prompts written as JSON: a whole file, or one value on each line. Errors name positions and kinds, but no content.</summary>
 internal static class PromptJson
 {
-    // Of one prompt; a file of them nests one deeper.
+    // Maximum depth of one prompt; a file of prompts has one level more.
     private const int MaxDepth = 8;
 
     private const string Shapes = "a prompt: a string, an object with \"prompt\" or \"text\" or another usual name (a string), or a chat, "
@@ -19,21 +19,21 @@ internal static class PromptJson
 
     private static readonly string[] s_roles = [ChatPrompt.SystemRole, ChatPrompt.UserRole, "assistant", "tool"];
 
-    /// <summary>The prompts of a file that is one value. JSON lines under the name of a .json file are read as what they are.</summary>
-    /// <exception cref="PromptFileException">It is not JSON, or not of a shape that prompts have.</exception>
+    /// <summary>Reads the prompts of a file that is one JSON value. JSON lines in a file named .json are read as JSON lines.</summary>
+    /// <exception cref="PromptFileException">The file is not JSON, or a value has not the shape of a prompt.</exception>
     public static List<Prompt> Parse(string path, string text, string? field) =>
         [.. Whole(path, text, (root, place) => Root(root, field, place), (item, place) => One(item, field, place)).OfType<Prompt>()];
 
-    /// <summary>The prompts of a file with a value a line; blank lines are skipped.</summary>
-    /// <exception cref="PromptFileException">A line is not JSON, or not of a shape that prompts have.</exception>
+    /// <summary>Reads the prompts of a file with one value on each line; blank lines are skipped.</summary>
+    /// <exception cref="PromptFileException">A line is not JSON, or has not the shape of a prompt.</exception>
     public static List<Prompt> ParseLines(string path, string text, string? field) =>
         [.. Lines(path, text, (item, place) => One(item, field, place)).OfType<Prompt>()];
 
-    /// <summary>What becomes of the items of a file: of an array, or a value a line.</summary>
-    /// <param name="path">As for <see cref="PromptFile"/>.</param>
+    /// <summary>Reads the items of a file: the items of an array, or one value on each line.</summary>
+    /// <param name="path">Name of the file, as for <see cref="PromptFile"/>.</param>
     /// <param name="text">Content of the file.</param>
-    /// <param name="lines">A value a line, whatever the name.</param>
-    /// <param name="read">Makes the result of an item.</param>
+    /// <param name="lines">Whether the file has one value on each line, whatever its name.</param>
+    /// <param name="read">Returns the result of an item.</param>
     /// <exception cref="PromptFileException">It is not JSON, or an item is refused.</exception>
     public static List<T> Items<T>(string path, string text, bool lines, Func<JsonElement, Place, T> read)
     {
@@ -98,7 +98,7 @@ internal static class PromptJson
         return items;
     }
 
-    /// <summary>Whether a text is one JSON array, or has one on every line.</summary>
+    /// <summary>Whether a text is one JSON array, or has an array on every line.</summary>
     public static bool IsArray(string text) =>
         text.AsSpan().TrimStart().StartsWith('[')
         && (IsArrayItself(text) || PromptFile.Lines(text).Where(line => !string.IsNullOrWhiteSpace(line)).All(IsArrayItself));
@@ -135,10 +135,10 @@ internal static class PromptJson
         }
     }
 
-    // A key with a lone surrogate escape is JSON, but cannot be compared with others.
+    // A key with the escape of a lone surrogate is JSON, but cannot be compared with other keys.
     private static bool IsMalformed(Exception e) => e is JsonException or InvalidOperationException;
 
-    // The same in a value, which cannot be read as text.
+    // A value with the escape of a lone surrogate is JSON, but cannot be read as text.
     private static T Guarded<T>(Place place, Func<Place, T> read)
     {
         try
@@ -153,7 +153,7 @@ internal static class PromptJson
 
     private static List<Prompt?> Root(JsonElement root, string? field, Place place)
     {
-        // From the root a field leads to a list; in an array, to the prompt of each item.
+        // At the root, a field may lead to a list. In an array, it leads to the prompt of each item.
         if (field is not null && root.ValueKind == JsonValueKind.Object && Follow(root, field) is { ValueKind: JsonValueKind.Array } list)
         {
             (root, place, field) = (list, place.At(Shown(field)), null);
@@ -168,7 +168,7 @@ internal static class PromptJson
         return [.. root.EnumerateArray().Select((item, i) => Guarded(place.At(i), at => One(item, field, at)))];
     }
 
-    // [{"role":"user",…},{"role":"user",…}] is one chat by its form and a list of prompts by its looks.
+    // [{"role":"user",…},{"role":"user",…}] is one chat, but probably meant as a list of prompts.
     private static void RefuseSeveralChats(JsonElement root, Place place)
     {
         if (root.ValueKind == JsonValueKind.Array && root.GetArrayLength() > 1
@@ -182,7 +182,7 @@ internal static class PromptJson
     private static bool IsMessage(JsonElement value) =>
         value.ValueKind == JsonValueKind.Object && value.TryGetProperty("role", out var role) && role.ValueKind == JsonValueKind.String;
 
-    // Null for an empty string, which is to a list what a blank line is to a text.
+    // Null for an empty string, which is skipped like a blank line of a text.
     private static Prompt? One(JsonElement value, string? field, Place place)
     {
         if (field is not null)
@@ -207,7 +207,7 @@ internal static class PromptJson
                     case (true, false, false):
                         return Text(text, place.At("text"));
                     case (false, true, false):
-                        // A text with scores beside it (RealToxicityPrompts).
+                        // RealToxicityPrompts: an object that holds the text and its scores.
                         return prompt.ValueKind == JsonValueKind.Object && prompt.TryGetProperty("text", out text)
                             ? Text(text, place.At("prompt").At("text"))
                             : Text(prompt, place.At("prompt"));
@@ -227,7 +227,7 @@ internal static class PromptJson
         }
     }
 
-    // A property, or properties with dots between; numbers are places in arrays. Null if it leads nowhere.
+    // Follows a property, or properties separated by dots; numbers are indices of arrays. Null if the path leads nowhere.
     private static JsonElement? Follow(JsonElement value, string field)
     {
         if (value.ValueKind == JsonValueKind.Object && value.TryGetProperty(field, out var found))
@@ -269,7 +269,7 @@ internal static class PromptJson
             throw place.Fail($"expected a message, an object with \"role\" and \"content\"; got {Describe(value)}.");
         }
 
-        // What a template may read besides would be lost.
+        // Other properties, which a template might read, would be lost.
         foreach (var property in value.EnumerateObject())
         {
             if (property.Name is not ("role" or "content") && property.Value.ValueKind != JsonValueKind.Null)
@@ -297,7 +297,7 @@ internal static class PromptJson
             at => value.ValueKind == JsonValueKind.String ? value.GetString()! : throw at.Fail($"expected a string; got {Describe(value)}."));
     }
 
-    /// <summary>Kinds and names of keys, never content.</summary>
+    /// <summary>Describes a value by its kind and the names of its keys, without content.</summary>
     public static string Describe(JsonElement value) => value.ValueKind switch
     {
         JsonValueKind.String => value.ValueEquals("") ? "an empty string" : "a string",
@@ -319,7 +319,7 @@ internal static class PromptJson
 
     private static string Shown(string name) => TokenizerException.Escape(name.Length <= 40 ? name : name[..40] + "…");
 
-    // Where a value stands.
+    // The position of a value in a file.
     internal readonly record struct Place(string File, int Line, string Path)
     {
         public Place At(int index) => this with { Path = $"{Path}[{index}]" };
@@ -329,7 +329,7 @@ internal static class PromptJson
         public PromptFileException Fail(string message, Exception? cause = null) => new(File, Line, message, cause, Path);
     }
 
-    /// <summary>An object as an item of a data set.</summary>
+    /// <summary>A JSON object as an item of a data set.</summary>
     internal sealed class JsonRecord(JsonElement value) : DataRecord
     {
         public override IReadOnlyList<string> Choices => Find("choices") is { ValueKind: JsonValueKind.Array } list
@@ -344,7 +344,7 @@ internal static class PromptJson
             _ => Text(name),
         };
 
-        // TruthfulQA: an object whose keys are the answers, each 1 or 0.
+        // TruthfulQA: an object whose keys are the answers and whose values are 1 or 0.
         public override IReadOnlyList<(string Answer, bool IsTrue)>? Targets(string name) => Find(name) is { ValueKind: JsonValueKind.Object } targets
             ? [.. targets.EnumerateObject().Select(static x => (x.Name, x.Value.ValueKind == JsonValueKind.Number && x.Value.GetDouble() == 1))]
             : null;

@@ -2,19 +2,19 @@ using System.Globalization;
 
 namespace Tiller.Features;
 
-/// <summary>An item of a data set, as fields by name, whatever the case.</summary>
+/// <summary>An item of a data set: fields that are found by name, ignoring case.</summary>
 internal abstract class DataRecord
 {
-    /// <summary>A text; null if there is none of this name.</summary>
+    /// <summary>The text of a field; null if there is no text of this name.</summary>
     public abstract string? Text(string name);
 
-    /// <summary>A text, or a number or truth value as it is written; null if there is none of this name.</summary>
+    /// <summary>The text of a field, or a number or Boolean as it is written; null if there is none of this name.</summary>
     public abstract string? Scalar(string name);
 
-    /// <summary>Answers, each with whether it is true, in their order; null if there are none of this name.</summary>
+    /// <summary>The answers of a field in their order, each with whether it is true; null if there are none of this name.</summary>
     public virtual IReadOnlyList<(string Answer, bool IsTrue)>? Targets(string name) => null;
 
-    /// <summary>What there is to choose from: a list "choices", or choice0, choice1 and so on.</summary>
+    /// <summary>The choices of a question: a list "choices", or choice0, choice1 and so on.</summary>
     public virtual IReadOnlyList<string> Choices
     {
         get
@@ -30,24 +30,24 @@ internal abstract class DataRecord
     }
 }
 
-/// <summary>How an item of a data set becomes a prompt, or the two sides of a contrast (docs/data.md).</summary>
+/// <summary>Turns an item of a data set into a prompt, or into the two sides of a contrast (docs/data.md).</summary>
 internal static class PromptRecipe
 {
-    /// <summary>What <see cref="Sides"/> knows, for messages.</summary>
+    /// <summary>The items that <see cref="Sides"/> knows, for messages.</summary>
     public const string Pairs = "question with answer_matching_behavior and answer_not_matching_behavior; prompt with correct and incorrect; "
         + "question with mc1_targets or mc0_targets; question with choices (or choice0, choice1 …) and answer; positive with negative; "
         + "statement with label";
 
-    // What prompts are called, the surest first.
+    // Names of prompts; the first one that an item has is used.
     private static readonly string[] s_prompts =
         ["prompt", "text", "question", "instruction", "goal", "forbidden_prompt", "behavior", "statement", "sentence", "input", "query", "concept"];
 
     private static readonly string[] s_sides = ["answer_matching_behavior", "positive", "negative", "correct", "incorrect"];
 
-    /// <summary>Whether a name is one that prompts or contrasts are known by.</summary>
+    /// <summary>Whether a field of a prompt or of a contrast has this name.</summary>
     public static bool IsUsual(string name) => s_prompts.Concat(s_sides).Contains(name, StringComparer.OrdinalIgnoreCase);
 
-    /// <summary>The prompt of an item; null if none of its names is usual.</summary>
+    /// <summary>The prompt of an item; null if the item has no field with a usual name.</summary>
     public static string? Text(DataRecord item)
     {
         foreach (string name in s_prompts)
@@ -56,10 +56,10 @@ internal static class PromptRecipe
             {
                 return name switch
                 {
-                    // What it is about follows an instruction (Self-Instruct, Alpaca).
+                    // The input follows the instruction (Self-Instruct, Alpaca).
                     "instruction" => Joined(text, "\n\n", item.Text("input") ?? item.Text("instances.0.input")),
 
-                    // The context comes before the behaviour (HarmBench's own code).
+                    // The context precedes the behaviour (HarmBench's own code).
                     "behavior" when item.Text("ContextString") is { Length: > 0 } context => Joined(context, "\n\n---\n\n", text),
                     _ => text,
                 };
@@ -69,8 +69,8 @@ internal static class PromptRecipe
         return null;
     }
 
-    /// <summary>What an item adds to the two sides of a contrast.</summary>
-    /// <returns>A text for each side, or for one of them; null if it is of no known kind.</returns>
+    /// <summary>The texts that an item adds to the two sides of a contrast.</summary>
+    /// <returns>A text for each side or for one side; null if the item is of no known kind.</returns>
     public static (string? Positive, string? Negative)? Sides(DataRecord item)
     {
         if (item.Text("positive") is { } positive && item.Text("negative") is { } negative)
@@ -117,7 +117,7 @@ internal static class PromptRecipe
 
     private static char Letter(int index) => (char)('A' + index);
 
-    // A letter, or a number counted from 0.
+    // A letter, or an index counted from 0.
     private static int? Index(string? answer, int count)
     {
         answer = answer?.Trim();
@@ -125,7 +125,7 @@ internal static class PromptRecipe
         return index >= 0 && index < count ? index : null;
     }
 
-    // The feature is read at the last token: at the letter of "(A)", so its closing bracket is left out.
+    // The feature is measured at the last token. Of "(A)", this must be the letter, so the closing bracket is left out.
     private static string Answered(string question, string answer)
     {
         answer = answer.StartsWith(' ') ? answer : " " + answer;

@@ -4,8 +4,8 @@ using Tiller.Ops;
 namespace Tiller.Features;
 
 /// <summary>
-/// A prompt's last token at every depth of the plain model: x_0 .. x_L, and, where kept, the keys and values of all its tokens, so that
-/// any block can be run or linearised there again.
+/// The states x_0..x_L of a prompt's last token in the plain model, and, if kept, the keys and values of all its tokens, so that any block can be run
+/// or linearised there again.
 /// </summary>
 internal sealed class PromptState : IDisposable
 {
@@ -14,21 +14,21 @@ internal sealed class PromptState : IDisposable
     /// <summary>Position of the last token.</summary>
     public int Position { get; }
 
-    /// <summary>x_0 .. x_L // (L+1, D).</summary>
+    /// <summary>x_0..x_L // (L+1, D).</summary>
     public float[][] X { get; }
 
-    /// <summary>Keys and values, or null where they were not kept.</summary>
+    /// <summary>The KV cache; null if it was not kept.</summary>
     public KvCache? Cache { get; }
 
     /// <summary>Runs every prompt once. Prompts of different lengths share passes without padding.</summary>
     /// <param name="model">The plain model.</param>
-    /// <param name="prompts">Token ids, each at least one.</param>
-    /// <param name="keepCaches">Keep keys and values: 8 L G E bytes per token.</param>
-    /// <param name="done">Told how many prompts have been run.</param>
+    /// <param name="prompts">Token ids of each prompt, at least one.</param>
+    /// <param name="keepCaches">Whether to keep keys and values: 8 L G E bytes for each token.</param>
+    /// <param name="done">Receives the number of prompts that have been run; null for none.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="NonFiniteStateException">
-    /// A state is NaN or infinite: the prompt is named, and the token and layer where it begins.
+    /// A state is NaN or infinite. The error names the prompt, and the first token and layer with such a state.
     /// </exception>
     public static IReadOnlyList<PromptState> Collect(
         LanguageModel model, IReadOnlyList<int[]> prompts, bool keepCaches, IProgress<int>? done, CancellationToken cancellationToken)
@@ -105,7 +105,7 @@ internal sealed class PromptState : IDisposable
                 int bad = states[prompt][k].AsSpan().IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
                 if (bad >= 0)
                 {
-                    // An earlier token may have brought it in.
+                    // The NaN or infinity may come from an earlier token.
                     throw NonFiniteSearch.RunPrompt(model, prompts[prompt], prompt, cancellationToken)
                         ?? new NonFiniteStateException(prompt, prompts[prompt].Length - 1, k, bad, states[prompt][k][bad]);
                 }

@@ -2,7 +2,7 @@ using Tiller.Tokens;
 
 namespace Tiller.Features;
 
-/// <summary>A table of texts, with or without names of its columns.</summary>
+/// <summary>A table of texts, with or without column names.</summary>
 internal sealed class PromptTable
 {
     private const int LongestShown = 24;
@@ -22,28 +22,28 @@ internal sealed class PromptTable
         _others = others;
     }
 
-    /// <summary>A table of a file without lines.</summary>
-    /// <param name="path">What errors call the file.</param>
+    /// <summary>Makes a table of a file without lines.</summary>
+    /// <param name="path">Name of the file in messages.</param>
     /// <param name="names">Names of the columns.</param>
     /// <param name="rows">The rows, each with its number.</param>
-    /// <param name="others">Of each column what it holds that is no text; null where its cells are.</param>
+    /// <param name="others">For each column, the kind of its values if they are not texts; null if they are.</param>
     public PromptTable(string path, string[] names, List<TableRecord> rows, string?[] others)
         : this(path, names, rows, names.Length, others)
     {
     }
 
     /// <summary>
-    /// Reads comma-separated values, or tab-separated ones if the name ends in .tsv. The first record has names if one of them is usual
-    /// (<see cref="PromptRecipe.IsUsual"/>) or is the column that is asked for by name; otherwise it is a row like the others.
+    /// Reads comma-separated values, or tab-separated values if the name ends in .tsv. The first record holds column names if one of its cells is a
+    /// usual name (<see cref="PromptRecipe.IsUsual"/>) or the name of the requested column; otherwise it is an ordinary row.
     /// </summary>
-    /// <exception cref="PromptFileException">The records break the rules or are of different lengths.</exception>
+    /// <exception cref="PromptFileException">The records are malformed or differ in length.</exception>
     public static PromptTable Read(string path, string text, string? column)
     {
         char separator = path.EndsWith(".tsv", StringComparison.OrdinalIgnoreCase) ? '\t' : ',';
         if (DelimitedText.Read(text, separator, out List<TableRecord> records) is var (line, problem))
         {
             string between = separator == ',' ? "commas" : "tabs";
-            throw new PromptFileException(path, line, $"expected values with {between} between (RFC 4180), but {problem}.");
+            throw new PromptFileException(path, line, $"expected values separated by {between} (RFC 4180), but {problem}.");
         }
 
         if (records.Count == 0)
@@ -57,19 +57,19 @@ internal sealed class PromptTable
         {
             throw new PromptFileException(path, records[odd].Line,
                 $"expected a record of {columns} cells, as the first one has, got {records[odd].Cells.Length}. "
-                + "A cell with a separator or a line break stands in quotes.");
+                + "Put quotes around a cell that contains a separator or a line break.");
         }
 
-        // A number counts columns: that a cell of the first record is the same one does not make it a name.
+        // A number is the index of a column, even if a cell of the first record equals it.
         string? name = column is null || column.All(char.IsAsciiDigit) ? null : column;
         bool named = Array.Exists(records[0].Cells, x => PromptRecipe.IsUsual(x) || Same(x, name));
         string[]? names = named ? records[0].Cells : null;
         return new PromptTable(path, names, named ? records[1..] : records, columns);
     }
 
-    /// <summary>The prompts of a column; an empty cell is none.</summary>
-    /// <param name="column">As <see cref="PromptSelection.Column"/>.</param>
-    /// <exception cref="PromptFileException">There is no such column, or it cannot be told which one.</exception>
+    /// <summary>The prompts of a column; empty cells are skipped.</summary>
+    /// <param name="column">Name or number, as <see cref="PromptSelection.Column"/>.</param>
+    /// <exception cref="PromptFileException">There is no such column, or none is named and none has a usual name.</exception>
     public List<Prompt> Prompts(string? column)
     {
         int index = column is null ? -1 : IndexOf(column);
@@ -93,9 +93,9 @@ internal sealed class PromptTable
     }
 
     /// <summary>
-    /// The rows as records of named fields. A table without names whose last column has letters of choices is one of multiple choice.
+    /// The rows as records of named fields. A table without names whose last column holds the letters of choices is read as multiple choice.
     /// </summary>
-    /// <returns>Each row's number, for <see cref="Fail"/>, and the record.</returns>
+    /// <returns>Each row's number, for <see cref="Fail"/>, and its record.</returns>
     public IEnumerable<(int Line, DataRecord Record)> Records()
     {
         bool letters = _rows.TrueForAll(x => x.Cells[^1].Trim() is [>= 'A' and var letter] && letter - 'A' < _columns - 2);
@@ -106,7 +106,7 @@ internal sealed class PromptTable
         return _rows.Select(row => (row.Line, (DataRecord)new Row(table, row)));
     }
 
-    /// <summary>An error in a row.</summary>
+    /// <summary>Makes the error of a row.</summary>
     public PromptFileException Fail(int line, string message) =>
         _others is null ? new PromptFileException(_path, line, message) : new PromptFileException(_path, 0, $"row {line}: {message}");
 
@@ -123,11 +123,11 @@ internal sealed class PromptTable
         return index < 0
             ? throw new PromptFileException(_path, 0, $"PromptSelection.Column is '{column}', and the table has no such column. {Preview()}")
             : _others?[index] is { } other
-                ? throw new PromptFileException(_path, 0, $"PromptSelection.Column is '{column}', which holds {other} and no text. {Preview()}")
+                ? throw new PromptFileException(_path, 0, $"PromptSelection.Column is '{column}', which holds {other}, not text. {Preview()}")
                 : index;
     }
 
-    // What there is to choose from: numbers, names, the beginning of the first row's cells.
+    // The columns to choose from: numbers, names, and the beginning of the first row's cells.
     private string Preview()
     {
         string[] cells = _rows.Count > 0 ? _rows[0].Cells : [];
@@ -137,7 +137,7 @@ internal sealed class PromptTable
         return $"Its columns, with the beginning of the first row: {string.Join(", ", shown)}.";
     }
 
-    /// <summary>The beginning of a cell, as messages show it.</summary>
+    /// <summary>The beginning of a cell, for messages.</summary>
     public static string Shown(string cell) => TokenizerException.Escape(cell.Length <= LongestShown ? cell : cell[..LongestShown] + "…");
 
     private sealed class Row(PromptTable table, TableRecord row) : DataRecord

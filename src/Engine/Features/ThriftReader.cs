@@ -19,8 +19,8 @@ internal enum ThriftKind
 }
 
 /// <summary>
-/// Reads Thrift's compact protocol, in which Parquet describes itself. Nothing is read beyond the bytes, no list is longer than they are, and what
-/// is skipped nests at most <see cref="MaxDepth"/> deep.
+/// Reads Thrift's compact protocol, in which Parquet writes its metadata. Nothing is read beyond the end of the bytes, no list is longer than the
+/// rest of the bytes, and skipped values may be nested at most <see cref="MaxDepth"/> deep.
 /// </summary>
 internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
 {
@@ -28,57 +28,57 @@ internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
 
     private readonly ReadOnlySpan<byte> _bytes = bytes;
 
-    /// <summary>Bytes read so far.</summary>
+    /// <summary>Number of bytes read so far.</summary>
     public int Position { get; private set; }
 
-    /// <summary>The head of the next field of a struct.</summary>
-    /// <param name="field">Number of the last field, 0 before the first; becomes that of this one.</param>
-    /// <returns>Its kind; <see cref="ThriftKind.Stop"/> at the end of the struct.</returns>
+    /// <summary>Reads the header of the next field of a struct.</summary>
+    /// <param name="field">In: number of the previous field, 0 before the first. Out: number of this field.</param>
+    /// <returns>Kind of the field; <see cref="ThriftKind.Stop"/> at the end of the struct.</returns>
     public ThriftKind Next(ref int field)
     {
         byte head = Take(1)[0];
         var kind = (ThriftKind)(head & 15);
         if (kind != ThriftKind.Stop)
         {
-            field = head >> 4 is var delta and > 0 ? field + delta : (short)ZigZag(Varint());
+            field = head >> 4 is var delta and > 0 ? field + delta : (short)Signed();
         }
 
         return kind;
     }
 
-    /// <summary>A whole number of 32 bits.</summary>
+    /// <summary>Reads a 32-bit integer.</summary>
     public int Int32(ThriftKind kind)
     {
         Expect(kind is ThriftKind.I32 or ThriftKind.I16, kind);
-        return checked((int)ZigZag(Varint()));
+        return checked((int)Signed());
     }
 
-    /// <summary>A whole number of 64 bits.</summary>
+    /// <summary>Reads a 64-bit integer.</summary>
     public long Int64(ThriftKind kind)
     {
         Expect(kind is ThriftKind.I64 or ThriftKind.I32, kind);
-        return ZigZag(Varint());
+        return Signed();
     }
 
-    /// <summary>A truth value, which its kind tells.</summary>
+    /// <summary>Reads a Boolean, which is coded in its kind.</summary>
     public static bool Boolean(ThriftKind kind)
     {
         Expect(kind is ThriftKind.True or ThriftKind.False, kind);
         return kind == ThriftKind.True;
     }
 
-    /// <summary>Bytes with their length before them.</summary>
+    /// <summary>Reads bytes that are preceded by their length.</summary>
     public ReadOnlySpan<byte> Binary(ThriftKind kind)
     {
         Expect(kind == ThriftKind.Binary, kind);
-        return Take(Varint());
+        return Take(Unsigned());
     }
 
-    /// <summary>Expects the beginning of a struct, whose fields follow.</summary>
+    /// <summary>Checks that a struct begins here; its fields follow.</summary>
     public static void Struct(ThriftKind kind) => Expect(kind == ThriftKind.Struct, kind);
 
-    /// <summary>The head of a list of structs.</summary>
-    /// <returns>How many follow.</returns>
+    /// <summary>Reads the header of a list of structs.</summary>
+    /// <returns>Number of structs that follow.</returns>
     public int Structs(ThriftKind kind)
     {
         Expect(kind == ThriftKind.List, kind);
@@ -87,7 +87,7 @@ internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
         return count;
     }
 
-    /// <summary>Passes over a value.</summary>
+    /// <summary>Skips a value.</summary>
     public void Skip(ThriftKind kind, int depth = 0)
     {
         if (depth > MaxDepth)
@@ -103,13 +103,13 @@ internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
                 Take(1);
                 break;
             case ThriftKind.I16 or ThriftKind.I32 or ThriftKind.I64:
-                Varint();
+                Unsigned();
                 break;
             case ThriftKind.Double:
                 Take(8);
                 break;
             case ThriftKind.Binary:
-                Take(Varint());
+                Take(Unsigned());
                 break;
             case ThriftKind.List or ThriftKind.Set:
                 for (int left = ListHead(out ThriftKind element); left > 0; left--)
@@ -119,7 +119,7 @@ internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
 
                 break;
             case ThriftKind.Map:
-                int pairs = Count(Varint());
+                int pairs = Count(Unsigned());
                 byte kinds = pairs > 0 ? Take(1)[0] : (byte)0;
                 for (; pairs > 0; pairs--)
                 {
@@ -141,7 +141,7 @@ internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
         }
     }
 
-    // Outside of a struct a truth value is a byte.
+    // In a list or map, a Boolean is a byte.
     private void SkipElement(ThriftKind kind, int depth) =>
         Skip(kind is ThriftKind.True or ThriftKind.False ? ThriftKind.Byte : kind, depth + 1);
 
@@ -149,43 +149,41 @@ internal ref struct ThriftReader(ReadOnlySpan<byte> bytes)
     {
         byte head = Take(1)[0];
         element = (ThriftKind)(head & 15);
-        return Count(head >> 4 is var count and < 15 ? (ulong)count : Varint());
+        return Count(head >> 4 is var count and < 15 ? (ulong)count : Unsigned());
     }
 
-    // Every element takes a byte at least.
+    // Every element takes at least one byte.
     private readonly int Count(ulong count) => count <= (ulong)(_bytes.Length - Position)
         ? (int)count
         : throw new InvalidDataException($"a list of {count} values is longer than what is left");
 
-    private ulong Varint()
+    private ulong Unsigned()
     {
-        ulong value = 0;
-        for (int shift = 0; shift < 70; shift += 7)
-        {
-            byte part = Take(1)[0];
-            value |= (ulong)(part & 127) << shift;
-            if (part < 128)
-            {
-                return value;
-            }
-        }
+        int position = Position;
+        ulong value = VariableInteger.Read(_bytes, ref position);
+        Position = position;
+        return value;
+    }
 
-        throw new InvalidDataException("a number has more than 10 bytes");
+    private long Signed()
+    {
+        int position = Position;
+        long value = VariableInteger.ReadSigned(_bytes, ref position);
+        Position = position;
+        return value;
     }
 
     private ReadOnlySpan<byte> Take(ulong count)
     {
         if (count > (ulong)(_bytes.Length - Position))
         {
-            throw new InvalidDataException("a value ends behind the end");
+            throw new InvalidDataException("a value extends beyond the end of the bytes");
         }
 
         ReadOnlySpan<byte> taken = _bytes.Slice(Position, (int)count);
         Position += (int)count;
         return taken;
     }
-
-    private static long ZigZag(ulong value) => (long)(value >> 1) ^ -(long)(value & 1);
 
     private static void Expect(bool isSo, ThriftKind kind)
     {

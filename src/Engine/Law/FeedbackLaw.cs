@@ -1,100 +1,103 @@
 namespace Tiller.Law;
 
-// Sign convention: the error e is what the state is short of, target − v·x, and u = K e is added to the block's output.
+// Sign convention: the error e = target − v·x is the deficit of the projection, and u = K e is added to the block's output.
 
-/// <summary>Where a law moves the residual stream, and when it is read for that.</summary>
+/// <summary>Where a law moves the residual stream of a block, and which state its sensors read.</summary>
 public enum Hook
 {
-    /// <summary>The block's output; its sensors read the input that the block gets.</summary>
+    /// <summary>The block's output; the sensors read the block's input.</summary>
     Output,
 
-    /// <summary>The block's input, before anything reads it: attention, the residual and the sensors of <see cref="Output"/>. The embedding at
-    /// block 0.</summary>
+    /// <summary>
+    /// The block's input. It is moved before attention, the residual and the sensors of <see cref="Output"/> read it. At block 0 it is the embedding.
+    /// </summary>
     Input,
 }
 
 /// <summary>
-/// Reads one number off the residual stream entering a block and says what it is short of: the nearest number of the interval
-/// [Low, High] minus V·x. A setpoint β is the interval whose ends meet; an infinite end leaves that side free.
+/// Reads the projection V·x of a block's input, and gives its error: the nearest number of the interval [Low, High] minus V·x. A setpoint β is the
+/// interval [β, β]; an infinite end leaves that side open.
 /// </summary>
 /// <param name="Layer">Block k whose input is read.</param>
-/// <param name="V">Direction // (D).</param>
-/// <param name="Low">Least projection that is left alone; negative infinity for none.</param>
-/// <param name="High">Largest projection that is left alone, at least <paramref name="Low"/>; infinity for none.</param>
+/// <param name="V">Direction v // (D).</param>
+/// <param name="Low">Lower end of the interval; negative infinity for none.</param>
+/// <param name="High">Upper end of the interval, at least <paramref name="Low"/>; infinity for none.</param>
 public sealed record Sensor(int Layer, float[] V, float Low, float High)
 {
-    /// <summary>Whether it reads before terms at <see cref="Hook.Input"/> move the block's input, or, the default, after.</summary>
+    /// <summary>
+    /// Whether the sensor reads the block's input after the terms at <see cref="Hook.Input"/> have moved it, the default, or before.
+    /// </summary>
     public Hook Hook { get; init; }
 
-    /// <summary>A sensor with a setpoint: α = β − V·x.</summary>
+    /// <summary>Makes a sensor with a setpoint; its error is α = β − V·x.</summary>
     /// <param name="layer">Block k whose input is read.</param>
-    /// <param name="v">Direction // (D).</param>
+    /// <param name="v">Direction v // (D).</param>
     /// <param name="beta">Setpoint β of the projection.</param>
     public Sensor(int layer, float[] v, float beta)
         : this(layer, v, beta, beta)
     {
     }
 
-    /// <summary>The setpoint β; NaN where the ends do not meet.</summary>
+    /// <summary>The setpoint β; NaN if the interval has different ends.</summary>
     public float Beta => Low == High ? Low : float.NaN;
 
-    /// <summary>The projection V·x that an error tells; NaN inside an interval, where the error is 0 whatever the projection is.</summary>
-    /// <param name="error">What the sensor gave, of a sensor that is in no <see cref="Plane"/>.</param>
+    /// <summary>Computes the projection V·x from an error; NaN inside an interval, where the error is 0 for every projection.</summary>
+    /// <param name="error">The sensor's error. The sensor must not belong to a <see cref="Plane"/>.</param>
     public float Projection(float error) => Low == High || error > 0 ? Low - error : error < 0 ? High - error : float.NaN;
 }
 
 /// <summary>
-/// Joins two sensors of one block, both with setpoint 0, that read b₁·x and b₂·x of an orthonormal pair: with Px = (b₁·x, b₂·x) their errors
-/// become |Px| t − Px, which keeps the length in the plane and sets the angle (docs/math.md §2).
+/// Joins two sensors of one block, both with setpoint 0, whose directions b₁ and b₂ are orthonormal. With Px = (b₁·x, b₂·x), their errors become
+/// |Px| t − Px: the target keeps the length in the plane and sets the angle (docs/math.md §2).
 /// </summary>
 /// <param name="First">Index of the sensor of b₁ in <see cref="FeedbackLaw.Sensors"/>.</param>
-/// <param name="Second">Index of the sensor of b₂.</param>
-/// <param name="T1">Target along b₁, cos θ.</param>
-/// <param name="T2">Target along b₂, sin θ.</param>
+/// <param name="Second">Index of the sensor of b₂ in <see cref="FeedbackLaw.Sensors"/>.</param>
+/// <param name="T1">t₁ = cos θ, the target along b₁.</param>
+/// <param name="T2">t₂ = sin θ, the target along b₂.</param>
 public sealed record Plane(int First, int Second, float T1, float T2);
 
-/// <summary>An entry of the small matrix between errors and strengths: what an error adds to a term's strength.</summary>
+/// <summary>An entry of the matrix m between errors and strengths: it adds Gain times an error to a term's strength.</summary>
 /// <param name="Sensor">
-/// Index into <see cref="FeedbackLaw.Sensors"/>. A sensor of the term's layer or an earlier one gives this token's error; a sensor of a later
-/// layer gives that of the steered token before (0 before the first).
+/// Index into <see cref="FeedbackLaw.Sensors"/>. A sensor of the term's layer or of an earlier layer gives the error of this token; a sensor of a
+/// later layer gives the error of the previous steered token, or 0 if there is none.
 /// </param>
-/// <param name="Gain">m of this term and sensor.</param>
+/// <param name="Gain">m_ij of this term and sensor.</param>
 public readonly record struct Feed(int Sensor, float Gain);
 
 /// <summary>Adds (C + Σ_j m_j e_j) W to the output of a block, or to its input.</summary>
-/// <param name="Layer">Block k whose output, or input, is moved.</param>
-/// <param name="W">Direction // (D).</param>
-/// <param name="C">Open-loop strength.</param>
-/// <param name="Feeds">Row of the matrix m: the errors fed back and their gains, summed in this order; none for a term without feedback.</param>
+/// <param name="Layer">Block k that the term steers.</param>
+/// <param name="W">Direction w // (D).</param>
+/// <param name="C">Open-loop strength c.</param>
+/// <param name="Feeds">The term's row of the matrix m, summed in this order; empty for a term without feedback.</param>
 public sealed record Term(int Layer, float[] W, float C, params IReadOnlyList<Feed> Feeds)
 {
     /// <summary>
-    /// Index of a sensor that switches the term, token by token: it acts only where that sensor's error is negative, so that a setpoint is the
-    /// threshold of the projection that must be passed. The default, −1, is no gate. Which token's error it is goes by <see cref="Feed.Sensor"/>.
+    /// Index of the sensor that gates the term for each token: the term acts only if the sensor's error is negative, so that the projection is above
+    /// the setpoint. The default, −1, is no gate. <see cref="Feed.Sensor"/> tells which token's error is used.
     /// </summary>
     public int Gate { get; init; } = -1;
 
     /// <summary>Index into <see cref="FeedbackLaw.Conditions"/> of what a prompt must meet for the term to act; the default, −1, is none.</summary>
     public int Condition { get; init; } = -1;
 
-    /// <summary>Whether the block's output is moved, the default, or its input.</summary>
+    /// <summary>Whether the term moves the block's output, the default, or its input.</summary>
     public Hook Hook { get; init; }
 }
 
 /// <summary>
-/// The run-time form of every low-rank steering method (docs/math.md §6): at block k, u_k = Σ_i (c_i + Σ_j m_ij e_j) w_i is added to the
-/// block's output, terms behind a closed gate left out, optionally bounded to |u_k| ≤ MaxEffort; and the edits of activations that have no such form.
-/// A law without terms and edits is the plain model, bit for bit. Immutable, so sessions share it.
+/// The run-time form of every low-rank steering method (docs/math.md §6). At block k, u_k = Σ_i (c_i + Σ_j m_ij e_j) w_i is added to the block's
+/// output or input, without the terms whose gate is closed. u_k may be bounded, |u_k| ≤ MaxEffort. Edits change activations in a way that no term can.
+/// A law without terms and edits is the plain model, bit for bit. A law is immutable, so that sessions can share it.
 /// </summary>
 public sealed class FeedbackLaw
 {
     /// <summary>Checks the parts and groups them by layer.</summary>
     /// <param name="layers">L of the model the law is for.</param>
     /// <param name="width">D of the model the law is for.</param>
-    /// <param name="sensors">All sensors, any order; terms refer to them by index.</param>
-    /// <param name="terms">All terms, any order; within a layer they are summed in this order.</param>
-    /// <param name="maxEffort">Bound on |u_k| per layer, positive infinity for none.</param>
-    /// <param name="planes">Pairs of sensors with an angle for a target; null for none.</param>
+    /// <param name="sensors">All sensors, in any order; terms refer to them by index.</param>
+    /// <param name="terms">All terms, in any order; within a layer they are summed in this order.</param>
+    /// <param name="maxEffort">Bound on |u_k| at each layer and hook; positive infinity for none.</param>
+    /// <param name="planes">Pairs of sensors with an angle as their target; null for none.</param>
     /// <param name="edits">Edits of activations, at a point of a block in this order; null for none.</param>
     /// <param name="conditions">What prompts are asked, for terms and edits that act on some alone; null for nothing.</param>
     /// <exception cref="ArgumentException">A layer, length, index or number is out of range.</exception>
@@ -196,7 +199,7 @@ public sealed class FeedbackLaw
     /// <summary>How many points of a block edits may be at.</summary>
     internal const int EditPoints = 4;
 
-    // A block's input stage comes before its other.
+    // The input stage of a block comes before its output stage.
     private static int Time(int layer, Hook hook) => (2 * layer) + (hook == Hook.Input ? 0 : 1);
 
     private static Hook HookOf(EditPoint point) => point == EditPoint.Input ? Hook.Input : Hook.Output;
@@ -212,13 +215,13 @@ public sealed class FeedbackLaw
     /// <summary>D of the model this law is for.</summary>
     public int Width { get; }
 
-    /// <summary>Every sensor; a session keeps one α for each.</summary>
+    /// <summary>All sensors. A session keeps one error for each.</summary>
     public IReadOnlyList<Sensor> Sensors { get; }
 
-    /// <summary>Every term.</summary>
+    /// <summary>All terms.</summary>
     public IReadOnlyList<Term> Terms { get; }
 
-    /// <summary>Every pair of sensors with an angle for a target; no sensor is in two.</summary>
+    /// <summary>Pairs of sensors with an angle as their target. A sensor belongs to at most one pair.</summary>
     public IReadOnlyList<Plane> Planes { get; }
 
     /// <summary>Every edit.</summary>
@@ -233,27 +236,30 @@ public sealed class FeedbackLaw
     /// <summary>The law that this one was decided from; itself, if it was not.</summary>
     public FeedbackLaw Undecided { get; private init; }
 
-    /// <summary>Bound on |u_k|; positive infinity for none.</summary>
+    /// <summary>Bound on |u_k| at each layer and hook; positive infinity for none.</summary>
     public float MaxEffort { get; }
 
-    /// <summary>Whether a term uses an error of the token before, so that steered tokens must be run one after another.</summary>
+    /// <summary>Whether a term uses an error of the previous steered token, so that steered tokens must be run one after another.</summary>
     public bool LooksBack { get; }
 
     /// <summary>
-    /// Stages of the law: L, one for each block; or 2 L where inputs are moved, those of the inputs of blocks 0 to L − 1 coming behind the others.
+    /// Number of stages. Stage k moves the output of block k. If the law uses <see cref="Hook.Input"/>, it has 2 L stages, and stage L + k moves the
+    /// input of block k.
     /// </summary>
     internal int Stages { get; }
 
-    /// <summary>The stage that comes first.</summary>
+    /// <summary>The stage that runs first.</summary>
     internal int FirstStage => Stages - Layers;
 
-    /// <summary>Whether a stage moves block inputs.</summary>
+    /// <summary>Whether the law has stages for block inputs.</summary>
     internal bool MovesInputs => Stages > Layers;
 
-    /// <summary>Indices into <see cref="Sensors"/> of those that read block <paramref name="k"/>'s input for its output.</summary>
+    /// <summary>
+    /// Indices into <see cref="Sensors"/> of the sensors that read block <paramref name="k"/>'s input at <see cref="Hook.Output"/>.
+    /// </summary>
     public ReadOnlySpan<int> SensorsOf(int k) => _sensorsOf[k];
 
-    /// <summary>Indices into <see cref="Terms"/> of those that move block <paramref name="k"/>'s output.</summary>
+    /// <summary>Indices into <see cref="Terms"/> of the terms that move block <paramref name="k"/>'s output.</summary>
     public ReadOnlySpan<int> TermsOf(int k) => _termsOf[k];
 
     /// <summary>Edits at one point of block <paramref name="k"/>, in order.</summary>
@@ -285,15 +291,16 @@ public sealed class FeedbackLaw
     /// <summary>Index of a point of a block among all points, those of one kind side by side.</summary>
     internal int EditStage(int k, EditPoint point) => ((int)point * Layers) + k;
 
-    /// <summary>What a stage does, as contiguous arrays.</summary>
+    /// <summary>A stage as contiguous arrays.</summary>
     internal PackedLaw Packed(int stage) => _packed[stage];
 
-    /// <summary>|u_k| and |x_k| of each block from those of the stages: lengths at its input, inside it and at its output add up.</summary>
+    /// <summary>Computes |u_k| and |x_k| of each block. The lengths at its input, inside it and at its output are added.</summary>
     /// <param name="inputs">|u| of every stage // (stages).</param>
     /// <param name="states">|x| of every stage that has a term // (stages).</param>
     /// <param name="edits">|Δz| of every point that has an edit, as <see cref="EditStage"/> counts them; nothing without edits.</param>
-    /// <param name="inputNorms">Result // (L).</param>
-    /// <param name="stateNorms">Result: as the block's own stage read it, if it has a term // (L).</param>
+    /// <param name="inputNorms">Result: |u_k| // (L).</param>
+    /// <param name="stateNorms">Result: |x_k|, as the output stage read it if that stage has a term or the block an edit, else as the input stage did //
+    /// (L).</param>
     internal void PerBlock(
         ReadOnlySpan<float> inputs, ReadOnlySpan<float> states, ReadOnlySpan<float> edits, Span<float> inputNorms, Span<float> stateNorms)
     {
@@ -314,9 +321,10 @@ public sealed class FeedbackLaw
     private int Stage(int layer, Hook hook) => hook == Hook.Input ? Layers + layer : layer;
 
     /// <summary>
-    /// The law that applies all of <paramref name="laws"/> at once: inputs add up, the tightest bound holds, edits follow one another.
+    /// Makes the law that applies all of <paramref name="laws"/> at once: their inputs u_k add up, the smallest bound holds, and their edits follow one
+    /// another.
     /// </summary>
-    /// <exception cref="ArgumentException">The laws are for models of different shape, or there is none.</exception>
+    /// <exception cref="ArgumentException">The laws are for models of different shapes, or there are none.</exception>
     /// <exception cref="LawCombinationException">One of them is bounded and another edits activations, or two edits exclude each other.</exception>
     public static FeedbackLaw Sum(IReadOnlyList<FeedbackLaw> laws)
     {
@@ -358,8 +366,10 @@ public sealed class FeedbackLaw
         return new FeedbackLaw(laws[0].Layers, laws[0].Width, sensors, terms, bound, planes, edits, conditions);
     }
 
-    /// <summary>The law without what moves other blocks than these: their terms and edits are left out, and sensors that then serve none.</summary>
-    /// <param name="layers">The blocks; those that the model does not have are none.</param>
+    /// <summary>
+    /// Restricts the law to some blocks: terms and edits of other blocks are left out, and so are sensors that none of those that remain uses.
+    /// </summary>
+    /// <param name="layers">The blocks. Blocks that the model does not have are ignored.</param>
     public FeedbackLaw Within(LayerSet layers)
     {
         ArgumentNullException.ThrowIfNull(layers);
@@ -454,12 +464,12 @@ public sealed class FeedbackLaw
                 {
                     throw new ArgumentException(
                         $"A plane joins two sensors of one layer and hook, each with setpoint 0 and in no other plane; "
-                        + $"sensor {i} of {Sensors.Count} is not such.",
+                        + $"sensor {i} of {Sensors.Count} is not.",
                         what);
                 }
             }
 
-            // t is a point of the unit circle in float32.
+            // t must be a unit vector in float32.
             if (!(MathF.Abs(1 - ((plane.T1 * plane.T1) + (plane.T2 * plane.T2))) < 1e-5f))
             {
                 throw new ArgumentException(
@@ -502,7 +512,7 @@ public sealed class FeedbackLaw
         CheckLayer(layer, what);
         if (direction.Length != Width)
         {
-            throw new ArgumentException($"Direction at layer {layer} has {direction.Length} numbers, the model's width is {Width}.", what);
+            throw new ArgumentException($"Direction at layer {layer} has {direction.Length} numbers; the model's width is {Width}.", what);
         }
 
         int bad = direction.AsSpan().IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);

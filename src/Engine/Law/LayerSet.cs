@@ -14,12 +14,12 @@ public readonly record struct LayerRange(int First, int Last)
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{First}-{Last}");
 }
 
-/// <summary>Some blocks of a model, at least one: ranges that neither overlap nor touch, in order. Written as 1-3,8-9.</summary>
+/// <summary>A non-empty set of blocks: ranges in ascending order that neither overlap nor touch. Written as 1-3,8-9.</summary>
 public sealed class LayerSet : IEquatable<LayerSet>
 {
     private readonly LayerRange[] _ranges;
 
-    /// <summary>The blocks of one range.</summary>
+    /// <summary>Makes the set of one range.</summary>
     /// <param name="first">First block, at least 0.</param>
     /// <param name="last">Last block, at least <paramref name="first"/>.</param>
     /// <exception cref="ArgumentOutOfRangeException">The range is reversed or begins below 0.</exception>
@@ -28,16 +28,16 @@ public sealed class LayerSet : IEquatable<LayerSet>
     {
     }
 
-    /// <summary>The blocks of several ranges, in any order; those that overlap or touch become one.</summary>
-    /// <param name="ranges">At least one.</param>
-    /// <exception cref="ArgumentOutOfRangeException">A range is reversed or begins below 0, or there is none.</exception>
+    /// <summary>Makes the set of several ranges in any order; ranges that overlap or touch are merged.</summary>
+    /// <param name="ranges">The ranges, at least one.</param>
+    /// <exception cref="ArgumentOutOfRangeException">A range is reversed or begins below 0, or there are none.</exception>
     public LayerSet(params IReadOnlyList<LayerRange> ranges)
     {
         ArgumentNullException.ThrowIfNull(ranges);
         if (ranges.Count == 0 || ranges.Any(range => range.First < 0 || range.First > range.Last))
         {
             throw new ArgumentOutOfRangeException(
-                nameof(ranges), string.Join(',', ranges), "Layers are ranges a-b with 0 ≤ a ≤ b, and at least one.");
+                nameof(ranges), string.Join(',', ranges), "Layers need at least one range a-b, with 0 ≤ a ≤ b.");
         }
 
         var merged = new List<LayerRange>();
@@ -56,7 +56,7 @@ public sealed class LayerSet : IEquatable<LayerSet>
         _ranges = [.. merged];
     }
 
-    /// <summary>The ranges, in order, at least one block apart.</summary>
+    /// <summary>The ranges, in ascending order, with at least one block between them.</summary>
     public IReadOnlyList<LayerRange> Ranges => _ranges;
 
     /// <summary>The first block.</summary>
@@ -68,16 +68,16 @@ public sealed class LayerSet : IEquatable<LayerSet>
     /// <summary>Number of blocks.</summary>
     public int Count => _ranges.Sum(range => range.Last - range.First + 1);
 
-    /// <summary>The blocks, in order.</summary>
+    /// <summary>The blocks, in ascending order.</summary>
     public IEnumerable<int> Blocks => _ranges.SelectMany(range => Enumerable.Range(range.First, range.Last - range.First + 1));
 
-    /// <summary>Whether block <paramref name="k"/> is one of them.</summary>
+    /// <summary>Whether block <paramref name="k"/> belongs to the set.</summary>
     public bool Contains(int k) => Array.Exists(_ranges, range => range.Contains(k));
 
-    /// <summary>Reads what <see cref="ToString"/> writes.</summary>
+    /// <summary>Reads the text that <see cref="ToString"/> writes.</summary>
     /// <param name="text">Ranges a-b with a ≤ b, counted from 0 and separated by commas: 4-9, or 1-3,8-9.</param>
-    /// <param name="layers">The set, or null.</param>
-    /// <returns>Whether the text is one.</returns>
+    /// <param name="layers">The set; null if the text is invalid.</param>
+    /// <returns>Whether the text is valid.</returns>
     public static bool TryParse(string? text, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out LayerSet? layers)
     {
         layers = RangesOf(text) is { } ranges && Array.TrueForAll(ranges, range => range.First <= range.Last) ? new LayerSet(ranges) : null;
@@ -96,7 +96,7 @@ public sealed class LayerSet : IEquatable<LayerSet>
     /// <inheritdoc/>
     public override string ToString() => string.Join(',', _ranges);
 
-    /// <summary>The ranges that a text names, reversed or not; null if it is none.</summary>
+    /// <summary>Reads the ranges of a text, which may be reversed; null if the text is invalid.</summary>
     internal static LayerRange[]? RangesOf(string? text)
     {
         string[] parts = (text ?? "").Split(',');
@@ -115,7 +115,7 @@ public sealed class LayerSet : IEquatable<LayerSet>
         return ranges;
     }
 
-    /// <summary>The same blocks, counted from block <paramref name="first"/>.</summary>
+    /// <summary>Returns the same blocks, counted from block <paramref name="first"/>.</summary>
     internal LayerSet From(int first) => new([.. _ranges.Select(range => new LayerRange(range.First - first, range.Last - first))]);
 
     private static bool Index(string text, out int value) => int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out value);

@@ -4,8 +4,9 @@ using System.Runtime.InteropServices;
 namespace Tiller.Law;
 
 /// <summary>
-/// One stage of a <see cref="FeedbackLaw"/> as a device reads it: all numbers in one array, the short ones first, then the directions
-/// under each other. Between two blocks the weights pass through the cache, so that every further array would be one more miss.
+/// One stage of a <see cref="FeedbackLaw"/> in the layout that devices read: all numbers in one array, first the short lists, then the directions,
+/// row after row. One array, because the weights of a block evict the law from the cache before the next stage, and every further array would cost a
+/// cache miss.
 /// </summary>
 internal sealed class PackedLaw
 {
@@ -70,31 +71,31 @@ internal sealed class PackedLaw
         Bends |= PlaneCount > 0;
     }
 
-    /// <summary>m, sensors of this block.</summary>
+    /// <summary>m, the number of sensors of this stage.</summary>
     public int SensorCount { get; }
 
-    /// <summary>n, terms of this block.</summary>
+    /// <summary>n, the number of terms of this stage.</summary>
     public int TermCount { get; }
 
-    /// <summary>f, feeds of this block's terms, all together.</summary>
+    /// <summary>f, the number of feeds of all terms of this stage.</summary>
     public int FeedCount { get; }
 
-    /// <summary>Pairs of sensors of this block that are planes.</summary>
+    /// <summary>Number of planes of this stage.</summary>
     public int PlaneCount { get; }
 
-    /// <summary>Whether an error is more than a constant minus a projection, so that its derivative depends on the state.</summary>
+    /// <summary>Whether the stage has an interval or a plane, whose errors have a derivative that depends on the state.</summary>
     public bool Bends { get; }
 
     /// <summary>Whether |x| is wanted: the stage has a term, or its block an edit.</summary>
     public bool KeepsNorm { get; }
 
-    /// <summary>Indices of the sensors of this block among all of the law's // (m).</summary>
+    /// <summary>Index in the law of each sensor of this stage // (m).</summary>
     public ReadOnlySpan<int> Sensors => Ints(0, SensorCount);
 
-    /// <summary>Lower ends of the intervals, or setpoints // (m).</summary>
+    /// <summary>Lower ends of the intervals; of a setpoint, the setpoint // (m).</summary>
     public ReadOnlySpan<float> Low => _numbers.AsSpan(SensorCount, SensorCount);
 
-    /// <summary>Upper ends of the intervals, or the setpoints again // (m).</summary>
+    /// <summary>Upper ends of the intervals; of a setpoint, the setpoint // (m).</summary>
     public ReadOnlySpan<float> High => _numbers.AsSpan(2 * SensorCount, SensorCount);
 
     /// <summary>Open-loop strengths // (n).</summary>
@@ -103,28 +104,28 @@ internal sealed class PackedLaw
     /// <summary>|w| of each term // (n).</summary>
     public ReadOnlySpan<float> Lengths => _numbers.AsSpan(_terms + TermCount, TermCount);
 
-    /// <summary>Sensor among all of the law's that switches each term, or -1 // (n).</summary>
+    /// <summary>Index in the law of the sensor that gates each term, or -1 // (n).</summary>
     public ReadOnlySpan<int> Gates => Ints(_terms + (2 * TermCount), TermCount);
 
-    /// <summary>Where each term's feeds begin, and where the last one's end // (n + 1).</summary>
+    /// <summary>Index of each term's first feed, and f at the end // (n + 1).</summary>
     public ReadOnlySpan<int> FeedBegins => Ints(_terms + (3 * TermCount), TermCount + 1);
 
-    /// <summary>Sensor of each feed among all of the law's // (f).</summary>
+    /// <summary>Index in the law of each feed's sensor // (f).</summary>
     public ReadOnlySpan<int> FeedSensors => Ints(_feeds, FeedCount);
 
     /// <summary>Gain of each feed // (f).</summary>
     public ReadOnlySpan<float> FeedGains => _numbers.AsSpan(_feeds + FeedCount, FeedCount);
 
-    /// <summary>The two sensors of each plane among those of this block // (planes, 2).</summary>
+    /// <summary>Indices in this stage of the two sensors of each plane // (planes, 2).</summary>
     public ReadOnlySpan<int> PlaneSensors => Ints(_planes, 2 * PlaneCount);
 
     /// <summary>cos θ and sin θ of each plane // (planes, 2).</summary>
     public ReadOnlySpan<float> PlaneTargets => _numbers.AsSpan(_planes + (2 * PlaneCount), 2 * PlaneCount);
 
-    /// <summary>Directions read // (m, D).</summary>
+    /// <summary>Directions v of the sensors // (m, D).</summary>
     public ReadOnlySpan<float> V => _numbers.AsSpan(_directions, SensorCount * _width);
 
-    /// <summary>Directions moved along // (n, D).</summary>
+    /// <summary>Directions w of the terms // (n, D).</summary>
     public ReadOnlySpan<float> W => _numbers.AsSpan(_directions + (SensorCount * _width), TermCount * _width);
 
     private ReadOnlySpan<int> Ints(int at, int count) => MemoryMarshal.Cast<float, int>(_numbers.AsSpan(at, count));

@@ -2,50 +2,50 @@ using System.Globalization;
 
 namespace Tiller.Law;
 
-/// <summary>Which tokens of a prompt a law moves.</summary>
+/// <summary>Which tokens of a prompt a law steers.</summary>
 public enum PromptTokens
 {
-    /// <summary>The last one.</summary>
+    /// <summary>The last token.</summary>
     Last,
 
-    /// <summary>Every one (A-LQR+).</summary>
+    /// <summary>Every token (A-LQR+).</summary>
     All,
 
-    /// <summary>None: steering begins with the first generated token that is read.</summary>
+    /// <summary>No token: steering begins with the first generated token that is appended.</summary>
     None,
 }
 
 /// <summary>
-/// Which tokens of a sequence a law moves, and what the law left in the keys and values of those before (docs/math.md §6). A prompt is what is
-/// appended several tokens at once; tokens that are appended one by one are generated ones, counted from 0 after the prompt that came last.
+/// Which tokens of a sequence a law steers, and whether later tokens read the keys and values of steered tokens (docs/math.md §6). Tokens that are
+/// appended several at once are a prompt. Tokens that are appended one by one are generated tokens, counted from 0 after the latest prompt.
 /// </summary>
 public sealed record SteeredTokens
 {
     private readonly int[] _excludedPositions = [];
     private readonly int[] _excludedIds = [];
 
-    /// <summary>The prompt's last token and every generated one, as the paper does with cached decoding.</summary>
+    /// <summary>Steers the prompt's last token and every generated token, as the paper does with cached decoding.</summary>
     public static SteeredTokens Last { get; } = new();
 
-    /// <summary>Every prompt token too (A-LQR+).</summary>
+    /// <summary>Steers every token of the prompt and every generated token (A-LQR+).</summary>
     public static SteeredTokens All { get; } = new() { Prompt = PromptTokens.All };
 
-    /// <summary>The prompt's last token alone.</summary>
+    /// <summary>Steers only the prompt's last token.</summary>
     public static SteeredTokens First { get; } = new() { GeneratedEnd = 0 };
 
-    /// <summary>The last token of whatever has been read, over a prefix that the plain model read: <see cref="Clean"/>.</summary>
+    /// <summary>Steers only the last token read; the plain model reads all tokens before it (<see cref="Clean"/>).</summary>
     public static SteeredTokens LastOverCleanPrefix { get; } = new() { Clean = true };
 
-    /// <summary>Which tokens of a prompt; default the last one.</summary>
+    /// <summary>Which tokens of a prompt are steered; default the last one.</summary>
     public PromptTokens Prompt { get; init; }
 
-    /// <summary>The first generated token that is moved, counted from 0; default 0.</summary>
+    /// <summary>The first generated token that is steered, counted from 0; default 0.</summary>
     public int GeneratedBegin { get; init; }
 
-    /// <summary>One past the last generated token that is moved; default no end.</summary>
+    /// <summary>One past the last generated token that is steered; default no end.</summary>
     public int GeneratedEnd { get; init; } = int.MaxValue;
 
-    /// <summary>Positions that are left alone, counted from 0 at the beginning of the sequence; default none.</summary>
+    /// <summary>Positions that are not steered, counted from 0 at the beginning of the sequence; default none.</summary>
     public IReadOnlyList<int> ExcludedPositions
     {
         get => _excludedPositions;
@@ -53,8 +53,8 @@ public sealed record SteeredTokens
     }
 
     /// <summary>
-    /// Token ids that are left alone, such as those of a format; default none. With any, a device does not begin a step before the host knows its
-    /// token.
+    /// Token ids that are not steered, such as those of a chat format; default none. With any, a device does not begin a step before the host knows
+    /// its token.
     /// </summary>
     public IReadOnlyList<int> ExcludedIds
     {
@@ -63,18 +63,19 @@ public sealed record SteeredTokens
     }
 
     /// <summary>
-    /// Whether a steered token leaves no trace in what later ones read: its keys and values are made again by the plain model before the next
-    /// token, which costs a second pass for each. Code that decodes without a cache does this; the default, false, keeps what steering did to them.
-    /// It goes with <see cref="Prompt"/> other than all.
+    /// Whether the keys and values of steered tokens are replaced by those of the plain model before the next token, so that later tokens do not read
+    /// traces of steering. This costs a second pass for each token. Decoding without a cache is equivalent to it. The default, false, keeps the
+    /// steered keys and values. Cannot be combined with <see cref="PromptTokens.All"/>.
     /// </summary>
     public bool Clean { get; init; }
 
-    /// <summary>Whether the id of a token decides if it is moved.</summary>
+    /// <summary>Whether steering depends on token ids.</summary>
     internal bool DependsOnIds => _excludedIds.Length > 0;
 
-    /// <summary>Whether a token is moved.</summary>
-    /// <param name="number">Which it is, counted from the prompt's last token, which is 0; earlier ones are negative, and 1 is the first generated
-    /// one.</param>
+    /// <summary>Whether a token is steered.</summary>
+    /// <param name="number">
+    /// Index relative to the prompt's last token, which is 0; earlier tokens are negative, and the first generated token is 1.
+    /// </param>
     /// <param name="position">Position in the sequence.</param>
     /// <param name="id">Token id.</param>
     public bool Steers(int number, int position, int id)
@@ -94,7 +95,7 @@ public sealed record SteeredTokens
     public override int GetHashCode() =>
         HashCode.Combine(Prompt, GeneratedBegin, GeneratedEnd, Clean, _excludedPositions.Length, _excludedIds.Length);
 
-    /// <summary>How results name it: last, all, first or clean, or the parts one by one.</summary>
+    /// <summary>Name in reports: last, all, first or clean; for other choices, the settings in words.</summary>
     public override string ToString()
     {
         var whole = this with { ExcludedPositions = [], ExcludedIds = [] };
@@ -106,8 +107,10 @@ public sealed record SteeredTokens
         return phase + positions + (_excludedIds.Length > 0 ? $", not of id {string.Join(' ', _excludedIds)}" : "");
     }
 
-    /// <summary>Refuses what contradicts itself.</summary>
-    /// <exception cref="ArgumentException">A clean prefix with every token of the prompt steered, or a window that ends before it begins.</exception>
+    /// <summary>Throws if the settings contradict each other.</summary>
+    /// <exception cref="ArgumentException">
+    /// All tokens of the prompt are steered over a clean prefix, or the window of generated tokens ends before it begins.
+    /// </exception>
     internal void Check()
     {
         if (Clean && Prompt == PromptTokens.All)
@@ -125,15 +128,15 @@ public sealed record SteeredTokens
     }
 }
 
-/// <summary>A law at work in a sequence with the tokens that it moves.</summary>
-/// <param name="State">The law; null for the plain model.</param>
-/// <param name="Tokens">Which tokens.</param>
-/// <param name="PromptEnd">Position of the prompt's last token; −1 before any.</param>
+/// <summary>A law that steers a sequence, with its choice of tokens.</summary>
+/// <param name="State">State of the law; null for the plain model.</param>
+/// <param name="Tokens">Which tokens the law steers.</param>
+/// <param name="PromptEnd">Position of the prompt's last token; −1 if there is no prompt.</param>
 internal readonly record struct SteeredSequence(SteeringState? State, SteeredTokens Tokens, int PromptEnd)
 {
-    /// <summary>Whether steered rows of a prompt must be passes of their own, each reading what the one before left.</summary>
+    /// <summary>Whether each steered token of a prompt needs a pass of its own, because the law reads errors of the previous steered token.</summary>
     public bool OneByOne => State is { Law.LooksBack: true } && Tokens.Prompt == PromptTokens.All;
 
-    /// <summary>What moves a token; null where it is left alone.</summary>
+    /// <summary>The state that steers a token; null if the token is not steered.</summary>
     public SteeringState? At(int position, int id) => State is not null && Tokens.Steers(position - PromptEnd, position, id) ? State : null;
 }

@@ -2,26 +2,26 @@
 namespace Tiller.Law;
 
 /// <summary>
-/// A <see cref="FeedbackLaw"/> at work in one sequence: the law, α of every sensor as last read, and what was done at each layer in
-/// the last step. One per sequence; not shared. A session's belongs to whichever thread is using the session, and goes with it.
+/// The state of a <see cref="FeedbackLaw"/> in one sequence: the law, the last error of every sensor, and the effort of the last step at each layer.
+/// Every sequence has its own. The state of a session may be used by the thread that uses the session, and is disposed of with the session.
 /// </summary>
 public abstract class SteeringState : IDisposable
 {
     /// <summary>Binds the law.</summary>
     protected SteeringState(FeedbackLaw law) => Law = law;
 
-    /// <summary>The law applied.</summary>
+    /// <summary>The law that steers.</summary>
     public FeedbackLaw Law { get; private set; }
 
-    /// <summary>Steered rows of the last step: one while decoding, the prompt's steered tokens in a prefill.</summary>
+    /// <summary>Number of steered rows of the last step: one while decoding, the steered tokens of a pass in a prefill.</summary>
     public abstract int Slots { get; }
 
-    /// <summary>The turn of the session that it belongs to; null if it belongs to none.</summary>
+    /// <summary>The turn of the session that owns the state; null if no session does.</summary>
     internal Turn? Owner { get; set; }
 
-    /// <summary>α of every sensor as last read at a steered row, in the order of <see cref="FeedbackLaw.Sensors"/>.</summary>
+    /// <summary>Copies the error α of every sensor at a steered row of the last step, in the order of <see cref="FeedbackLaw.Sensors"/>.</summary>
     /// <param name="slot">0 .. <see cref="Slots"/> − 1, oldest token first.</param>
-    /// <param name="errors">Result // (sensors).</param>
+    /// <param name="errors">Result: α // (sensors).</param>
     /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
     /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     public void ReadErrors(int slot, Span<float> errors)
@@ -30,8 +30,8 @@ public abstract class SteeringState : IDisposable
         GetErrors(slot, errors);
     }
 
-    /// <summary>Sets α of every sensor at the last steered row: undoes what a step that was given up has read.</summary>
-    /// <param name="errors">What <see cref="ReadErrors"/> gave for the last slot before that step // (sensors).</param>
+    /// <summary>Sets the error α of every sensor at the last steered row. This undoes the readings of a cancelled step.</summary>
+    /// <param name="errors">The result of <see cref="ReadErrors"/> for the last slot before that step // (sensors).</param>
     /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
     /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     public void WriteErrors(ReadOnlySpan<float> errors)
@@ -40,10 +40,10 @@ public abstract class SteeringState : IDisposable
         SetErrors(errors);
     }
 
-    /// <summary>|u_k| and |x_k| at a steered row of the last step; 0 where the law has no term.</summary>
+    /// <summary>Copies |u_k| and |x_k| at a steered row of the last step; both are 0 where the law has no term.</summary>
     /// <param name="slot">0 .. <see cref="Slots"/> − 1, oldest token first.</param>
-    /// <param name="inputNorms">|u_k| // (L).</param>
-    /// <param name="stateNorms">|x_k| // (L).</param>
+    /// <param name="inputNorms">Result: |u_k| // (L).</param>
+    /// <param name="stateNorms">Result: |x_k| // (L).</param>
     /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
     /// <exception cref="ObjectDisposedException">The session or its model has been disposed of.</exception>
     public void ReadEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
@@ -52,7 +52,7 @@ public abstract class SteeringState : IDisposable
         GetEffort(slot, inputNorms, stateNorms);
     }
 
-    /// <summary>Frees what the device holds. A session's state goes with the session, and this does nothing to it.</summary>
+    /// <summary>Frees the memory on the device. The state of a session is freed with the session instead, and this call does nothing.</summary>
     public void Dispose()
     {
         if (Owner is null)
@@ -64,24 +64,24 @@ public abstract class SteeringState : IDisposable
     }
 
     /// <summary>
-    /// Exchanges the law for another of the same model, such as the same controller at another λ. α carries over when the sensors are as many, and
-    /// is zero otherwise.
+    /// Exchanges the law for another law of the same model, for example the same controller at another λ. The errors α are kept if the number of
+    /// sensors is the same, and set to 0 otherwise.
     /// </summary>
     internal virtual void Use(FeedbackLaw law) => Law = law;
 
-    /// <summary>Frees what the device holds, whomever it belongs to.</summary>
+    /// <summary>Frees the memory on the device, also if a session owns the state.</summary>
     internal void Release() => Dispose(disposing: true);
 
-    /// <summary><see cref="ReadErrors"/> in a call that may.</summary>
+    /// <summary><see cref="ReadErrors"/>, after its check that the caller has the session's turn.</summary>
     protected abstract void GetErrors(int slot, Span<float> errors);
 
-    /// <summary><see cref="WriteErrors"/> in a call that may.</summary>
+    /// <summary><see cref="WriteErrors"/>, after its check that the caller has the session's turn.</summary>
     protected abstract void SetErrors(ReadOnlySpan<float> errors);
 
-    /// <summary><see cref="ReadEffort"/> in a call that may.</summary>
+    /// <summary><see cref="ReadEffort"/>, after its check that the caller has the session's turn.</summary>
     protected abstract void GetEffort(int slot, Span<float> inputNorms, Span<float> stateNorms);
 
-    /// <summary>Frees what the device holds.</summary>
+    /// <summary>Frees the memory on the device.</summary>
     protected virtual void Dispose(bool disposing)
     {
     }

@@ -6,15 +6,17 @@ using Tiller.Ops;
 
 namespace Tiller.Synthesis;
 
-/// <summary>One block of the plain model at a prompt's last token, run from any state: f_k(x), earlier tokens as they are in the cache.</summary>
+/// <summary>
+/// Runs one block of the plain model at a prompt's last token from any state x: f_k(x). The keys and values of earlier tokens are those in the cache.
+/// </summary>
 /// <param name="model">The plain model.</param>
-/// <param name="prompt">A prompt that was run with its cache kept; stays the caller's.</param>
+/// <param name="prompt">A prompt that was run with its cache kept. The caller owns it.</param>
 internal sealed class BlockProbe(LanguageModel model, PromptState prompt) : IDisposable
 {
     private readonly Activations _a = model.NewActivations();
     private readonly RowBatch _rows = new();
 
-    /// <summary>f_k(x) // (D).</summary>
+    /// <summary>Computes f_k(x) // (D).</summary>
     public float[] Run(int k, ReadOnlySpan<float> x, CancellationToken cancellationToken)
     {
         using var use = model.Enter();
@@ -31,7 +33,7 @@ internal sealed class BlockProbe(LanguageModel model, PromptState prompt) : IDis
         return y;
     }
 
-    /// <summary>x_0..x_L of a prompt's last token with a law at work // (L+1, D).</summary>
+    /// <summary>Runs a prompt under a law, and returns the states x_0..x_L of its last token // (L+1, D).</summary>
     public static float[][] Steered(
         LanguageModel model, ReadOnlySpan<int> ids, FeedbackLaw law, SteeredTokens tokens, CancellationToken cancellationToken)
     {

@@ -8,7 +8,7 @@ using Tiller.Ops;
 namespace Tiller.Synthesis;
 
 /// <summary>
-/// The engine's float64 algebra (<see cref="DeviceOps"/>) on MathNet matrices, in place on the host: for what is small, or given by the caller.
+/// The engine's float64 algebra (<see cref="DeviceOps"/>) for MathNet matrices in host memory. For small matrices and for matrices of the caller.
 /// </summary>
 internal static unsafe class DenseAlgebra
 {
@@ -22,14 +22,14 @@ internal static unsafe class DenseAlgebra
     public static Matrix<double> TransposeMultiply(Matrix<double> a, Matrix<double> b, CancellationToken cancellationToken = default) =>
         Product(a, transposed: true, b, cancellationToken);
 
-    /// <summary>The matrix's own numbers, columns one after another, where it is dense; a copy where it is not.</summary>
+    /// <summary>Numbers in column-major order: those of the matrix itself if its storage is dense, else a copy.</summary>
     public static double[] Numbers(Matrix<double> m) =>
         m.Storage is DenseColumnMajorMatrixStorage<double> dense ? dense.Data : m.ToColumnMajorArray();
 
-    /// <summary>|M|, Frobenius; MathNet's own forms M M'.</summary>
+    /// <summary>The Frobenius norm |M|. MathNet's own method forms M M'.</summary>
     public static double Norm(Matrix<double> m) => TensorPrimitives.Norm<double>(Numbers(m));
 
-    /// <summary>M = L L' in place: the lower triangle becomes L; the strict upper one is undefined afterwards.</summary>
+    /// <summary>Factors M = L L' in place: the lower triangle becomes L; the strict upper triangle is undefined afterwards.</summary>
     public static Pivots Cholesky(Matrix<double> m, CancellationToken cancellationToken = default)
     {
         fixed (double* numbers = Numbers(m))
@@ -38,7 +38,7 @@ internal static unsafe class DenseAlgebra
         }
     }
 
-    /// <summary>X = (L L')^{-1} X in place.</summary>
+    /// <summary>Computes X = (L L')^{-1} X in place.</summary>
     public static void CholeskySolve(Matrix<double> l, Matrix<double> x)
     {
         fixed (double* factor = Numbers(l), numbers = Numbers(x))
@@ -47,7 +47,7 @@ internal static unsafe class DenseAlgebra
         }
     }
 
-    /// <summary>X = X L^{-T} in place.</summary>
+    /// <summary>Computes X = X L^{-T} in place.</summary>
     public static void SolveRight(Matrix<double> x, Matrix<double> l)
     {
         fixed (double* factor = Numbers(l), numbers = Numbers(x))

@@ -1,4 +1,4 @@
-// Sign convention: u = K e, where e is the displacement the state is short of (δx = −e).
+// Sign convention: u = K e, where e = −δx is the displacement that the state lacks.
 //
 // The minimum of Σ_k (δx_k' Q_k δx_k + r |u_k|²) + δx_L' Q_L δx_L  subject to  δx_{k+1} = A_k δx_k + u_k  is δx_0' S_0 δx_0, and the
 // minimising input is u_k = −K_k δx_k, where backward from S_L = Q_L
@@ -7,10 +7,10 @@
 //     K_k = (S_{k+1} + r I)^{-1} F
 //     S_k = Q_k + r A_k' K_k
 //
-// It is the textbook recursion S = Q + A'SA − A'S (S + rI)^{-1} SA with  S − S (S + rI)^{-1} S = r (S + rI)^{-1} S  put in: no two
-// like quantities are subtracted, so a small r costs no digits. (docs/math.md §3; Skifstad, Yang, Chou, arXiv:2604.19018.)
+// This is the textbook recursion S = Q + A'SA − A'S (S + rI)^{-1} SA with S − S (S + rI)^{-1} S = r (S + rI)^{-1} S inserted. It subtracts no nearly
+// equal quantities, so that a small r costs no digits. (docs/math.md §3; Skifstad, Yang, Chou, arXiv:2604.19018.)
 //
-// A layer without an input is the limit r → ∞ of its own price:  K_k = 0,  S_k = Q_k + A_k' S_{k+1} A_k.
+// A layer without an input is the limit r → ∞ for this layer: K_k = 0, S_k = Q_k + A_k' S_{k+1} A_k.
 using System.Numerics.Tensors;
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Cpu;
@@ -20,19 +20,19 @@ using Tiller.Ops;
 namespace Tiller.Synthesis;
 
 /// <summary>
-/// LQR gains by the Riccati recursion with full matrices, in float64 (docs/math.md §3). Written once over <see cref="DeviceOps"/>: A_k, S_k and K_k
-/// stay on the device, and only a few vectors come back.
+/// LQR gains by the Riccati recursion with full matrices, in float64 (docs/math.md §3). One implementation for all devices: A_k, S_k and K_k stay on
+/// the device, and only a few vectors are copied to the host.
 /// </summary>
 public static class DenseRiccati
 {
     private const int Probes = 4;
 
-    /// <summary>Solves and keeps every gain: L·D²·8 bytes.</summary>
+    /// <summary>Solves for the gains and keeps all of them: L·D²·8 bytes.</summary>
     /// <param name="layers">L, at least 0.</param>
-    /// <param name="jacobian">A_k for k = L-1 down to 0, asked for once each // (D, D).</param>
+    /// <param name="jacobian">Returns A_k // (D, D). Called once for each k, from L-1 down to 0.</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
     /// <param name="cancellationToken">Checked between blocks of every product.</param>
-    /// <returns>Gains of <see cref="DenseGain"/>, or <see cref="ZeroGain"/> where there is no input, and the report.</returns>
+    /// <returns>The report and the gains: <see cref="DenseGain"/>, or <see cref="ZeroGain"/> at layers without an input.</returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
     public static RiccatiSolution Solve(int layers, Func<int, Matrix<double>> jacobian, QuadraticCost cost,
         CancellationToken cancellationToken = default)
@@ -50,13 +50,15 @@ public static class DenseRiccati
         }
     }
 
-    /// <summary>Solves on the CPU and hands every gain on as it is found, last layer first: six D×D matrices are alive at most.</summary>
+    /// <summary>
+    /// Solves on the CPU, and passes on each gain as soon as it is found, last layer first. At most six D×D matrices are in memory.
+    /// </summary>
     /// <param name="layers">L, at least 0.</param>
-    /// <param name="jacobian">A_k for k = L-1 down to 0, asked for once each // (D, D).</param>
+    /// <param name="jacobian">Returns A_k // (D, D). Called once for each k, from L-1 down to 0.</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
-    /// <param name="onGain">Takes (k, K_k // (D, D)) of every layer with an input, and may keep it.</param>
+    /// <param name="onGain">Receives (k, K_k // (D, D)) for every layer with an input. It may keep the matrix.</param>
     /// <param name="cancellationToken">Checked between blocks of every product.</param>
-    /// <returns>The report, k = 0..L-1.</returns>
+    /// <returns>The report for k = 0..L-1.</returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S + rI has no Cholesky factor.</exception>
     public static RiccatiReport Stream(
         int layers, Func<int, Matrix<double>> jacobian, QuadraticCost cost, Action<int, Matrix<double>> onGain,
@@ -69,7 +71,7 @@ public static class DenseRiccati
             return new RiccatiReport([]);
         }
 
-        // The last Jacobian tells D.
+        // The last Jacobian gives D.
         DeviceOps ops = CpuOps.Shared;
         var last = jacobian(layers - 1);
         int width = last.RowCount;
@@ -96,8 +98,8 @@ public static class DenseRiccati
     }
 
     /// <summary>
-    /// Bytes that <see cref="Solve(DeviceOps, int, int, Action{int, ColumnMajor}, QuadraticCost, Action{int, ColumnMajor}, CancellationToken)"/>
-    /// holds on the device.
+    /// Size in bytes of the device memory of
+    /// <see cref="Solve(DeviceOps, int, int, Action{int, ColumnMajor}, QuadraticCost, Action{int, ColumnMajor}, CancellationToken)"/>.
     /// </summary>
     internal static long SizeInBytes(int width)
         => sizeof(double) * (long)width * ((Workspace.Matrices * (long)width) + (Workspace.ProbePanels * Probes));
@@ -108,7 +110,7 @@ public static class DenseRiccati
     /// <param name="width">D.</param>
     /// <param name="linearise">Writes A_k // (D, D), for k = L-1 down to 0.</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
-    /// <param name="onGain">Takes (k, K_k // (D, D)) of every layer with an input; K_k is gone when it returns.</param>
+    /// <param name="onGain">Receives (k, K_k // (D, D)) for every layer with an input. K_k is overwritten after the call.</param>
     /// <param name="cancellationToken">Checked between blocks of every product.</param>
     internal static RiccatiReport Solve(
         DeviceOps ops, int layers, int width, Action<int, ColumnMajor> linearise, QuadraticCost cost, Action<int, ColumnMajor> onGain,
@@ -127,7 +129,7 @@ public static class DenseRiccati
             CheckFinite(ops, a, k);
             if (!cost.HasInput(k))
             {
-                // S_k = Q_k + A_k' S_{k+1} A_k, where L was
+                // S_k = Q_k + A_k' S_{k+1} A_k, in the memory of L
                 ops.Multiply(1, s, a, 0, gain, cancellationToken);
                 ops.Multiply(1, a.T, gain, 0, l, cancellationToken);
                 cost.AddTo(k, terminal: false, ops, l);
@@ -150,7 +152,7 @@ public static class DenseRiccati
             ops.Multiply(1, s, a, 0, gain, cancellationToken);
             ops.CholeskySolve(l, gain, cancellationToken);
 
-            // S_k = Q_k + r A_k' K_k, where L was
+            // S_k = Q_k + r A_k' K_k, in the memory of L
             var next = l;
             ops.Multiply(cost.R, a.T, gain, 0, next, cancellationToken);
             cost.AddTo(k, terminal: false, ops, next);
@@ -181,7 +183,7 @@ public static class DenseRiccati
         ops.Add(cost.R, kz, skz);
         double gainError = Relative(Host(ops, skz), Host(ops, saz));
 
-        // S_k z = Q_k z + r K'K z + (A − K)' S_{k+1} (A − K) z   (Joseph's form: all terms positive)
+        // S_k z = Q_k z + r K'K z + (A − K)' S_{k+1} (A − K) z   (Joseph's form: all terms are positive semidefinite)
         //       = Q_k z + r K'(K z − rest/r) + A' rest,  rest = S_{k+1} (A − K) z
         ops.Add(-1 / cost.R, rest, kz);
         ops.Multiply(cost.R, w.K.T, kz, 0, value);
@@ -235,21 +237,23 @@ public static class DenseRiccati
         return largest;
     }
 
-    /// <summary>Random signs from a fixed seed: |M z|² is |M|² (Frobenius) in the mean.</summary>
+    /// <summary>Random signs from a fixed seed. For each column z, the expected |M z|² is |M|² (Frobenius).</summary>
     internal static Matrix<double> Probe(int rows, int columns, int seed)
     {
         var random = new Random(seed);
         return Matrix<double>.Build.Dense(rows, columns, (_, _) => random.Next(2) == 0 ? -1 : 1);
     }
 
-    /// <summary>|a − b| / max(|a|, |b|), 0 for 0 against 0.</summary>
+    /// <summary>|a − b| / max(|a|, |b|); 0 if both are 0.</summary>
     internal static double Relative(Matrix<double> a, Matrix<double> b)
     {
         double scale = Math.Max(DenseAlgebra.Norm(a), DenseAlgebra.Norm(b));
         return scale == 0 ? 0 : TensorPrimitives.Distance<double>(DenseAlgebra.Numbers(a), DenseAlgebra.Numbers(b)) / scale;
     }
 
-    /// <summary>A_k, K_k, S_{k+1}, its factor or S_k // four of (D, D), and the probes of the residual.</summary>
+    /// <summary>
+    /// The four matrices A_k, S_{k+1}, L and K_k // (D, D) each, and the probes of the residual. S_k is written to the memory of L.
+    /// </summary>
     private sealed class Workspace : IDisposable
     {
         public const int Matrices = 4;
@@ -276,7 +280,7 @@ public static class DenseRiccati
         /// <summary>Panel i // (D, probes).</summary>
         public ColumnMajor Probe(int i) => ProbesFrom(i, 1);
 
-        /// <summary>Panels i .. i + count − 1, side by side.</summary>
+        /// <summary>Panels i .. i + count − 1, as one matrix.</summary>
         public ColumnMajor ProbesFrom(int i, int count) => _probes.Slice(i * Probes, count * Probes);
 
         public void Dispose() => _memory.Dispose();

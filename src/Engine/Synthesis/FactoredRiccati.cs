@@ -1,4 +1,4 @@
-// Sign convention: u = K e, where e is the displacement the state is short of (δx = −e).
+// Sign convention: u = K e, where e = −δx is the displacement that the state lacks.
 //
 // If Q_k = C_k C_k' then the S_k of the dense recursion is Z_k Z_k' with, backward from Z = C_L,
 //
@@ -8,25 +8,25 @@
 //     Z_k = [ W L^{-T} , C_k ]
 //
 // because (ZZ' + rI)^{-1} Z = Z (Z'Z + rI)^{-1} and  r A'K = W r (rI + Z'Z)^{-1} W' = W (L L')^{-1} W'.
-// Exact, and S is positive semidefinite by construction. (docs/math.md §4.) Without an input  K_k = 0  and  Z_k = [ W , C_k ].
+// Exact, and S is positive semidefinite by construction. (docs/math.md §4.) At a layer without an input, K_k = 0 and Z_k = [ W , C_k ].
 using MathNet.Numerics.LinearAlgebra;
 
 namespace Tiller.Synthesis;
 
-/// <summary>LQR gains without any Jacobian, for state costs of low rank, in float64 (docs/math.md §4).</summary>
+/// <summary>LQR gains without a Jacobian, for state costs of low rank, in float64 (docs/math.md §4).</summary>
 public static class FactoredRiccati
 {
     private const int Probes = 4;
 
-    /// <summary>Solves for the gains of all layers: 2·L·D·p·8 bytes, p growing by C's columns per layer.</summary>
+    /// <summary>Solves for the gains of all layers. They take 2·L·D·p·8 bytes; p grows by the number of C's columns at every layer.</summary>
     /// <param name="layers">L, at least 0.</param>
-    /// <param name="pullback">(k, Z // (D, p)) → A_k' Z // (D, p); called for k = L-1 down to 0.</param>
+    /// <param name="pullback">(k, Z // (D, p)) → A_k' Z // (D, p). Called for k = L-1 down to 0.</param>
     /// <param name="cost">C_0..C_L and r.</param>
-    /// <param name="maxRank">Z is compressed only when it has more columns than this.</param>
-    /// <param name="tolerance">Compression drops singular values of Z below this times the largest; between 0 and 1.</param>
+    /// <param name="maxRank">Largest number of columns of Z that is not compressed.</param>
+    /// <param name="tolerance">Compression drops singular values of Z below this share of the largest one; at least 0 and below 1.</param>
     /// <param name="cancellationToken">Checked at every layer.</param>
-    /// <returns>Gains of <see cref="FactoredGain"/>, or <see cref="ZeroGain"/> where there is no input, and the report.</returns>
-    /// <exception cref="RiccatiException">Shapes disagree, or a number is not finite, be it only when squared.</exception>
+    /// <returns>The report and the gains: <see cref="FactoredGain"/>, or <see cref="ZeroGain"/> at layers without an input.</returns>
+    /// <exception cref="RiccatiException">Shapes disagree, or a number is not finite or overflows when squared.</exception>
     public static RiccatiSolution Solve(
         int layers,
         Func<int, Matrix<double>, Matrix<double>> pullback,
@@ -39,7 +39,7 @@ public static class FactoredRiccati
         ArgumentOutOfRangeException.ThrowIfLessThan(maxRank, 1);
         if (!(tolerance >= 0 && tolerance < 1))
         {
-            throw new ArgumentOutOfRangeException(nameof(tolerance), tolerance, "The tolerance of compression is a share, 0 ≤ tolerance < 1.");
+            throw new ArgumentOutOfRangeException(nameof(tolerance), tolerance, "The tolerance of compression must be at least 0 and below 1.");
         }
 
         if (cost.C.Count != layers + 1)
@@ -76,7 +76,7 @@ public static class FactoredRiccati
             var inner = SpdFactor.OfGram(z, cost.R, k, cancellationToken);
             gains[k] = new FactoredGain(z, inner, w);
 
-            // Z_k = [ W L^{-T} , C_k ] with L L' = I + Z'Z/r, that is sqrt(r) times the factor of rI + Z'Z
+            // Z_k = [ W L^{-T} , C_k ] with L L' = I + Z'Z/r; √r L is the factor of rI + Z'Z
             var scaled = inner.SolveRight(w) * Math.Sqrt(cost.R);
             var (next, dropped) = Compress(scaled.Append(c), maxRank, tolerance);
 

@@ -2,9 +2,9 @@ using MathNet.Numerics.LinearAlgebra;
 
 namespace Tiller.Synthesis;
 
-// u = K e, e the displacement the state is short of; K is D×D, held in the form its solver found it in.
+// Sign convention: u = K e, where e is the displacement that the state lacks. K is (D, D), stored in the form in which its solver finds it.
 
-/// <summary>The gain K_k of one layer, applied to vectors; a controller needs only w_k = K_k v_k.</summary>
+/// <summary>The gain K_k of one layer, applied to vectors. A controller needs only w_k = K_k v_k.</summary>
 public abstract class Gain
 {
     private protected Gain(int outputs, int inputs)
@@ -19,7 +19,7 @@ public abstract class Gain
     /// <summary>Length of v: D.</summary>
     public int Inputs { get; }
 
-    /// <summary>K v.</summary>
+    /// <summary>Computes K v.</summary>
     /// <param name="v">Any vector // (D).</param>
     /// <returns>K v // (D).</returns>
     /// <exception cref="ArgumentException">v has another length.</exception>
@@ -33,7 +33,7 @@ public abstract class Gain
         return Multiply(Vector<double>.Build.DenseOfArray(v.ToArray())).ToArray();
     }
 
-    /// <summary>K v for a float32 vector, as features are stored.</summary>
+    /// <summary>Computes K v for a float32 vector, the type of a feature's directions.</summary>
     /// <param name="v">Any vector // (D).</param>
     /// <returns>K v // (D).</returns>
     /// <exception cref="ArgumentException">v has another length.</exception>
@@ -48,13 +48,13 @@ public abstract class Gain
         return Apply(wide);
     }
 
-    /// <summary>Y and V with K = Y V', of as few columns as the form it is held in has // (D, p), (D, p).</summary>
+    /// <summary>Y and V with K = Y V' // (D, p), (D, p). p depends on the form in which K is stored.</summary>
     internal abstract (Matrix<double> Left, Matrix<double> Right) Factors();
 
     private protected abstract Vector<double> Multiply(Vector<double> v);
 }
 
-/// <summary>K = 0, of a layer without an input.</summary>
+/// <summary>K = 0, the gain of a layer without an input.</summary>
 public sealed class ZeroGain : Gain
 {
     internal ZeroGain(int width)
@@ -68,10 +68,10 @@ public sealed class ZeroGain : Gain
     private protected override Vector<double> Multiply(Vector<double> v) => Vector<double>.Build.Dense(Outputs);
 }
 
-/// <summary>K held as a matrix (docs/math.md §3).</summary>
+/// <summary>K stored as a matrix (docs/math.md §3).</summary>
 public sealed class DenseGain : Gain
 {
-    /// <summary>Wraps K.</summary>
+    /// <summary>Wraps a matrix.</summary>
     /// <param name="k">K // (D, D); not copied.</param>
     public DenseGain(Matrix<double> k)
         : base(k.RowCount, k.ColumnCount)
@@ -87,7 +87,7 @@ public sealed class DenseGain : Gain
     private protected override Vector<double> Multiply(Vector<double> v) => K * v;
 }
 
-/// <summary>K = Z (rI + Z'Z)^{-1} W' held as its factors (docs/math.md §4).</summary>
+/// <summary>K = Z (rI + Z'Z)^{-1} W', stored as these factors (docs/math.md §4).</summary>
 public sealed class FactoredGain : Gain
 {
     private readonly SpdFactor _inner;
@@ -100,20 +100,20 @@ public sealed class FactoredGain : Gain
         W = w;
     }
 
-    /// <summary>Factor of S_{k+1} = ZZ' // (D, p).</summary>
+    /// <summary>Z, the factor of S_{k+1} = ZZ' // (D, p).</summary>
     public Matrix<double> Z { get; }
 
-    /// <summary>A_k' Z // (D, p).</summary>
+    /// <summary>W = A_k' Z // (D, p).</summary>
     public Matrix<double> W { get; }
 
-    // Y = Z (rI + Z'Z)^{-1}: the inner matrix is symmetric.
+    // Y = Z (rI + Z'Z)^{-1}; the inner matrix is symmetric.
     internal override (Matrix<double> Left, Matrix<double> Right) Factors() => (_inner.Solve(Z.Transpose()).Transpose(), W);
 
     private protected override Vector<double> Multiply(Vector<double> v)
         => Z * _inner.Solve(W.TransposeThisAndMultiply(v).ToColumnMatrix()).Column(0);
 }
 
-/// <summary>K ≈ W_{k+1} K̃ W_k' held as its factors (docs/math.md §5).</summary>
+/// <summary>K ≈ W_{k+1} K̃ W_k', stored as these factors (docs/math.md §5).</summary>
 public sealed class ReducedGain : Gain
 {
     internal ReducedGain(Matrix<double> next, Matrix<double> k, Matrix<double> basis)

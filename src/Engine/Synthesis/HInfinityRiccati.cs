@@ -1,22 +1,23 @@
-// Sign convention: u = K e, where e is the displacement the state is short of (δx = −e).
+// Sign convention: u = K e, where e = −δx is the displacement that the state lacks.
 //
-// δx_{k+1} = A_k δx_k + B_k u_k + D_k w_k with a disturbance w that knows everything. The smallest γ for which u can keep
+// δx_{k+1} = A_k δx_k + B_k u_k + D_k w_k with a worst-case disturbance w. The smallest γ for which an input u can guarantee
 //
 //     Σ_k (δx_k' Q_k δx_k + u_k' R_k u_k) + δx_N' Q_N δx_N ≤ γ² Σ_k |w_k|²      from δx_0 = 0
 //
-// is γ*; for γ > γ* the game has the value δx_0' S_0 δx_0, where backward from S_N = Q_N
+// is γ*. For γ > γ*, the game has the value δx_0' S_0 δx_0, where backward from S_N = Q_N
 //
 //     M   = γ² I − D_k' S D_k            positive definite, or γ is not feasible
 //     S̄   = S + S D_k M⁻¹ D_k' S
 //     H   = R_k + B_k' S̄ B_k,   K_k = H⁻¹ B_k' S̄ A_k,   C = A_k − B_k K_k,   S ← Q_k + C' S̄ C + K_k' R_k K_k
 //
-// The textbook's S = Q + A'S̄ C subtracts: with a small R the closed loop C is itself a small difference, and what is lost in it stands in S. In the
-// last line it stands squared. (docs/math.md §3; Başar and Bernhard, H∞-Optimal Control and Related Minimax Design Problems, chapter 3.)
+// The textbook form S = Q + A'S̄ C loses digits: with a small R, C is a small difference of large numbers, and A'S̄ amplifies its rounding error. The
+// last line multiplies this error by the small C instead. (docs/math.md §3; Başar and Bernhard, H∞-Optimal Control and Related Minimax Design
+// Problems, chapter 3.)
 using MathNet.Numerics.LinearAlgebra;
 
 namespace Tiller.Synthesis;
 
-/// <summary>A plant with a disturbance: matrices of every step, the same shapes throughout.</summary>
+/// <summary>A plant with a disturbance: the matrices of every step, with the same shapes at all steps.</summary>
 /// <param name="A">A_0..A_{N-1} // (n, n).</param>
 /// <param name="B">B_0..B_{N-1} // (n, m).</param>
 /// <param name="D">D_0..D_{N-1} // (n, d).</param>
@@ -29,7 +30,7 @@ public sealed record DisturbedPlant(
     IReadOnlyList<Matrix<double>> Q,
     IReadOnlyList<Matrix<double>> R)
 {
-    /// <summary>The plant of depth: an input and a disturbance on the whole state, B = D = I, with isotropic costs.</summary>
+    /// <summary>Makes the plant of depth: an input and a disturbance of the whole state, B = D = I, with isotropic costs.</summary>
     /// <param name="a">A_0..A_{L-1} // (D, D).</param>
     /// <param name="weights">q, r, qf.</param>
     public static DisturbedPlant Isotropic(IReadOnlyList<Matrix<double>> a, LqrWeights weights)
@@ -43,17 +44,18 @@ public sealed record DisturbedPlant(
     }
 }
 
-/// <summary>H∞ gains of finite horizon by the game Riccati recursion, in float64.</summary>
+/// <summary>H∞ gains of a finite horizon by the Riccati recursion of a game, in float64.</summary>
 public static class HInfinityRiccati
 {
-    /// <summary>By how much the deployed γ is above γ*, where the gains grow without bound.</summary>
+    /// <summary>Default of γ/γ*. At γ* itself the gains grow without bound.</summary>
     public const double Margin = 1.001;
 
-    /// <summary>The gains at a γ; null if it is not feasible.</summary>
+    /// <summary>Solves for the gains at a given γ.</summary>
     /// <param name="plant">The plant.</param>
     /// <param name="gamma">γ, above 0.</param>
     /// <param name="cancellationToken">Checked at every step.</param>
-    /// <returns>K_0..K_{N-1} // (m, n).</returns>
+    /// <returns>K_0..K_{N-1} // (m, n); null if γ is not feasible.</returns>
+    /// <exception cref="ArgumentOutOfRangeException">γ is not finite or not above 0.</exception>
     /// <exception cref="RiccatiException">R is not positive definite.</exception>
     public static IReadOnlyList<Matrix<double>>? TrySolve(DisturbedPlant plant, double gamma, CancellationToken cancellationToken = default)
     {
@@ -68,7 +70,7 @@ public static class HInfinityRiccati
         {
             if (Factor(plant.R[k]) is null)
             {
-                throw RiccatiException.Shape("The price R of the input", k, "a positive definite matrix with finite entries",
+                throw RiccatiException.Shape("The weight R of the input", k, "a positive definite matrix with finite entries",
                     "one without a Cholesky factor");
             }
         }
@@ -89,7 +91,7 @@ public static class HInfinityRiccati
             var ba = b.TransposeThisAndMultiply(game);
             if (Factor(plant.R[k] + (ba * b)) is not { } hFactor)
             {
-                // R is positive definite and S̄ semidefinite: at the edge of what is feasible S̄ is so large that rounding decides.
+                // R is positive definite and S̄ positive semidefinite. At the edge of feasibility, S̄ is so large that rounding decides.
                 return null;
             }
 
@@ -102,9 +104,9 @@ public static class HInfinityRiccati
         return gains;
     }
 
-    /// <summary>γ*, the smallest feasible γ, by bisection from above; 0 where nothing is charged for.</summary>
+    /// <summary>Finds γ*, the smallest feasible γ, by bisection from above; 0 if every Q is 0.</summary>
     /// <param name="plant">The plant.</param>
-    /// <param name="tolerance">Relative width of the interval that is left.</param>
+    /// <param name="tolerance">Relative width of the final interval.</param>
     /// <param name="cancellationToken">Checked at every step of every solve.</param>
     public static double LeastGamma(DisturbedPlant plant, double tolerance = 1e-13, CancellationToken cancellationToken = default)
     {
@@ -134,7 +136,7 @@ public static class HInfinityRiccati
         return high;
     }
 
-    // Null where the matrix is not positive definite.
+    // Null if the matrix is not positive definite.
     private static MathNet.Numerics.LinearAlgebra.Factorization.Cholesky<double>? Factor(Matrix<double> m)
     {
         try

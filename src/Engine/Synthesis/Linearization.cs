@@ -9,10 +9,9 @@ using Tiller.Ops;
 namespace Tiller.Synthesis;
 
 /// <summary>
-/// The blocks linearised at the last token of calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k
-/// (docs/math.md §1, §9). A_k is formed only by <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/>, and stays on the device;
-/// <see cref="Push"/> and <see cref="Pull"/> apply it and its transpose. Products run in float32 on directions of unit length. Scratch
-/// is bounded by <see cref="PassPlan"/>.
+/// The blocks linearised at the last token of the calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k (docs/math.md §1,
+/// §9). <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/> forms A_k on the device; <see cref="Push"/> and <see cref="Pull"/> apply A_k and
+/// its transpose without forming it. Products run in float32 on directions of unit length. <see cref="PassPlan"/> bounds the scratch memory.
 /// </summary>
 internal sealed class Linearization : IDisposable
 {
@@ -20,24 +19,24 @@ internal sealed class Linearization : IDisposable
     private readonly IReadOnlyList<PromptState> _prompts;
     private readonly List<Lane> _lanes = [];
 
-    /// <summary>Prepares scratch.</summary>
+    /// <summary>Makes a linearization; scratch memory is allocated by its first pass.</summary>
     /// <param name="model">The plain model.</param>
-    /// <param name="prompts">Calibration prompts, run with their caches kept; stay the caller's.</param>
+    /// <param name="prompts">Calibration prompts, run with their caches kept. The caller owns them.</param>
     public Linearization(LanguageModel model, IReadOnlyList<PromptState> prompts)
     {
         (_model, _prompts) = (model, prompts);
     }
 
-    /// <summary>Rows that the activations of all lanes have grown to.</summary>
+    /// <summary>Rows for which the activations of all lanes have memory.</summary>
     public int Capacity => _lanes.Sum(lane => lane.A.Capacity);
 
     private DeviceOps Ops => _model.Ops;
 
     private int D => _model.Config.D;
 
-    /// <summary>A_k // (D, D), by pushing the identity forward.</summary>
+    /// <summary>Computes A_k // (D, D) by pushing the identity forward.</summary>
     /// <param name="k">The block.</param>
-    /// <param name="result">Gets A_k, on the model's device.</param>
+    /// <param name="result">Receives A_k, on the model's device.</param>
     /// <param name="cancellationToken">Checked before every pass.</param>
     public void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken) =>
         ForPasses(D, (lane, prompts, column, p) =>
@@ -52,10 +51,10 @@ internal sealed class Linearization : IDisposable
             Gather(lane.PushedTangents, Enumerable.Repeat(1.0, p).ToArray(), prompts, result.Slice(column, p));
         });
 
-    /// <summary>A_k // (D, D) in host memory.</summary>
+    /// <summary>Computes A_k // (D, D) in host memory.</summary>
     public Matrix<double> Jacobian(int k, CancellationToken cancellationToken) => OnHost(D, result => Jacobian(k, result, cancellationToken));
 
-    /// <summary>A_k X, for X // (D, p).</summary>
+    /// <summary>Computes A_k X for X // (D, p).</summary>
     public Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
         ForPasses(x.ColumnCount, (lane, prompts, column, p) =>
         {
@@ -67,7 +66,7 @@ internal sealed class Linearization : IDisposable
             Gather(lane.PushedTangents, scales, prompts, result.Slice(column, p));
         }));
 
-    /// <summary>A_k' Z, for Z // (D, p).</summary>
+    /// <summary>Computes A_k' Z for Z // (D, p).</summary>
     public Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
         ForPasses(z.ColumnCount, (lane, prompts, column, p) =>
         {
@@ -108,10 +107,10 @@ internal sealed class Linearization : IDisposable
         return Matrix<double>.Build.Dense(D, columns, numbers);
     }
 
-    /// <summary>Runs passes (lane, prompts, first column, columns) as <see cref="PassPlan"/> cuts them; the prompts of one column in order.</summary>
+    /// <summary>Runs the passes (lane, prompts, first column, columns) of a <see cref="PassPlan"/>. The prompts of a column run in order.</summary>
     private void ForPasses(int columns, Action<Lane, Range, int, int> pass)
     {
-        // The passes' own uses end on threads of the device, which the last one out would dispose of.
+        // The passes end their uses on threads of the device. This use ends after them, so that none of these threads has to free the device.
         using var work = _model.Enter();
         var plan = PassPlan.Of(_model.Config, columns, Ops.Callers);
         while (_lanes.Count < plan.Lanes)
@@ -126,14 +125,16 @@ internal sealed class Linearization : IDisposable
                 var (first, p) = plan.Panel(panel);
                 for (int i = 0; i < _prompts.Count; i += plan.Prompts)
                 {
-                    using var use = _model.Enter(); // refused once the model is disposed of
+                    using var use = _model.Enter(); // throws once the model has been disposed of
                     pass(_lanes[lane], i..Math.Min(i + plan.Prompts, _prompts.Count), first, p);
                 }
             }
         });
     }
 
-    /// <summary>Value rows: the prompts' last tokens as they enter block k, each with room for <paramref name="tangents"/> tangents.</summary>
+    /// <summary>
+    /// Makes the value rows of a pass: the prompts' last tokens at the input of block k, each with room for <paramref name="tangents"/> tangents.
+    /// </summary>
     private void Place(Lane lane, int k, Range prompts, int tangents, CancellationToken cancellationToken)
     {
         var (begin, count) = prompts.GetOffsetAndLength(_prompts.Count);
@@ -153,7 +154,8 @@ internal sealed class Linearization : IDisposable
     }
 
     /// <summary>
-    /// Columns column .. column + p − 1 as float32 rows of unit length, in every panel of <paramref name="rows"/>; returns the lengths taken out.
+    /// Uploads columns column .. column + p − 1 as float32 rows of unit length, to every panel of <paramref name="rows"/>. Returns the columns'
+    /// lengths.
     /// </summary>
     private double[] UploadUnits(Lane lane, Matrix<double> x, int column, int p, Floats rows)
     {
@@ -169,14 +171,14 @@ internal sealed class Linearization : IDisposable
         return scales;
     }
 
-    /// <summary>result[:, j] = Σ_i scales[j] · row / prompts, over the prompts of all passes in order.</summary>
+    /// <summary>Adds result[:, j] = Σ_i scales[j] · row / prompts, over the prompts of all passes in order.</summary>
     private void Gather(Floats rows, double[] scales, Range prompts, ColumnMajor result)
     {
         TensorPrimitives.Divide(scales, _prompts.Count, scales);
         Ops.SumPanels(rows, scales, add: prompts.Start.Value > 0, result);
     }
 
-    /// <summary>x as a float32 vector of unit length; returns the length taken out.</summary>
+    /// <summary>Scales x to a float32 vector of unit length. Returns the length of x.</summary>
     private static double ToUnit(ReadOnlySpan<double> x, Span<float> unit)
     {
         double length = Math.Sqrt(TensorPrimitives.SumOfSquares(x));
@@ -194,7 +196,7 @@ internal sealed class Linearization : IDisposable
         return length;
     }
 
-    /// <summary>What one pass at a time works on.</summary>
+    /// <summary>Memory of one pass at a time.</summary>
     private sealed class Lane(LanguageModel model) : IDisposable
     {
         private float[] _host = [];

@@ -1,6 +1,6 @@
 // The paper's evidence that a block's Jacobian describes the block (docs/math.md §8; arXiv:2604.19018):
 //
-//     residual      |f(x + δ) − f(x) − A δ| / |δ| against |δ|/|x|: proportional to |δ| where f is smooth and A its derivative
+//     residual      |f(x + δ) − f(x) − A δ| / |δ| against |δ|/|x|: proportional to |δ| if f is smooth and A is its derivative
 //     similarity    nuclear(diag(s₁) U₁'U₂ diag(s₂)) / (|s₁| |s₂|) of two Jacobians over their leading D/20 singular pairs
 //     prediction    |δ_{k+1} − A_k δ_k − u_k| / |δ_{k+1}| of the mean A_k, and the same with A_k ⋯ A_0 δ_0
 using System.Numerics.Tensors;
@@ -11,55 +11,59 @@ using Tiller.Model;
 
 namespace Tiller.Synthesis;
 
-/// <summary>What is measured of local linearity.</summary>
+/// <summary>Settings of a measurement of local linearity.</summary>
 public sealed record LinearityOptions
 {
-    /// <summary>|δ|/|x| of the residuals.</summary>
+    /// <summary>The sizes |δ|/|x| of the residuals; default 0.001, 0.01, 0.1 and 1.</summary>
     public IReadOnlyList<double> Sizes { get; init; } = [1e-3, 1e-2, 1e-1, 1];
 
-    /// <summary>Random directions of δ for each prompt and block.</summary>
+    /// <summary>Number of random directions of δ for each prompt and block; default 4.</summary>
     public int Directions { get; init; } = 4;
 
-    /// <summary>Leading singular pairs that are compared; null for D/20, as published.</summary>
+    /// <summary>Number of leading singular pairs that are compared; null, the default, for D/20, as published.</summary>
     public int? Pairs { get; init; }
 
-    /// <summary>A law whose steered states are predicted too; null for none.</summary>
+    /// <summary>A law whose steered states are predicted as well; null, the default, for none.</summary>
     public FeedbackLaw? Law { get; init; }
 
-    /// <summary>Which tokens it steers.</summary>
+    /// <summary>Which tokens the law steers; default <see cref="SteeredTokens.Last"/>.</summary>
     public SteeredTokens SteeredTokens { get; init; } = SteeredTokens.Last;
 }
 
-/// <summary>Local linearity of one block; means over prompts.</summary>
+/// <summary>Local linearity of one block, averaged over the prompts.</summary>
 /// <param name="Layer">Block k.</param>
 /// <param name="Residuals">|f(x + δ) − f(x) − A δ| / |δ| for each size // (sizes).</param>
-/// <param name="Slope">Slope of log residual against log |δ|: 1 where the remainder is quadratic; NaN with fewer than two sizes.</param>
-/// <param name="Within">Similarity of the Jacobians of two prompts of one list; NaN where no list has two.</param>
-/// <param name="Across">The same of prompts of different lists; NaN where there is one.</param>
-/// <param name="OneStep">Error of the mean model's prediction over this block, between two plain prompts; NaN for one prompt.</param>
-/// <param name="Horizon">Error of its prediction from the first block up to and with this one.</param>
-/// <param name="SteeredOneStep">As <paramref name="OneStep"/>, between a prompt steered and plain; NaN without a law.</param>
-/// <param name="SteeredHorizon">As <paramref name="Horizon"/>, between a prompt steered and plain.</param>
+/// <param name="Slope">
+/// Slope of the log residual over log |δ|: 1 if the remainder is quadratic. NaN with fewer than two sizes of at least 0.01.
+/// </param>
+/// <param name="Within">Similarity of the Jacobians of two prompts of the same list; NaN if no list has two prompts.</param>
+/// <param name="Across">Similarity of the Jacobians of two prompts of different lists; NaN if there is only one list.</param>
+/// <param name="OneStep">
+/// Relative error of the mean A_k's prediction over this block, for the difference of two plain prompts; NaN for one prompt.
+/// </param>
+/// <param name="Horizon">Relative error of the prediction from the first block to the output of this one, for the same difference.</param>
+/// <param name="SteeredOneStep">As <paramref name="OneStep"/>, for the difference of a prompt's steered and plain run; NaN without a law.</param>
+/// <param name="SteeredHorizon">As <paramref name="Horizon"/>, for the difference of a prompt's steered and plain run; NaN without a law.</param>
 public sealed record LinearityLayer(
     int Layer, IReadOnlyList<double> Residuals, double Slope, double Within, double Across, double OneStep, double Horizon, double SteeredOneStep,
     double SteeredHorizon);
 
-/// <summary>How well linear models describe the blocks of a model (docs/math.md §8).</summary>
-/// <param name="Sizes">|δ|/|x| of the residuals.</param>
-/// <param name="Pairs">Leading singular pairs that were compared.</param>
-/// <param name="Layers">One entry per block.</param>
+/// <summary>How accurately linear models describe the blocks of a model (docs/math.md §8).</summary>
+/// <param name="Sizes">The sizes |δ|/|x| of the residuals.</param>
+/// <param name="Pairs">Number of leading singular pairs that were compared.</param>
+/// <param name="Layers">One entry for each block.</param>
 public sealed record LinearityReport(IReadOnlyList<double> Sizes, int Pairs, IReadOnlyList<LinearityLayer> Layers)
 {
-    // Of the residuals that the slope is fitted to: below it float32 rounding, above it all of the block.
+    // Smallest |δ|/|x| of the residuals to which the slope is fitted. Below it, float32 rounding dominates.
     private const double LeastSize = 1e-2;
 
-    /// <summary>Measures.</summary>
+    /// <summary>Measures the local linearity of all blocks.</summary>
     /// <param name="model">The plain model.</param>
     /// <param name="lists">Prompts of one kind or several, each list at least one.</param>
     /// <param name="options">Null for the defaults.</param>
     /// <param name="progress">Told the number of blocks done.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
-    /// <exception cref="TillerException">A prompt cannot be put to the model, or a list is empty.</exception>
+    /// <exception cref="TillerException">A prompt cannot be encoded, or a list is empty.</exception>
     public static LinearityReport Measure(
         LanguageModel model, IReadOnlyList<IReadOnlyList<Prompt>> lists, LinearityOptions? options = null, IProgress<int>? progress = null,
         CancellationToken cancellationToken = default)
@@ -104,7 +108,7 @@ public sealed record LinearityReport(IReadOnlyList<double> Sizes, int Pairs, IRe
             ? [.. ids.Select(one => BlockProbe.Steered(model, one, law, options.SteeredTokens, cancellationToken))] : null;
         var layers = new LinearityLayer[model.Config.L];
 
-        // δ_0 of neighbouring prompts, and of a prompt steered and plain; carried through the mean model.
+        // The mean model carries δ_0 of neighbouring prompts, and of a prompt's steered and plain run, through the blocks.
         var plain = Enumerable.Range(1, Math.Max(0, states.Count - 1)).Select(i => new Prediction(states[i].X, states[i - 1].X)).ToList();
         var moved = steered is null ? [] : steered.Select((x, i) => new Prediction(x, states[i].X)).ToList();
         for (int k = 0; k < layers.Length; k++)
@@ -152,7 +156,7 @@ public sealed record LinearityReport(IReadOnlyList<double> Sizes, int Pairs, IRe
         return new LinearityReport(options.Sizes, pairs, layers);
     }
 
-    /// <summary>|f(x + δ) − f(x) − J δ| / |δ| for every size |δ|/|x|, δ as float32 holds it // (sizes).</summary>
+    /// <summary>Computes |f(x + δ) − f(x) − J δ| / |δ| for every size |δ|/|x|, with δ as rounded to float32 // (sizes).</summary>
     internal static double[] Residuals(
         BlockProbe probe, int k, float[] x, Matrix<double> jacobian, double[] direction, IReadOnlyList<double> sizes,
         CancellationToken cancellationToken)
@@ -190,7 +194,7 @@ public sealed record LinearityReport(IReadOnlyList<double> Sizes, int Pairs, IRe
         }
     }
 
-    // Least squares over the sizes where rounding is small.
+    // Least squares over the sizes at which rounding is small.
     private static double Slope(IReadOnlyList<double> sizes, double[] residuals)
     {
         var points = sizes.Zip(residuals).Where(p => p.First >= LeastSize && p.Second > 0).Select(p => (X: Math.Log(p.First), Y: Math.Log(p.Second)))
@@ -213,13 +217,14 @@ public sealed record LinearityReport(IReadOnlyList<double> Sizes, int Pairs, IRe
     }
 }
 
-/// <summary>The difference of two runs through the blocks, and what a linear model makes of its beginning.</summary>
+/// <summary>The difference of two runs through the blocks, and a linear model's prediction of it from the first difference.</summary>
 internal sealed class Prediction(float[][] run, float[][] other)
 {
     private Vector<double> _predicted = Difference(run, other, 0);
 
     /// <summary>
-    /// |δ_{k+1} − A δ_k − u| / |δ_{k+1}|, and the same from what was predicted of δ_k. Blocks in order; NaN where δ_{k+1} is 0.
+    /// Returns |δ_{k+1} − A δ_k − u| / |δ_{k+1}|, and the same with the prediction of δ_k in its place. Called for the blocks in order. NaN if
+    /// δ_{k+1} is 0.
     /// </summary>
     public (double OneStep, double Horizon) Advance(int k, Matrix<double> a, double[]? input)
     {
@@ -237,10 +242,10 @@ internal sealed class Prediction(float[][] run, float[][] other)
 
 /// <summary>The leading left singular vectors of a matrix and their singular values.</summary>
 /// <param name="U">Orthonormal columns // (D, p).</param>
-/// <param name="S">Singular values, falling // (p).</param>
+/// <param name="S">Singular values, in descending order // (p).</param>
 internal sealed record LeadingPairs(Matrix<double> U, Vector<double> S)
 {
-    /// <summary>The p leading pairs, from the eigenvectors of M M'.</summary>
+    /// <summary>Computes the p leading pairs from the eigenvectors of M M'.</summary>
     public static LeadingPairs Of(Matrix<double> m, int pairs)
     {
         var eigen = DenseAlgebra.Multiply(m, m.Transpose()).Evd(Symmetricity.Symmetric);
@@ -250,7 +255,7 @@ internal sealed record LeadingPairs(Matrix<double> U, Vector<double> S)
             Vector<double>.Build.Dense(pairs, j => Math.Sqrt(Math.Max(0, eigen.EigenValues[n - 1 - j].Real))));
     }
 
-    /// <summary>nuclear(diag(s₁) U₁'U₂ diag(s₂)) / (|s₁| |s₂|): 1 for the same pairs, 0 for orthogonal ones.</summary>
+    /// <summary>nuclear(diag(s₁) U₁'U₂ diag(s₂)) / (|s₁| |s₂|): 1 for equal pairs, 0 for orthogonal ones.</summary>
     public static double Similarity(LeadingPairs a, LeadingPairs b)
     {
         var between = DenseAlgebra.TransposeMultiply(a.U, b.U);

@@ -5,29 +5,29 @@ using Tiller.Ops;
 namespace Tiller.Synthesis;
 
 /// <summary>
-/// How directions × prompts go through a block: the directions in panels, each with as many prompts at a time as fit, several lanes of panels
-/// side by side where the device serves several callers. How many lanes there are changes no bit: every panel is large enough, and every
-/// pass has few enough prompts, for the same kernels.
+/// How the directions of all prompts pass through a block. The directions are divided into panels. A pass takes one panel for as many prompts as fit.
+/// If the device serves several callers, several lanes of panels run side by side. The number of lanes changes no bit of the results: every panel is
+/// large enough, and every pass has few enough prompts, that the same kernels run.
 /// </summary>
-/// <param name="Directions">All of them.</param>
-/// <param name="Panels">Parts of the directions.</param>
-/// <param name="Lanes">Panels in work at once; lane i takes panels i, i + Lanes, ….</param>
-/// <param name="Prompts">Prompts in one pass, at most.</param>
+/// <param name="Directions">Number of directions of each prompt.</param>
+/// <param name="Panels">Number of panels.</param>
+/// <param name="Lanes">Number of panels that run at once; lane i takes the panels i, i + Lanes, ….</param>
+/// <param name="Prompts">Largest number of prompts in one pass.</param>
 internal readonly record struct PassPlan(int Directions, int Panels, int Lanes, int Prompts)
 {
-    /// <summary>Rows through a block at once, all lanes together, unless the lanes are many.</summary>
+    /// <summary>Number of rows that are in a block at once in all lanes together; more if there are many lanes.</summary>
     public const int Rows = 512;
 
-    // Directions are cut where tiles of rows end.
+    // Panels end where tiles of rows end.
     private const int Step = 16;
 
-    /// <summary>Plans.</summary>
+    /// <summary>Makes a plan.</summary>
     /// <param name="c">Shape of the model.</param>
-    /// <param name="directions">Tangents or cotangents of each prompt.</param>
-    /// <param name="callers">What the device serves at once, <see cref="DeviceOps.Callers"/>.</param>
+    /// <param name="directions">Number of tangents or cotangents of each prompt.</param>
+    /// <param name="callers">Number of passes that the device runs at once, <see cref="DeviceOps.Callers"/>.</param>
     public static PassPlan Of(ModelConfig c, int directions, int callers)
     {
-        // From E/2 tangents on, attention applies its derivative as a matrix.
+        // From E/2 tangents on, attention forms its derivative as a matrix.
         int least = Math.Max(CpuLinear.TangentsAlone, ((c.E / 2) + Step - 1) / Step * Step);
         if (directions < 2 * least)
         {
@@ -43,14 +43,14 @@ internal readonly record struct PassPlan(int Directions, int Panels, int Lanes, 
         return plan with { Prompts = Math.Clamp(rows / (plan.Largest(0, 1) + 1), 1, CpuLinear.DotRows) };
     }
 
-    /// <summary>First direction of a panel, and how many there are in it.</summary>
+    /// <summary>First direction of a panel, and its number of directions.</summary>
     public (int First, int Count) Panel(int i)
     {
         int begin = Begin(i);
         return (begin, Begin(i + 1) - begin);
     }
 
-    /// <summary>Directions of the largest panel of a lane.</summary>
+    /// <summary>Number of directions of the largest panel of a lane.</summary>
     public int Largest(int lane) => Largest(lane, Lanes);
 
     private int Begin(int panel) => panel == Panels ? Directions : (int)((long)(Directions / Step) * panel / Panels) * Step;

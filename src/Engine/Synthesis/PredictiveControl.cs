@@ -1,20 +1,22 @@
-// Sign convention: δx is where the state is, and u is added to it: the minimising input without a bound is u_k = −K_k δx_k.
+// Sign convention: δx is the deviation of the state, and u is added to it. Without a bound, the minimising input is u_k = −K_k δx_k.
 //
 //     minimise  Σ_{k<N} (q |δx_k|² + r |u_k|²) + q_f |δx_N|²   subject to   δx_{k+1} = A_k δx_k + u_k,   |u_k| ≤ U
 //
-// Half the gradient in u_k is r u_k + p_{k+1} with the costates p_N = q_f δx_N, p_k = q δx_k + A_k' p_{k+1}. Projected on the balls |u_k| ≤ U, with
-// Nesterov's momentum and its restart where the value would rise (Beck and Teboulle, SIAM J. Imaging Sci. 2 (2009); O'Donoghue and Candès,
-// Found. Comput. Math. 15 (2015)), the steps converge linearly since r > 0. (docs/math.md §3)
+// Half the gradient in u_k is r u_k + p_{k+1}, with the costates p_N = q_f δx_N, p_k = q δx_k + A_k' p_{k+1}. The steps are projected on the balls
+// |u_k| ≤ U and use Nesterov's momentum, restarted if the cost would rise (Beck and Teboulle, SIAM J. Imaging Sci. 2 (2009); O'Donoghue and Candès,
+// Found. Comput. Math. 15 (2015)). They converge linearly because r > 0. (docs/math.md §3)
 using System.Numerics.Tensors;
 using MathNet.Numerics.LinearAlgebra;
 
 namespace Tiller.Synthesis;
 
-/// <summary>A plan of inputs over the rest of the horizon.</summary>
+/// <summary>Planned inputs for the rest of the horizon.</summary>
 /// <param name="Inputs">u_0..u_{N-1} // (N, D).</param>
-/// <param name="Multipliers">Price of each bound: half the gradient is −multiplier · u_k, and 0 where the bound is not met // (N).</param>
-/// <param name="Cost">What it costs, the first state included.</param>
-/// <param name="Residual">Length of the projected gradient, relative to that of the gradient at u = 0; 0 is the minimum.</param>
+/// <param name="Multipliers">
+/// Lagrange multiplier of each bound: half the gradient is −multiplier · u_k; 0 where |u_k| is below the bound // (N).
+/// </param>
+/// <param name="Cost">The cost of the plan, with the cost of δx_0.</param>
+/// <param name="Residual">Length of the projected gradient, relative to the gradient at u = 0; 0 at the minimum.</param>
 public sealed record InputPlan(IReadOnlyList<double[]> Inputs, IReadOnlyList<double> Multipliers, double Cost, double Residual);
 
 /// <summary>Model-predictive control with a bound on each input, by projected gradients in float64 (docs/math.md §3).</summary>
@@ -23,20 +25,20 @@ public static class PredictiveControl
     private const int MaxSteps = 200_000;
     private const double Converged = 1e-14;
 
-    // Steps without a better residual after which rounding is all that is left.
+    // After this many steps without a better residual, only rounding errors are left.
     private const int Stalled = 3000;
 
-    /// <summary>The largest residual that a plan is returned with.</summary>
+    /// <summary>Largest residual of a plan that is returned.</summary>
     public const double MaxResidual = 1e-9;
 
-    /// <summary>Plans the inputs from a state on.</summary>
-    /// <param name="a">A_0..A_{N-1} of the steps that are left // (D, D).</param>
+    /// <summary>Plans the inputs from a given state.</summary>
+    /// <param name="a">A_0..A_{N-1} of the remaining steps // (D, D).</param>
     /// <param name="weights">q, r, qf.</param>
     /// <param name="start">δx_0 // (D).</param>
-    /// <param name="bound">U, above 0; positive infinity for none, which is the LQR.</param>
+    /// <param name="bound">U, above 0; positive infinity for no bound, which gives the LQR inputs.</param>
     /// <param name="cancellationToken">Checked at every step.</param>
     /// <exception cref="ArgumentException">Shapes disagree, or the bound is not positive.</exception>
-    /// <exception cref="RiccatiException">The steps do not converge, as r is too small against the plant's gain.</exception>
+    /// <exception cref="RiccatiException">The steps do not converge, because r is too small compared with the plant's gain.</exception>
     public static InputPlan Plan(
         IReadOnlyList<Matrix<double>> a, LqrWeights weights, double[] start, double bound, CancellationToken cancellationToken = default)
     {
@@ -45,7 +47,9 @@ public static class PredictiveControl
         ArgumentNullException.ThrowIfNull(start);
         if (a.Count == 0 || a.Any(m => m.RowCount != start.Length || m.ColumnCount != start.Length))
         {
-            throw new ArgumentException($"A plan needs at least one Jacobian, each {start.Length}×{start.Length} as its start is long.", nameof(a));
+            throw new ArgumentException(
+                $"A plan needs at least one Jacobian, and each must be {start.Length}×{start.Length}, as its start has {start.Length} numbers.",
+                nameof(a));
         }
 
         if (!(bound > 0))
@@ -56,7 +60,7 @@ public static class PredictiveControl
         return new Descent(a, weights, start, bound).Run(cancellationToken);
     }
 
-    /// <summary>All inputs in one array // (N D).</summary>
+    /// <summary>The projected gradient descent. All inputs are in one array // (N D).</summary>
     private sealed class Descent
     {
         private readonly double[][] _a;
@@ -96,7 +100,7 @@ public static class PredictiveControl
                 double residual = first == 0 ? 0 : steepest * TensorPrimitives.Distance<double>(next, at) / first;
                 if (residual < best)
                 {
-                    // A residual that falls in its last digits only is rounding.
+                    // An improvement of less than a tenth may be rounding and does not count as progress.
                     bestStep = residual < 0.9 * best ? step : bestStep;
                     best = residual;
                     next.CopyTo(found, 0);
@@ -121,7 +125,7 @@ public static class PredictiveControl
 
             if (best > MaxResidual)
             {
-                throw RiccatiException.Range("r", _weights.R, $"larger: plans with a bound end with a residual of {best:E1} only");
+                throw RiccatiException.Range("r", _weights.R, $"larger: the best plan found has a residual of {best:E1}");
             }
 
             Gradient(found, _start, gradient);
@@ -129,7 +133,7 @@ public static class PredictiveControl
             return new InputPlan(inputs, [.. inputs.Select((x, k) => Multiplier(x, gradient.AsSpan(k * D, D)))], Cost(found), best);
         }
 
-        // Half the gradient at u, from a first state.
+        // Half the gradient at u, for the first state start.
         private void Gradient(double[] u, double[] start, double[] gradient)
         {
             Roll(u, start);
@@ -175,7 +179,7 @@ public static class PredictiveControl
             }
         }
 
-        // The largest eigenvalue of the Hessian's half, by the power method.
+        // The largest eigenvalue of half the Hessian, by the power method.
         private double Curvature(CancellationToken cancellationToken)
         {
             const int Powers = 200;
@@ -211,7 +215,7 @@ public static class PredictiveControl
             return cost;
         }
 
-        // Half the gradient + multiplier · u = 0.
+        // The multiplier of half the gradient + multiplier · u = 0.
         private double Multiplier(double[] u, ReadOnlySpan<double> gradient)
         {
             double square = TensorPrimitives.SumOfSquares<double>(u);

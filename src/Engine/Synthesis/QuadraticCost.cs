@@ -7,8 +7,8 @@ using Tiller.Ops;
 namespace Tiller.Synthesis;
 
 /// <summary>
-/// What the controller minimises: Σ_k (δx_k' Q_k δx_k + r |u_k|²) + δx_L' Q_L δx_L, every Q_k symmetric positive semidefinite
-/// (docs/math.md §3), over the inputs of the layers that have one. Q_L is asked for as layer L.
+/// The cost that a controller minimises: Σ_k (δx_k' Q_k δx_k + r |u_k|²) + δx_L' Q_L δx_L, over the inputs of the layers that have one (docs/math.md
+/// §3). Every Q_k is symmetric positive semidefinite. Q_L is the cost at layer L.
 /// </summary>
 public abstract class QuadraticCost
 {
@@ -17,26 +17,26 @@ public abstract class QuadraticCost
         R = LqrWeights.CheckEffort(r);
     }
 
-    /// <summary>Price of effort, R = rI.</summary>
+    /// <summary>Weight r of the effort, R = rI.</summary>
     public double R { get; }
 
-    /// <summary>Layers with an input, counted as the horizon's; null (default) for all. Elsewhere u_k = 0, at whatever cost to the state.</summary>
+    /// <summary>Layers with an input, counted from the first layer of the horizon; null, the default, for all. At other layers, u_k = 0.</summary>
     public LayerSet? Inputs { get; init; }
 
-    /// <summary>Whether u_k is free.</summary>
+    /// <summary>Whether the layer has an input u_k.</summary>
     internal bool HasInput(int layer) => Inputs?.Contains(layer) ?? true;
 
-    /// <summary>S += Q_k in place, on the device // (D, D).</summary>
+    /// <summary>Adds Q_k to S in place, on the device // (D, D).</summary>
     internal abstract void AddTo(int layer, bool terminal, DeviceOps ops, ColumnMajor s);
 
-    /// <summary>Q_k X // (D, p).</summary>
+    /// <summary>Computes Q_k X // (D, p).</summary>
     internal abstract Matrix<double> Multiply(int layer, bool terminal, Matrix<double> x);
 }
 
-/// <summary>Q_k = qI, Q_L = qf I: the published cost. No matrix is formed.</summary>
+/// <summary>Q_k = qI, Q_L = qf I: the published cost. It forms no matrix.</summary>
 public sealed class IsotropicCost : QuadraticCost
 {
-    /// <summary>Cost with these weights.</summary>
+    /// <summary>Makes the cost of these weights.</summary>
     /// <param name="weights">q, r, qf.</param>
     public IsotropicCost(LqrWeights weights)
         : base(weights.R)
@@ -52,16 +52,16 @@ public sealed class IsotropicCost : QuadraticCost
     internal override Matrix<double> Multiply(int layer, bool terminal, Matrix<double> x) => x * (terminal ? Weights.Qf : Weights.Q);
 }
 
-/// <summary>Any symmetric positive semidefinite Q_k, one matrix per layer.</summary>
+/// <summary>Any symmetric positive semidefinite Q_k, one matrix for each layer.</summary>
 public sealed class MatrixCost : QuadraticCost
 {
     private const double Tolerance = 1e-10;
 
     /// <summary>Checks and stores the matrices.</summary>
-    /// <param name="q">Q_0..Q_L // L+1 of (D, D); not copied. The same matrix may stand at several layers.</param>
-    /// <param name="r">Price of effort, finite, above 0.</param>
+    /// <param name="q">Q_0..Q_L // L+1 of (D, D); not copied. Several layers may share a matrix.</param>
+    /// <param name="r">Weight of the effort; finite, above 0.</param>
     /// <exception cref="RiccatiException">
-    /// A matrix is not square, finite, symmetric to 1e-10 of its largest entry, or positive semidefinite.
+    /// A matrix is not square, not finite, not symmetric to 1e-10 of its largest entry, or not positive semidefinite to 1e-10 |Q|.
     /// </exception>
     public MatrixCost(IReadOnlyList<Matrix<double>> q, double r)
         : base(r)
@@ -126,12 +126,12 @@ public sealed class MatrixCost : QuadraticCost
     }
 }
 
-/// <summary>Q_k = C_k C_k' of low rank, such as the cost of a feature's projection alone; the cost the factored solver takes.</summary>
+/// <summary>Q_k = C_k C_k' of low rank, for example the cost of a feature's projection alone. The factored solver needs this form.</summary>
 public sealed class FactoredCost : QuadraticCost
 {
     /// <summary>Checks and stores the factors.</summary>
     /// <param name="c">C_0..C_L // L+1 of (D, m); not copied.</param>
-    /// <param name="r">Price of effort, finite, above 0.</param>
+    /// <param name="r">Weight of the effort; finite, above 0.</param>
     /// <exception cref="RiccatiException">A factor is not finite.</exception>
     public FactoredCost(IReadOnlyList<Matrix<double>> c, double r)
         : base(r)
@@ -146,9 +146,9 @@ public sealed class FactoredCost : QuadraticCost
     /// <summary>C_0..C_L // L+1 of (D, m).</summary>
     public IReadOnlyList<Matrix<double>> C { get; }
 
-    /// <summary>C_k = sqrt(q) [v_k of every feature], C_L = sqrt(qf) [v_L of every feature]: only the projections cost.</summary>
+    /// <summary>Makes the cost of the features' projections: C_k = sqrt(q) [v_k of every feature], C_L = sqrt(qf) [v_L of every feature].</summary>
     /// <param name="weights">q, r, qf.</param>
-    /// <param name="features">At least one feature, all of one model.</param>
+    /// <param name="features">One or more features, all of one model.</param>
     /// <exception cref="ArgumentException">No feature, or features of different models.</exception>
     public static FactoredCost OfFeatures(LqrWeights weights, params IReadOnlyList<Feature> features)
     {
@@ -190,7 +190,7 @@ public sealed class FactoredCost : QuadraticCost
     }
 }
 
-/// <summary>Refuses NaN and infinities before a solve, naming the entry.</summary>
+/// <summary>Throws if a matrix holds NaN or an infinity, and names the entry.</summary>
 internal static class Finite
 {
     public static void Check(Matrix<double> m, string what, int layer)

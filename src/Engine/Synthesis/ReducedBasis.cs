@@ -2,16 +2,16 @@ using MathNet.Numerics.LinearAlgebra;
 
 namespace Tiller.Synthesis;
 
-// Bases for the reduced recursion (docs/math.md §5). At layer k, in this order until p orthonormal columns stand:
+// Bases for the reduced recursion (docs/math.md §5). At layer k, the basis takes p orthonormal columns from these sources, in this order:
 //
 //     v_k of every feature,
-//     leading left singular vectors of X − x̄, X the calibration activations (D×N),
-//     A_{k−1} W_{k−1}, the tangents of the layer before, pushed forward,
-//     random directions (only then is p = D a change of coordinates).
+//     leading left singular vectors of X − x̄, with the calibration activations X // (D, N),
+//     A_{k−1} W_{k−1}, the basis of the previous layer, pushed forward,
+//     random directions, so that p = D is a change of coordinates.
 //
 // Randomised SVD: Halko, Martinsson, Tropp, SIAM Review 53 (2011), algorithm 4.4: range of (X X')² X Ω.
 
-/// <summary>Builds the orthonormal bases W_0..W_L that the reduced recursion works in (docs/math.md §5).</summary>
+/// <summary>Builds the orthonormal bases W_0..W_L of the reduced recursion (docs/math.md §5).</summary>
 public static class ReducedBasis
 {
     private const double Dependent = 1e-8;
@@ -19,10 +19,12 @@ public static class ReducedBasis
 
     /// <summary>Builds W_0..W_L.</summary>
     /// <param name="order">p, 1..D.</param>
-    /// <param name="features">Directions that must be held at layer k, k = 0..L // L+1 of (D, m), m at most p.</param>
-    /// <param name="activations">Calibration activations entering layer k, one per column, k = 0..L // (D, N).</param>
-    /// <param name="pushforward">(k, W_k // (D, p)) → A_k W_k // (D, p), called for k = 0..L-1; null to go without.</param>
-    /// <param name="seed">Of the random directions.</param>
+    /// <param name="features">Directions that the basis of layer k must contain, k = 0..L // L+1 of (D, m), m at most p.</param>
+    /// <param name="activations">Returns the calibration activations at the input of layer k, one in each column, k = 0..L // (D, N).</param>
+    /// <param name="pushforward">
+    /// (k, W_k // (D, p)) → A_k W_k // (D, p). Called for k = 0..L-1 in order, if the next basis is not full without it; null to use no tangents.
+    /// </param>
+    /// <param name="seed">Seed of the random directions.</param>
     /// <param name="cancellationToken">Checked at every layer.</param>
     /// <returns>W_0..W_L with orthonormal columns // L+1 of (D, p).</returns>
     /// <exception cref="RiccatiException">Shapes disagree or a number is not finite.</exception>
@@ -38,12 +40,12 @@ public static class ReducedBasis
     }
 
     /// <summary>
-    /// Builds the latent spaces of paired differences (docs/math.md §5): their leading left singular vectors, not centred, before anything else.
+    /// Builds the latent spaces of paired differences (docs/math.md §5): first their leading left singular vectors, which are not centred.
     /// </summary>
     /// <param name="order">p, 1..D.</param>
-    /// <param name="differences">Differences of pairs of states entering layer k, one per column // (D, n).</param>
-    /// <param name="count">L+1.</param>
-    /// <param name="pushforward">(k, W_k // (D, p)) → A_k W_k // (D, p), asked for where there are fewer differences than p.</param>
+    /// <param name="differences">Returns the differences of pairs of states at the input of layer k, one in each column // (D, n).</param>
+    /// <param name="count">L+1, the number of bases.</param>
+    /// <param name="pushforward">(k, W_k // (D, p)) → A_k W_k // (D, p). Called if the differences span fewer than p directions.</param>
     /// <param name="cancellationToken">Checked at every layer.</param>
     /// <returns>W_0..W_L with orthonormal columns // L+1 of (D, p).</returns>
     internal static IReadOnlyList<Matrix<double>> OfDifferences(
@@ -92,7 +94,8 @@ public static class ReducedBasis
     }
 
     /// <summary>
-    /// Leading left singular vectors of X − x̄, or of X, at most p and only those above 1e-6 of the largest // (D, ≤ p), or null without spread.
+    /// The leading left singular vectors of X − x̄, or of X: at most p, with singular values above 1e-6 of the largest // (D, ≤ p). Null if the
+    /// matrix is 0.
     /// </summary>
     private static Matrix<double>? Leading(Matrix<double> x, int order, bool centre, Random random, int layer)
     {
@@ -143,7 +146,7 @@ public static class ReducedBasis
 
     private static int HashCode(int seed, int layer) => unchecked((seed * 486187739) + layer);
 
-    /// <summary>Columns made orthonormal as they come; dependent ones are left out (Gram–Schmidt, twice).</summary>
+    /// <summary>Columns that are made orthonormal as they are added (Gram–Schmidt, twice). Dependent columns are left out.</summary>
     private sealed class OrthonormalColumns(int width, int order)
     {
         private readonly List<Vector<double>> _columns = new(order);

@@ -1,30 +1,29 @@
-// Sign convention: u = K e, where e is the displacement the state is short of (δx = −e).
+// Sign convention: u = K e, where e = −δx is the displacement that the state lacks.
 //
-// With orthonormal bases W_k (D×p) for the states that matter, δx_k ≈ W_k ξ_k and u_k ≈ W_{k+1} ũ_k, the problem in ξ is again the dense
-// one, p×p:
+// With orthonormal bases W_k // (D, p) of the states, δx_k ≈ W_k ξ_k and u_k ≈ W_{k+1} ũ_k, the problem in ξ is the dense one of size p:
 //
 //     Ã_k = W_{k+1}' (A_k W_k)          p Jacobian-vector products
 //     Q̃_k = W_k' Q_k W_k,  R̃ = rI
 //     K_k ≈ W_{k+1} K̃_k W_k'
 //
-// p = D is a change of coordinates, so it equals the dense gain. (docs/math.md §5; arXiv:2606.04775, arXiv:2607.14943.)
+// p = D is a change of coordinates and gives the dense gain. (docs/math.md §5; arXiv:2606.04775, arXiv:2607.14943.)
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Kernels;
 using Tiller.Ops;
 
 namespace Tiller.Synthesis;
 
-/// <summary>LQR gains in a p-dimensional basis per layer, from Jacobian-vector products alone, in float64 (docs/math.md §5).</summary>
+/// <summary>LQR gains in a basis of p dimensions at each layer, from Jacobian-vector products alone, in float64 (docs/math.md §5).</summary>
 public static class ReducedRiccati
 {
     /// <summary>Solves for the gains of all layers.</summary>
     /// <param name="bases">W_0..W_L with orthonormal columns // L+1 of (D, p); see <see cref="ReducedBasis"/>.</param>
-    /// <param name="pushforward">(k, W_k // (D, p)) → A_k W_k // (D, p); called for k = L-1 down to 0.</param>
+    /// <param name="pushforward">(k, W_k // (D, p)) → A_k W_k // (D, p). Called for k = L-1 down to 0.</param>
     /// <param name="cost">Q_k, Q_L and r, in full coordinates.</param>
     /// <param name="cancellationToken">Checked at every layer.</param>
     /// <returns>
-    /// Gains of <see cref="ReducedGain"/>, or <see cref="ZeroGain"/> where there is no input; the report's leakage says what of A_k W_k the next
-    /// basis does not hold.
+    /// The report and the gains: <see cref="ReducedGain"/>, or <see cref="ZeroGain"/> at layers without an input. The report's leakage is the part of
+    /// A_k W_k outside the next basis.
     /// </returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S̃ + rI has no Cholesky factor.</exception>
     public static RiccatiSolution Solve(

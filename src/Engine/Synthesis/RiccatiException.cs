@@ -1,9 +1,9 @@
 namespace Tiller.Synthesis;
 
-/// <summary>What kept a Riccati recursion from being solved.</summary>
+/// <summary>The kind of failure of a Riccati recursion.</summary>
 public enum RiccatiFault
 {
-    /// <summary>A weight is out of its range.</summary>
+    /// <summary>A number is out of its range.</summary>
     Range,
 
     /// <summary>An input holds NaN or an infinity.</summary>
@@ -19,7 +19,7 @@ public enum RiccatiFault
     NotPositiveDefinite,
 }
 
-/// <summary>A Riccati recursion was given bad numbers or ran into a numerical limit; says at which layer and entry.</summary>
+/// <summary>A Riccati recursion got invalid numbers or reached a numerical limit. The message names the layer and the entry.</summary>
 public sealed class RiccatiException : TillerException
 {
     private RiccatiException(RiccatiFault fault, string message)
@@ -28,16 +28,16 @@ public sealed class RiccatiException : TillerException
         Fault = fault;
     }
 
-    /// <summary>What went wrong.</summary>
+    /// <summary>The kind of failure.</summary>
     public RiccatiFault Fault { get; }
 
-    /// <summary>Layer k it happened at, or null.</summary>
+    /// <summary>Layer k of the failure; null if no layer is at fault.</summary>
     public int? Layer { get; private init; }
 
-    /// <summary>Row of the offending entry, or the failed pivot, or null.</summary>
+    /// <summary>Row of the offending entry, or the failed pivot; null if there is none.</summary>
     public int? Row { get; private init; }
 
-    /// <summary>Column of the offending entry, or null.</summary>
+    /// <summary>Column of the offending entry; null if there is none.</summary>
     public int? Column { get; private init; }
 
     internal static RiccatiException Range(string name, double value, string rule) =>
@@ -53,7 +53,7 @@ public sealed class RiccatiException : TillerException
 
     internal static RiccatiException NotSymmetric(int layer, int row, int column, double error) =>
         new(RiccatiFault.NotSymmetric, $"The state cost Q at layer {layer} is not symmetric: entries ({row}, {column}) and ({column}, {row}) " +
-            $"differ by {error:G3} of its largest entry, the limit is 1e-10. Pass (Q + Q')/2 if that is what is meant.")
+            $"differ by {error:G3} of its largest entry; the limit is 1e-10. Pass (Q + Q')/2 for its symmetric part.")
         { Layer = layer, Row = row, Column = column };
 
     internal static RiccatiException IndefiniteCost(int layer, int pivot) =>

@@ -2,7 +2,7 @@ using MathNet.Numerics.LinearAlgebra;
 
 namespace Tiller.Synthesis;
 
-/// <summary>Cholesky factor L of M = L L', M symmetric positive definite // (n, n), in host memory.</summary>
+/// <summary>Cholesky factor L of a symmetric positive definite M = L L' // (n, n), in host memory.</summary>
 internal sealed class SpdFactor
 {
     private readonly Matrix<double> _l;
@@ -16,15 +16,15 @@ internal sealed class SpdFactor
     /// <summary>(max L_ii / min L_ii)², a lower bound of M's condition number.</summary>
     public double Condition { get; }
 
-    /// <summary>L with a clean upper triangle // (n, n).</summary>
+    /// <summary>L, with zeros above the diagonal // (n, n).</summary>
     public Matrix<double> Lower => _l.LowerTriangle();
 
     /// <summary>Factors rI + Z'Z for Z // (D, n).</summary>
     /// <remarks>
-    /// Where Z'Z is so much larger than r that its rounding errors reach the smallest pivots, L comes from [Z; √r I] = O L' instead (Householder QR),
-    /// which never squares Z and so keeps twice as many digits of them.
+    /// If Z'Z is so much larger than r that its rounding errors reach the smallest pivots, L comes from [Z; √r I] = O L' instead (Householder QR). QR
+    /// never squares Z, and so keeps twice as many digits of these pivots.
     /// </remarks>
-    /// <exception cref="RiccatiException">A pivot is not positive either way: numbers that overflow when squared.</exception>
+    /// <exception cref="RiccatiException">Neither way gives positive pivots, because numbers overflow when they are squared.</exception>
     public static SpdFactor OfGram(Matrix<double> z, double r, int layer, CancellationToken cancellationToken = default)
     {
         const double MaxCondition = 1e12;
@@ -48,10 +48,10 @@ internal sealed class SpdFactor
             : throw RiccatiException.FailedPivot(layer, pivots.Failed, pivots.Value, r, largest);
     }
 
-    /// <summary>Row of the first pivot of Q + shift·I that is not positive, or -1.</summary>
+    /// <summary>Row of the first pivot of Q + shift·I that is not positive; -1 if there is none.</summary>
     public static int FirstBadPivot(Matrix<double> q, double shift) => DenseAlgebra.Cholesky(Shift(q, shift)).Failed;
 
-    /// <summary>M^{-1} B as a new matrix // (n, m).</summary>
+    /// <summary>Computes M^{-1} B as a new matrix // (n, m).</summary>
     public Matrix<double> Solve(Matrix<double> b)
     {
         var x = Matrix<double>.Build.Dense(b.RowCount, b.ColumnCount, b.ToColumnMajorArray());
@@ -59,7 +59,7 @@ internal sealed class SpdFactor
         return x;
     }
 
-    /// <summary>W L^{-T} as a new matrix // (m, n).</summary>
+    /// <summary>Computes W L^{-T} as a new matrix // (m, n).</summary>
     public Matrix<double> SolveRight(Matrix<double> w)
     {
         var x = Matrix<double>.Build.Dense(w.RowCount, w.ColumnCount, w.ToColumnMajorArray());

@@ -4,15 +4,15 @@ using MathNet.Numerics.LinearAlgebra;
 namespace Tiller.Synthesis;
 
 /// <summary>
-/// σ_max of a matrix by Lanczos' method on M'M with full reorthogonalisation: some tens of products with a vector, in place of a decomposition
-/// (Golub and Van Loan, Matrix Computations, chapter 10). A Ritz value whose residual is ε is within ε of an eigenvalue; where it is the largest
-/// one's it is within ε² over the gap.
+/// σ_max of a matrix by Lanczos' method on M'M with full reorthogonalisation, which takes some tens of products with a vector instead of a
+/// decomposition (Golub and Van Loan, Matrix Computations, chapter 10). A Ritz value with the residual ε is within ε of an eigenvalue. For the
+/// largest eigenvalue, the error is at most ε² divided by the gap to the next one.
 /// </summary>
 internal static class SpectralNorm
 {
     private const double Converged = 1e-12;
 
-    // The small problem is solved only every so many steps.
+    // Number of steps between two solutions of the small eigenvalue problem.
     private const int Between = 8;
 
     public static double Of(Matrix<double> m)
@@ -55,7 +55,7 @@ internal static class SpectralNorm
             basis.Add(Normalised(next));
         }
 
-        // (M/largest)' (M/largest) v: squares neither overflow nor vanish.
+        // (M/largest)' (M/largest) v. The scaling keeps squares from overflow and underflow.
         double[] Square(double[] v)
         {
             Array.Clear(image);
@@ -74,7 +74,7 @@ internal static class SpectralNorm
         }
     }
 
-    // The largest eigenvalue of a tridiagonal matrix and the last component of its vector.
+    // The largest eigenvalue of a tridiagonal matrix, and the last component of its eigenvector.
     private static (double Value, double Last) Largest(List<double> diagonal, List<double> beside)
     {
         int n = diagonal.Count;

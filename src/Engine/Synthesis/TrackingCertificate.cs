@@ -7,17 +7,17 @@
 //
 //     |δx_k| ≤ ‖Φ(k,0)‖ |δx_0| + Σ_{i<k} ‖Φ(k,i+1)‖ (L_i/2) |δx_i|²,     Φ(k,i) = Â_{k−1} ⋯ Â_i.
 //
-// (docs/math.md §7; Skifstad, Yang, Chou, arXiv:2604.19018.) The published script measures ρ_k in P_k, leaves the last factor of Φ(k,0) out, and
-// takes a norm that is right for one step only; the formulas here are the paper's.
+// (docs/math.md §7; Skifstad, Yang, Chou, arXiv:2604.19018.) The formulas here are the paper's. The published script measures ρ_k in P_k, omits the
+// last factor of Φ(k,0), and uses a norm that is correct for a single step only.
 using System.Numerics.Tensors;
 using MathNet.Numerics.LinearAlgebra;
 
 namespace Tiller.Synthesis;
 
-/// <summary>What a run was off by, and what the certificate allows.</summary>
-/// <param name="Error">|δx_k| in P_k // (L+1).</param>
-/// <param name="Bound">The bound with the measured |δx_i| in its sum // (L+1).</param>
-/// <param name="Closed">The bound with itself in its sum, which knows δx_0 alone; may be infinite // (L+1).</param>
+/// <summary>The errors of a run, and the bounds on them.</summary>
+/// <param name="Error">|δx_k|, measured in P_k // (L+1).</param>
+/// <param name="Bound">The bound, with the measured |δx_i| in its sum // (L+1).</param>
+/// <param name="Closed">The bound, with the bounds on |δx_i| in its sum, so that it needs only δx_0; may be infinite // (L+1).</param>
 public sealed record TrackingRun(IReadOnlyList<double> Error, IReadOnlyList<double> Bound, IReadOnlyList<double> Closed)
 {
     private const double Rounding = 1e-12;
@@ -25,7 +25,7 @@ public sealed record TrackingRun(IReadOnlyList<double> Error, IReadOnlyList<doub
     /// <summary>Whether the error is within the bound at every layer.</summary>
     public bool Inside => Enumerable.Range(0, Error.Count).All(IsInside);
 
-    /// <summary>Bound over error after the last block: how loose the bound is.</summary>
+    /// <summary>How loose the bound is: the bound divided by the error after the last block.</summary>
     public double Looseness => Bound[^1] / Error[^1];
 
     /// <summary>Whether the error is within the bound at layer <paramref name="k"/>.</summary>
@@ -33,21 +33,22 @@ public sealed record TrackingRun(IReadOnlyList<double> Error, IReadOnlyList<doub
 }
 
 /// <summary>
-/// The bound on the tracking error of a closed loop (docs/math.md §7), in float64. The contraction of a step is below 1 for every system by
-/// construction and proves nothing alone; what says something is the share of runs that are inside the bound, and how loose it is.
+/// The bound on the tracking error of a closed loop (docs/math.md §7), in float64. The contraction of a step is below 1 for every system and proves
+/// nothing alone; the evidence is the share of runs inside the bound, and how loose the bound is.
 /// </summary>
 public sealed class TrackingCertificate
 {
-    /// <summary>States nearer than this to the nominal ones tell nothing about L_k.</summary>
+    /// <summary>Deviations shorter than this are too small to measure L_k.</summary>
     private const double Negligible = 1e-8;
 
     private readonly Matrix<double>[] _closed;
     private readonly Matrix<double>[] _factors;
 
-    /// <summary>Solves for P_k and the norms of Φ.</summary>
+    /// <summary>Computes P_k and the norms of Φ.</summary>
     /// <param name="closed">Â_0..Â_{L-1} // (D, D).</param>
     /// <param name="cancellationToken">Checked between products.</param>
-    /// <exception cref="RiccatiException">There is none, shapes disagree, or the loop grows beyond what float64 holds.</exception>
+    /// <exception cref="ArgumentException">There is no step.</exception>
+    /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or the loop grows beyond the range of float64.</exception>
     public TrackingCertificate(IReadOnlyList<Matrix<double>> closed, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(closed);
@@ -102,7 +103,7 @@ public sealed class TrackingCertificate
         Norms = norms;
     }
 
-    /// <summary>L, steps.</summary>
+    /// <summary>L, the number of steps.</summary>
     public int Steps => _closed.Length;
 
     /// <summary>P_0..P_L // (L+1, D, D).</summary>
@@ -114,11 +115,11 @@ public sealed class TrackingCertificate
     /// <summary>‖Â_k‖ from P_k to P_{k+1} // (L).</summary>
     public IReadOnlyList<double> Contraction => [.. Enumerable.Range(0, Steps).Select(k => Norms[k + 1, k])];
 
-    /// <summary>|x| in P_k.</summary>
+    /// <summary>Computes |x|, measured in P_k.</summary>
     public double Length(int k, ReadOnlySpan<double> x) =>
         _factors[k].TransposeThisAndMultiply(Vector<double>.Build.DenseOfArray(x.ToArray())).L2Norm();
 
-    /// <summary>L_0..L_{L-1}: the largest 2|ρ_k|/|δx_k|² over runs, each length in its P-norm; 0 where no run leaves the nominal one.</summary>
+    /// <summary>Computes L_0..L_{L-1}: the largest 2|ρ_k|/|δx_k|² over the runs, each length in its P-norm; 0 if no run deviates.</summary>
     /// <param name="deviations">δx of calibration runs // (runs, L+1, D).</param>
     public IReadOnlyList<double> Curvatures(IEnumerable<IReadOnlyList<double[]>> deviations)
     {
@@ -139,7 +140,7 @@ public sealed class TrackingCertificate
         return largest;
     }
 
-    /// <summary>The errors of a run and the bounds on them.</summary>
+    /// <summary>Computes the errors of a run and the bounds on them.</summary>
     /// <param name="deviation">δx_0..δx_L // (L+1, D).</param>
     /// <param name="curvatures">L_0..L_{L-1}.</param>
     public TrackingRun Check(IReadOnlyList<double[]> deviation, IReadOnlyList<double> curvatures)
@@ -151,7 +152,7 @@ public sealed class TrackingCertificate
         return new TrackingRun(error, Bounds(error[0], curvatures, error), closed);
     }
 
-    // With measured errors in the sum, or with the bound itself.
+    // The bounds with the measured errors in their sum, or, if feed is null, with the bounds themselves.
     private double[] Bounds(double first, IReadOnlyList<double> curvatures, double[]? feed)
     {
         double[] bound = new double[Steps + 1];
@@ -162,7 +163,7 @@ public sealed class TrackingCertificate
             {
                 double size = feed?[i] ?? bound[i], factor = Norms[k, i + 1] * curvatures[i] / 2;
 
-                // 0 · ∞ is 0 here: what is not there does not grow.
+                // 0 · ∞ is 0 here: without curvature or propagation, a deviation adds nothing.
                 bound[k] += factor == 0 ? 0 : factor * size * size;
             }
         }

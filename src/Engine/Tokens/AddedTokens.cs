@@ -2,21 +2,21 @@ using System.Buffers;
 
 namespace Tiller.Tokens;
 
-/// <summary>A token that is found in the text itself, before the model sees it.</summary>
+/// <summary>A token that is searched for in the text itself, before the text reaches the model.</summary>
 internal sealed record AddedToken(int Id, byte[] Content, bool SingleWord, bool StripLeft, bool StripRight, bool Normalized, bool Special);
 
-/// <summary>A part of a text: an added token, or (Id = -1) what stands between two.</summary>
+/// <summary>A part of a text: an added token, or, with Id = -1, the text between two added tokens.</summary>
 internal readonly record struct TextPart(int Start, int End, int Id);
 
-/// <summary>Finds added tokens, leftmost and longest first.</summary>
+/// <summary>Finds added tokens in a text: the leftmost match, and of several at one position the longest.</summary>
 internal sealed class AddedTokens
 {
-    private readonly PrefixTree _tree = new(); // of places in the list
+    private readonly PrefixTree _tree = new(); // its ids are indices of _tokens
     private readonly List<AddedToken> _tokens = [];
     private readonly SearchValues<byte> _firsts;
 
-    /// <summary>Takes the tokens.</summary>
-    /// <param name="tokens">Tokens with the text they are looked up by.</param>
+    /// <summary>Makes the search for these tokens.</summary>
+    /// <param name="tokens">The tokens, each with the text to search for.</param>
     public AddedTokens(IEnumerable<(byte[] Text, AddedToken Token)> tokens)
     {
         var starts = new HashSet<byte>();
@@ -33,14 +33,14 @@ internal sealed class AddedTokens
 
     public bool IsEmpty { get; }
 
-    /// <summary>The token whose text is exactly this, or null.</summary>
+    /// <summary>The token with exactly this text; null if there is none.</summary>
     public AddedToken? Exactly(ReadOnlySpan<byte> text) => Longest(text, out int length) is { } token && length == text.Length ? token : null;
 
-    /// <summary>Appends the parts of a text; together they cover it.</summary>
+    /// <summary>Appends the parts of a text, which together cover it.</summary>
     /// <param name="text">Valid UTF-8.</param>
-    /// <param name="start">Where in the text to begin.</param>
-    /// <param name="end">Where to end; what lies outside still counts as neighbourhood of a token.</param>
-    /// <param name="special">Special tokens are found too; otherwise they are plain text.</param>
+    /// <param name="start">Where to begin.</param>
+    /// <param name="end">Where to end. Text outside this range still counts for the conditions on a token's neighbours.</param>
+    /// <param name="special">Whether special tokens are found too; if not, they stay plain text.</param>
     /// <param name="parts">Receives the parts.</param>
     public void Split(ReadOnlySpan<byte> text, int start, int end, bool special, List<TextPart> parts)
     {
@@ -99,7 +99,7 @@ internal sealed class AddedTokens
         return i;
     }
 
-    /// <summary>End of the run of white space at <paramref name="i"/>.</summary>
+    /// <summary>End of the run of white space that starts at <paramref name="i"/>.</summary>
     internal static int SpacesAfter(ReadOnlySpan<byte> text, int i, int end)
     {
         while (i < end && CharClasses.At(text, i, out int length) == CharClass.Space)

@@ -1,34 +1,40 @@
 namespace Tiller.Tokens;
 
 /// <summary>
-/// Byte-pair encoding: a word becomes one symbol per byte (byte-level) or per character (SentencePiece style, with bytes for
-/// characters the vocabulary lacks); then, again and again, the leftmost pair of the lowest rank merges. O(n log n) in the word.
+/// Byte-pair encoding. A word becomes one symbol for each byte (byte-level), or one for each character (SentencePiece), with the bytes of characters
+/// that the vocabulary lacks. Then the leftmost pair of the lowest rank is merged, again and again. The time is O(n log n) in the length of the word.
 /// </summary>
 internal sealed class BpeModel : TokenModel
 {
-    // Up to this many symbols the quadratic loop beats the heap.
+    // For at most this many symbols, the quadratic loop is faster than the heap.
     private const int ShortWord = 40;
 
     public required MergeTable Merges { get; init; }
 
-    /// <summary>Words arrive as raw bytes, and each byte is a symbol.</summary>
+    /// <summary>Whether words are raw bytes, each of which is a symbol.</summary>
     public required bool ByteLevel { get; init; }
 
     /// <summary>
-    /// Byte-level: id of each byte's symbol. Otherwise: id of <c>&lt;0xNN&gt;</c>, or null without byte fallback. -1: none. Length 256.
+    /// Ids by byte // (256), -1 for none. Byte-level: the id of each byte's symbol. Otherwise: the id of <c>&lt;0xNN&gt;</c>; null without byte
+    /// fallback.
     /// </summary>
     public required int[]? ByteIds { get; init; }
 
-    /// <summary>Neighbouring unknown characters become one unknown token.</summary>
+    /// <summary>Whether adjacent unknown characters become one unknown token.</summary>
     public required bool FuseUnknown { get; init; }
 
-    /// <summary>A word that is itself a token is not split.</summary>
+    /// <summary>Whether a word that is itself a token is not split.</summary>
     public required bool IgnoreMerges { get; init; }
 
-    /// <summary>No merge crosses from another character into U+2581, so a word may be cut before each run of it: the result is the same.</summary>
+    /// <summary>
+    /// Whether no merge joins another character and a following U+2581. A word may then be split before each run of U+2581 with the same result.
+    /// </summary>
     public required bool CutsBeforeMetaspace { get; init; }
 
-    /// <summary>By id: a token that plain text never becomes: special, or added without being a token of the model. Empty if there is none.</summary>
+    /// <summary>
+    /// By id: whether plain text never becomes this token, because it is special or was added without being a token of the model. Empty if there are
+    /// no such tokens.
+    /// </summary>
     public required bool[] Hidden { get; init; }
 
     public override void Encode(ReadOnlySpan<byte> word, BpeScratch scratch)
@@ -88,7 +94,7 @@ internal sealed class BpeModel : TokenModel
         }
     }
 
-    // A token's text is that of its symbols, one after the other.
+    // The text of a token is the concatenated text of its symbols.
     private void Place(ReadOnlySpan<int> ids, BpeScratch scratch, List<TextRange> places)
     {
         List<SymbolPlace> symbols = scratch.SymbolPlaces;
@@ -96,7 +102,7 @@ internal sealed class BpeModel : TokenModel
         foreach (int id in ids)
         {
             int first = at;
-            int rest = Tokens.TextOf(id).Length; // 0 of an unknown token without text, which is one symbol all the same
+            int rest = Tokens.TextOf(id).Length; // 0 for an unknown token without text, which is still one symbol
             do
             {
                 rest -= Tokens.TextOf(symbols[at++].Id).Length;
@@ -118,7 +124,7 @@ internal sealed class BpeModel : TokenModel
     private int BytesToSymbols(ReadOnlySpan<byte> word, BpeScratch scratch)
     {
         var symbols = new SymbolRow(this, scratch);
-        int lost = -1; // start of the last character that lost a byte
+        int lost = -1; // start of the last character with a dropped byte
         for (int i = 0; i < word.Length; i++)
         {
             int id = ByteIds![word[i]];
@@ -181,7 +187,7 @@ internal sealed class BpeModel : TokenModel
         return symbols.Count;
     }
 
-    // The symbols that a word begins with. An unknown one is held back, so that its neighbours may join it.
+    // The initial symbols of a word. An unknown symbol is held back, so that following unknown characters can join it.
     private ref struct SymbolRow
     {
         private readonly int[] _symbols;
@@ -274,7 +280,7 @@ internal sealed class BpeModel : TokenModel
         return count;
     }
 
-    // Linked symbols and a heap of (rank, position of the left symbol). An entry is stale when its pair no longer has its rank.
+    // Linked symbols, and a heap of (rank, position of the left symbol). An entry is stale if its pair no longer has its rank.
     private void MergeLong(int count, BpeScratch scratch)
     {
         scratch.ReserveLinks(count);

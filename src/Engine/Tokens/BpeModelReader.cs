@@ -3,10 +3,10 @@ using System.Text.Json;
 
 namespace Tiller.Tokens;
 
-/// <summary>Reads what a BPE model has beside its vocabulary: merges straight from the bytes, and options.</summary>
+/// <summary>Reads the merges and options of a BPE model; merges directly from the bytes of the file.</summary>
 internal sealed class BpeModelReader(ModelReader reader)
 {
-    /// <summary>Reads merges and options, and builds the model.</summary>
+    /// <summary>Reads merges and options, and makes the model.</summary>
     /// <param name="byteLevel">As for <see cref="ModelReader.Finish"/>.</param>
     public BpeModel Read(bool byteLevel)
     {
@@ -86,7 +86,7 @@ internal sealed class BpeModelReader(ModelReader reader)
                 int space = line.IndexOf((byte)' ');
                 if (space < 0 || line[(space + 1)..].Contains((byte)' '))
                 {
-                    throw ModelReader.Error(TokenizerError.BadMerge, $"$.model.merges[{rank}]", line, "expected two parts with one space between.");
+                    throw ModelReader.Error(TokenizerError.BadMerge, $"$.model.merges[{rank}]", line, "expected two parts separated by one space.");
                 }
 
                 left = line[..space];
@@ -126,8 +126,8 @@ internal sealed class BpeModelReader(ModelReader reader)
 
             if (reader.Special.Contains(merged))
             {
-                // Plain text must never become a special id.
-                reader.Warn($"$.model.merges[{rank}]: left out, it makes the special token "
+                // Plain text must never become a special token.
+                reader.Warn($"$.model.merges[{rank}]: left out, because it makes the special token "
                     + $"'{TokenizerException.Escape(Encoding.UTF8.GetString(result))}'.");
                 continue;
             }
@@ -136,7 +136,7 @@ internal sealed class BpeModelReader(ModelReader reader)
             if (!merges.Add(a, b, rank, merged))
             {
                 reader.Warn(
-                    $"$.model.merges[{rank}]: the pair of '{TokenizerException.Escape(Encoding.UTF8.GetString(result))}' stands there twice; "
+                    $"$.model.merges[{rank}]: the pair of '{TokenizerException.Escape(Encoding.UTF8.GetString(result))}' occurs twice; "
                     + "the last rank counts.");
             }
         }
@@ -144,7 +144,7 @@ internal sealed class BpeModelReader(ModelReader reader)
         return merges;
     }
 
-    // U+2581 after another character.
+    // Whether U+2581 follows another character.
     private static bool Crosses(ReadOnlySpan<byte> text)
     {
         ReadOnlySpan<byte> mark = "▁"u8;

@@ -1,6 +1,6 @@
 namespace Tiller.Tokens;
 
-/// <summary>Buffers of one encoding call, rented from the tokenizer so that calls on several threads share nothing.</summary>
+/// <summary>Buffers of one encoding call. The tokenizer lends them, so that calls on several threads share nothing.</summary>
 internal sealed class BpeScratch
 {
     private const int Stride = 1 << 14;
@@ -9,28 +9,28 @@ internal sealed class BpeScratch
 
     public int Count { get; private set; }
 
-    /// <summary>Taken before every word, and by the <see cref="Stride"/> within a long one.</summary>
+    /// <summary>Counts one step for each word, and <see cref="Stride"/> steps at a time within a long word.</summary>
     public required EncodeSteps Steps { get; init; }
 
     public ReadOnlySpan<int> Output => _output.AsSpan(0, Count);
 
     public WordCache Cache { get; } = new();
 
-    /// <summary>Room for one key of a vocabulary.</summary>
+    /// <summary>Memory for one key of a vocabulary.</summary>
     public ByteBuffer Word { get; } = new();
 
     public UnigramPath Path { get; private set; } = new();
 
-    /// <summary>Characters that lost all or some of their bytes, in the order of the text.</summary>
+    /// <summary>Characters of which bytes were dropped, in the order of the text.</summary>
     public List<int> Dropped { get; } = [];
 
-    /// <summary>Where in the normalised text each id of the output comes from, if the call asks for it; else null, and nothing is noted.</summary>
+    /// <summary>The range of the normalised text that each id of the output covers, if the call requests it; null if not.</summary>
     public List<TextRange>? Places { get; set; }
 
-    /// <summary>Where the word begins that is given to the model in parts.</summary>
+    /// <summary>Start of the current part in a word that is encoded in parts.</summary>
     public int PartStart { get; set; }
 
-    /// <summary>The symbols that a word of BPE begins with, if places are noted.</summary>
+    /// <summary>The initial symbols of a BPE word, if ranges are requested.</summary>
     public List<SymbolPlace> SymbolPlaces { get; } = [];
 
     public PairHeap Heap { get; } = new();
@@ -66,7 +66,7 @@ internal sealed class BpeScratch
         }
     }
 
-    /// <summary>Takes the next steps of a long word at once, if <paramref name="step"/> is the first of a stride.</summary>
+    /// <summary>Counts the next steps of a long word, if <paramref name="step"/> is the first step of a stride.</summary>
     public void TakeStride(int step)
     {
         if (step % Stride == 0)
@@ -75,10 +75,10 @@ internal sealed class BpeScratch
         }
     }
 
-    /// <summary>Notes that a character of a word lost bytes.</summary>
+    /// <summary>Records that bytes of a character were dropped.</summary>
     public void Drop(ReadOnlySpan<byte> word, int at) => Dropped.Add(CharClasses.CodeAt(word, at, out _));
 
-    /// <summary>Takes back the ids after the first <paramref name="count"/>.</summary>
+    /// <summary>Removes the ids after the first <paramref name="count"/>.</summary>
     public void Truncate(int count)
     {
         Count = count;
@@ -95,7 +95,7 @@ internal sealed class BpeScratch
         _output[Count++] = id;
     }
 
-    /// <summary>Appends an id that stands for a part of the word, in bytes.</summary>
+    /// <summary>Appends an id for a part of the word, given in bytes.</summary>
     public void Append(int id, int start, int end)
     {
         Append(id);
@@ -113,7 +113,7 @@ internal sealed class BpeScratch
         Count += ids.Length;
     }
 
-    // One symbol more than bytes: a pending unknown token may follow the last byte symbol.
+    // One symbol more than there are bytes: a pending unknown token may follow the last byte symbol.
     public void ReserveSymbols(int bytes)
     {
         if (Symbols.Length <= bytes)
@@ -132,10 +132,10 @@ internal sealed class BpeScratch
     }
 }
 
-/// <summary>A symbol and the bytes of its word that it stands for.</summary>
+/// <summary>A symbol, and the bytes of its word that it covers.</summary>
 internal readonly record struct SymbolPlace(int Id, int Start, int End);
 
-/// <summary>Min-heap of (rank, position), four children a node: fewer cache misses than two.</summary>
+/// <summary>Min-heap of (rank, position). Each node has four children, which causes fewer cache misses than two.</summary>
 internal sealed class PairHeap
 {
     private ulong[] _items = new ulong[64];

@@ -3,18 +3,18 @@ using System.Text;
 namespace Tiller.Tokens;
 
 /// <summary>
-/// GPT-2's printable alphabet for bytes: the printable characters of Latin-1 stand for themselves, the other 68 bytes, in order, for
-/// U+0100 and up.
+/// GPT-2's alphabet, which writes each byte as a printable character. The printable characters of Latin-1 represent themselves; the other 68 bytes,
+/// in order, are U+0100 and up.
 /// </summary>
 internal static class ByteAlphabet
 {
     private static readonly char[] s_charOfByte = MakeChars();
     private static readonly short[] s_byteOfChar = MakeBytes();
 
-    /// <summary>The byte's character.</summary>
+    /// <summary>The character of a byte.</summary>
     public static char CharOf(byte b) => s_charOfByte[b];
 
-    /// <summary>Bytes as UTF-8 text in the alphabet.</summary>
+    /// <summary>Writes bytes in the alphabet, as UTF-8.</summary>
     public static byte[] Encode(ReadOnlySpan<byte> bytes)
     {
         var text = new char[bytes.Length];
@@ -26,7 +26,7 @@ internal static class ByteAlphabet
         return Encoding.UTF8.GetBytes(text);
     }
 
-    /// <summary>Appends bytes as UTF-8 text in the alphabet.</summary>
+    /// <summary>Appends bytes written in the alphabet, as UTF-8.</summary>
     public static void Append(ReadOnlySpan<byte> bytes, ByteBuffer output)
     {
         foreach (byte b in bytes)
@@ -42,7 +42,7 @@ internal static class ByteAlphabet
         }
     }
 
-    /// <summary>Appends the bytes that UTF-8 text in the alphabet stands for; text with any other character is appended as it is.</summary>
+    /// <summary>Appends the bytes of UTF-8 text in the alphabet. Text with any other character is appended unchanged.</summary>
     public static void Decode(ReadOnlySpan<byte> text, ByteBuffer output)
     {
         int before = output.Length;

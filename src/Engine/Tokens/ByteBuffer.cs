@@ -5,10 +5,10 @@ internal sealed class ByteBuffer
 {
     private byte[] _bytes = new byte[64];
 
-    /// <summary>Bytes in use; may be lowered.</summary>
+    /// <summary>Number of bytes in use; may be reduced.</summary>
     public int Length { get; set; }
 
-    /// <summary>One is taken before every piece of text; null for a buffer of no call.</summary>
+    /// <summary>Counts one step before every piece of text; null for a buffer outside a call.</summary>
     public EncodeSteps? Steps { get; init; }
 
     public ReadOnlySpan<byte> Span => _bytes.AsSpan(0, Length);
@@ -29,7 +29,7 @@ internal sealed class ByteBuffer
         values.CopyTo(Grow(values.Length));
     }
 
-    /// <summary>Appends text with every occurrence of a pattern, from the left, replaced.</summary>
+    /// <summary>Appends text in which every occurrence of a pattern, from the left, is replaced.</summary>
     public void AppendReplaced(ReadOnlySpan<byte> text, ReadOnlySpan<byte> pattern, ReadOnlySpan<byte> content)
     {
         for (int at; (at = text.IndexOf(pattern)) >= 0; text = text[(at + pattern.Length)..])
@@ -41,7 +41,7 @@ internal sealed class ByteBuffer
         Append(text);
     }
 
-    /// <summary>Makes room for, and returns, the next bytes.</summary>
+    /// <summary>Appends this number of bytes, and returns them to be filled.</summary>
     public Span<byte> Grow(int count)
     {
         if (Length + count > _bytes.Length)
@@ -53,7 +53,7 @@ internal sealed class ByteBuffer
         return _bytes.AsSpan(Length - count, count);
     }
 
-    /// <summary>Drops bytes from the front.</summary>
+    /// <summary>Removes bytes from the front.</summary>
     public void RemoveFront(int count)
     {
         _bytes.AsSpan(count, Length - count).CopyTo(_bytes);

@@ -2,10 +2,10 @@ using System.Globalization;
 
 namespace Tiller.Tokens;
 
-/// <summary>The character classes that tokenizer splits distinguish.</summary>
+/// <summary>Character classes of the regular expressions that split text.</summary>
 internal enum CharClass : byte
 {
-    /// <summary>Everything else, marks (\p{M}) included.</summary>
+    /// <summary>All other characters, including marks (\p{M}).</summary>
     Other,
 
     /// <summary>\p{L}.</summary>
@@ -18,7 +18,7 @@ internal enum CharClass : byte
     Space,
 }
 
-/// <summary>Classes of code points, read from valid UTF-8. Unicode version: that of the .NET runtime, whether or not ICU is present.</summary>
+/// <summary>Classes of code points, read from valid UTF-8. The Unicode version is that of the .NET runtime, with or without ICU.</summary>
 internal static class CharClasses
 {
     private static readonly CharClass[] s_bmp = MakeBmp();
@@ -37,7 +37,7 @@ internal static class CharClasses
         return ClassAt(code);
     }
 
-    /// <summary>Code point at <paramref name="i"/> of valid UTF-8.</summary>
+    /// <summary>Code point at <paramref name="i"/> in valid UTF-8, and its length in bytes.</summary>
     public static int CodeAt(ReadOnlySpan<byte> utf8, int i, out int length)
     {
         byte b = utf8[i];
@@ -70,7 +70,7 @@ internal static class CharClasses
         return count;
     }
 
-    /// <summary>Start of the code point that ends just before <paramref name="end"/>; end &gt; 0.</summary>
+    /// <summary>Start of the code point that ends before <paramref name="end"/>, which must be above 0.</summary>
     public static int StartBefore(ReadOnlySpan<byte> utf8, int end)
     {
         int i = end - 1;
@@ -99,12 +99,14 @@ internal static class CharClasses
     public static bool IsControl(int code) => CharUnicodeInfo.GetUnicodeCategory(code)
         is UnicodeCategory.Control or UnicodeCategory.Format or UnicodeCategory.PrivateUse;
 
-    /// <summary>Punctuation as tokenizers have it: \p{P} and the symbols of ASCII.</summary>
+    /// <summary>Punctuation as tokenizers define it: \p{P} and the symbols of ASCII.</summary>
     public static bool IsPunctuation(int code) => code < 0x80
         ? code is > ' ' and < 0x7F && !char.IsAsciiLetterOrDigit((char)code)
         : CharUnicodeInfo.GetUnicodeCategory(code) is >= UnicodeCategory.ConnectorPunctuation and <= UnicodeCategory.OtherPunctuation;
 
-    /// <summary>\w as Rust's regex has it: Alphabetic, marks, decimal digits, connector punctuation, join controls (UTS 18, annex C).</summary>
+    /// <summary>
+    /// \w as Rust's regex defines it: Alphabetic, marks, decimal digits, connector punctuation and join controls (UTS 18, annex C).
+    /// </summary>
     public static bool IsWord(int code)
     {
         switch (CharUnicodeInfo.GetUnicodeCategory(code))
@@ -115,7 +117,7 @@ internal static class CharClasses
             case UnicodeCategory.DecimalDigitNumber or UnicodeCategory.ConnectorPunctuation:
                 return true;
             default:
-                // Alphabetic symbols (circled and squared letters), then U+200C and U+200D.
+                // Alphabetic symbols (circled and squared letters), and the join controls U+200C and U+200D.
                 return code is >= 0x24B6 and <= 0x24E9 or >= 0x1F130 and <= 0x1F149 or >= 0x1F150 and <= 0x1F169
                     or >= 0x1F170 and <= 0x1F189 or 0x200C or 0x200D;
         }

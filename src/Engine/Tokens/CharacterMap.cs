@@ -5,8 +5,8 @@ using System.Text;
 namespace Tiller.Tokens;
 
 /// <summary>
-/// SentencePiece's compiled character map (precompiled_charsmap): a double array that finds prefixes of a key, and the texts they become, each
-/// ended by a zero byte.
+/// SentencePiece's compiled character map (precompiled_charsmap): a double array that finds prefixes of a key, and the replacement texts, each
+/// terminated by a zero byte.
 /// </summary>
 internal sealed class CharacterMap
 {
@@ -51,8 +51,8 @@ internal sealed class CharacterMap
     }
 
     /// <summary>
-    /// The text that stands for the shortest prefix of a key that the map knows: all of the key is replaced by it, as the reference
-    /// implementation does.
+    /// Finds the shortest prefix of a key that the map contains, and returns its text. The text replaces the whole key, as in the reference
+    /// implementation.
     /// </summary>
     public bool TryMap(ReadOnlySpan<byte> key, out ReadOnlySpan<byte> text)
     {
@@ -85,7 +85,7 @@ internal sealed class CharacterMap
                 int end = rest.IndexOf((byte)0);
                 text = end >= 0 ? rest[..end] : rest;
 
-                // A damaged map may point into a character.
+                // A damaged map may point into the middle of a character.
                 return System.Text.Unicode.Utf8.IsValid(text);
             }
         }
@@ -96,11 +96,11 @@ internal sealed class CharacterMap
     private static uint Offset(uint unit) => (unit >> 10) << (int)((unit & 0x200) >> 6);
 
     private static TokenizerException Damaged(TokenizerNode node, string why) =>
-        new(TokenizerError.Unsupported, node.Path, null, $"the compiled character map cannot be read: {why}. Take the file from where it was "
-            + "published.");
+        new(TokenizerError.Unsupported, node.Path, null, $"the compiled character map cannot be read: {why}. Download the file again "
+            + "from its publisher.");
 }
 
-/// <summary>Grapheme clusters of up to five bytes, else their characters, through a <see cref="CharacterMap"/>.</summary>
+/// <summary>Maps grapheme clusters of up to five bytes through a <see cref="CharacterMap"/>, and all other text character by character.</summary>
 internal sealed class CharacterMapStage(CharacterMap map) : NormalizerStage
 {
     private const int LongestCluster = 5;

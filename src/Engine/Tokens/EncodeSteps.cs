@@ -1,24 +1,24 @@
 namespace Tiller.Tokens;
 
 /// <summary>
-/// Steps of one call of the tokenizer: characters normalised, pieces of text copied, words, symbols and merges of long words. Their number is what a
-/// call costs, whatever the machine, and at each of them the call may be cancelled.
+/// Counts the steps of one call of the tokenizer: normalised characters, copied pieces of text, words, and symbols and merges of long words. The
+/// number of steps measures the work of a call on any machine. A call can be cancelled at each step.
 /// </summary>
 internal sealed class EncodeSteps
 {
     private CancellationToken _cancellation;
     private Action<long>? _watch;
 
-    /// <summary>Steps so far.</summary>
+    /// <summary>Number of steps so far.</summary>
     public long Count { get; private set; }
 
-    /// <summary>Begins to count anew.</summary>
-    /// <param name="watcher">Told the count before every look at the token; null for nobody.</param>
-    /// <param name="cancellationToken">Ends the call.</param>
+    /// <summary>Restarts the count.</summary>
+    /// <param name="watcher">Receives the count before every check of the token; null for none.</param>
+    /// <param name="cancellationToken">Cancels the call.</param>
     public void Begin(Action<long>? watcher, CancellationToken cancellationToken) => (Count, _watch, _cancellation) = (0, watcher, cancellationToken);
 
-    /// <summary>Counts steps, and ends a call that is cancelled.</summary>
-    /// <param name="steps">How many are about to be made.</param>
+    /// <summary>Counts steps, and throws if the call is cancelled.</summary>
+    /// <param name="steps">Number of steps that follow.</param>
     /// <exception cref="OperationCanceledException">The call is cancelled.</exception>
     public void Take(int steps = 1)
     {

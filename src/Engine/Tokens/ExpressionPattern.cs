@@ -4,18 +4,19 @@ using System.Text.RegularExpressions;
 namespace Tiller.Tokens;
 
 /// <summary>
-/// A regular expression of Oniguruma's that is none of the known ones, run by .NET. The text is searched as a copy with one UTF-16 character for each
-/// code point: one beyond U+FFFF has there a stand-in of the same general category, which is all that such an expression can tell of it.
+/// A regular expression in Oniguruma's syntax that has no scanner of its own, run by .NET. It searches a copy of the text with one UTF-16 unit for
+/// each code point. Code points beyond U+FFFF are replaced by a unit of the same general category, from which these expressions cannot distinguish
+/// them.
 /// </summary>
 internal sealed class ExpressionPattern : TextPattern
 {
-    // Against expressions that take exponential time. .NET's engine without backtracking would need no such limit, but it loses matches: of
-    // [\s]?[a-z]+ in "! -'s'-'s" it finds one (.NET 10).
+    // Limits expressions that take exponential time. .NET's engine without backtracking would need no limit, but misses matches: for [\s]?[a-z]+ it
+    // finds only one in "! -'s'-'s" (.NET 10).
     private static readonly TimeSpan s_maxTime = TimeSpan.FromSeconds(1);
 
     private readonly string _source;
     private readonly Regex _regex;
-    private readonly char[] _standIns; // by general category
+    private readonly char[] _standIns; // indexed by general category
 
     private ExpressionPattern(string source, Regex regex, char[] standIns)
     {
@@ -25,8 +26,8 @@ internal sealed class ExpressionPattern : TextPattern
     }
 
     /// <summary>Reads an expression.</summary>
-    /// <param name="node">Its text; every error names it.</param>
-    /// <exception cref="TokenizerException">Unsupported: it is invalid, or would mean another thing in .NET.</exception>
+    /// <param name="node">The text of the expression; errors name its path.</param>
+    /// <exception cref="TokenizerException">Unsupported: the expression is invalid, or would have another meaning in .NET.</exception>
     public static ExpressionPattern Read(TokenizerNode node)
     {
         string text = node.Text();
@@ -64,7 +65,7 @@ internal sealed class ExpressionPattern : TextPattern
                 return false;
             }
 
-            // As Oniguruma's callers do: no empty match where the last one ended; the search goes on one character later.
+            // Like Oniguruma's callers: no empty match at the end of the previous match; the search continues one character later.
             if (length > 0 || index != state.LastEnd)
             {
                 start = ByteAt(text, state, index);
@@ -87,7 +88,7 @@ internal sealed class ExpressionPattern : TextPattern
         }
         catch (ArgumentException e)
         {
-            throw new TokenizerException(TokenizerError.Unsupported, path, expression, $"this is no valid expression: {e.Message}", e);
+            throw new TokenizerException(TokenizerError.Unsupported, path, expression, $"this is not a valid expression: {e.Message}", e);
         }
     }
 
@@ -112,7 +113,7 @@ internal sealed class ExpressionPattern : TextPattern
         return false;
     }
 
-    // The place in the text of a place in the copy, which is not before the last one asked for.
+    // Converts a position in the copy to one in the text. Positions must not decrease between calls.
     private static int ByteAt(ReadOnlySpan<byte> text, PatternState state, int at)
     {
         while (state.At < at)

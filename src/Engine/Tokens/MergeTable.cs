@@ -2,10 +2,10 @@ using System.Numerics;
 
 namespace Tiller.Tokens;
 
-/// <summary>Merges of BPE: (left id, right id) → (rank, merged id), open addressing.</summary>
+/// <summary>Merges of BPE: (left id, right id) → (rank, merged id), in a table with open addressing.</summary>
 internal sealed class MergeTable
 {
-    /// <summary>Rank of a pair that does not merge.</summary>
+    /// <summary>Rank of a pair without a merge.</summary>
     public const int None = int.MaxValue;
 
     private const ulong Empty = ulong.MaxValue;
@@ -25,7 +25,7 @@ internal sealed class MergeTable
         _shift = 64 - BitOperations.Log2((uint)size);
     }
 
-    /// <summary>Adds a merge; a pair given twice keeps its last rank. True if it was new.</summary>
+    /// <summary>Adds a merge. If a pair is added twice, the last rank counts. Returns whether the pair was new.</summary>
     public bool Add(int left, int right, int rank, int merged)
     {
         ulong key = Key(left, right);
@@ -36,7 +36,7 @@ internal sealed class MergeTable
         return isNew;
     }
 
-    /// <summary>Rank of the pair, or <see cref="None"/>.</summary>
+    /// <summary>Rank of a pair; <see cref="None"/> if it has no merge.</summary>
     public int Rank(int left, int right, out int merged)
     {
         ulong key = Key(left, right);

@@ -4,7 +4,8 @@ using System.Text.Json;
 namespace Tiller.Tokens;
 
 /// <summary>
-/// Reads the model of tokenizer.json: the vocabulary straight from the bytes, no string per token; then the rest by the model's kind.
+/// Reads the model of tokenizer.json: first the vocabulary directly from the bytes, without a string for each token, then the rest, which depends on
+/// the model's kind.
 /// </summary>
 internal sealed class ModelReader(byte[] json, CancellationToken cancellationToken)
 {
@@ -12,34 +13,37 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
 
     private readonly TokenTable _tokens = new();
     private readonly List<string> _warnings = [];
-    private readonly HashSet<int> _addedOnly = []; // added tokens that the model itself does not know
-    private readonly List<double> _scores = []; // of Unigram, by id
+    private readonly HashSet<int> _addedOnly = []; // added tokens that are not in the model's own vocabulary
+    private readonly List<double> _scores = []; // scores of Unigram, by id
     private string _kind = "";
     private int _modelStart;
     private Dictionary<string, Range> _slices = [];
 
     public IReadOnlyList<string> Warnings => _warnings;
 
-    /// <summary>The vocabulary, the added tokens among it.</summary>
+    /// <summary>The vocabulary, including the added tokens.</summary>
     public TokenTable Tokens => _tokens;
 
-    /// <summary>Ids of special tokens; set before <see cref="Finish"/>.</summary>
+    /// <summary>Ids of special tokens; set by <see cref="Finish"/>.</summary>
     public HashSet<int> Special { get; private set; } = [];
 
-    /// <summary>By id: a token that plain text never becomes: special, or added without being a token of the model. Empty if there is none.</summary>
+    /// <summary>
+    /// By id: whether plain text never becomes this token, because it is special or was added without being a token of the model. Empty if there are
+    /// no such tokens.
+    /// </summary>
     public bool[] Hidden => _addedOnly.Count + Special.Count == 0
         ? []
         : [.. Enumerable.Range(0, _tokens.IdEnd).Select(x => _addedOnly.Contains(x) || Special.Contains(x))];
 
     public CancellationToken CancellationToken => cancellationToken;
 
-    /// <summary>Reads the vocabulary, and keeps the place of the rest.</summary>
+    /// <summary>Reads the vocabulary, and records where the other properties are.</summary>
     public void ReadVocabulary(Range range)
     {
         _modelStart = range.Start.Value;
         _slices = TokenizerFile.Slices(json.AsSpan(range), "$.model");
         TokenizerNode type = Node("type");
-        _kind = type.TextOrNull() ?? "BPE"; // the oldest files leave it out
+        _kind = type.TextOrNull() ?? "BPE"; // the oldest files omit it
         if (_kind is not ("BPE" or "Unigram" or "WordPiece" or "WordLevel"))
         {
             throw type.Unsupported(_kind, Supported);
@@ -77,7 +81,7 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
 
             if (_tokens.IdOf(text) >= 0)
             {
-                throw Error(TokenizerError.Duplicate, "$.model.vocab", text, "this token stands there twice.");
+                throw Error(TokenizerError.Duplicate, "$.model.vocab", text, "this token occurs twice.");
             }
 
             CheckFree(text, id, "$.model.vocab");
@@ -85,8 +89,8 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
         }
     }
 
-    /// <summary>Reads what follows the vocabulary, and builds the model.</summary>
-    /// <param name="byteLevel">Words come as raw bytes that the model is to see in <see cref="ByteAlphabet"/>; only BPE can.</param>
+    /// <summary>Reads the rest of the model, and makes it.</summary>
+    /// <param name="byteLevel">Whether words come as raw bytes, which the model reads in <see cref="ByteAlphabet"/>. Only BPE can.</param>
     /// <param name="special">Ids of special tokens.</param>
     public TokenModel Finish(bool byteLevel, HashSet<int> special)
     {
@@ -100,10 +104,10 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
         };
     }
 
-    /// <summary>Whether the model is one that takes words as raw bytes.</summary>
+    /// <summary>Whether the model can take words as raw bytes.</summary>
     public bool TakesBytes => _kind == "BPE" && !Node("byte_fallback").Flag(absent: false);
 
-    /// <summary>Id of the token that unk_token names; it must be there.</summary>
+    /// <summary>Id of the token that unk_token names; throws if there is none.</summary>
     public int UnknownId(string absent)
     {
         TokenizerNode node = Node("unk_token");
@@ -113,10 +117,10 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
             "the unknown token is not in the vocabulary.");
     }
 
-    /// <summary>Ids of <c>&lt;0xNN&gt;</c>, -1 where there is none.</summary>
+    /// <summary>Ids of <c>&lt;0xNN&gt;</c> by byte // (256), -1 for none.</summary>
     public int[] ByteTokens() => [.. Enumerable.Range(0, 256).Select(b => InModel(_tokens.IdOf(ByteToken.Name(b))))];
 
-    /// <summary>Adds a token of added_tokens: known already under the same id, or new.</summary>
+    /// <summary>Adds a token of added_tokens: a new one, or one that the vocabulary has under the same id.</summary>
     public void AddToken(ReadOnlySpan<byte> text, int id, string path)
     {
         int known = _tokens.IdOf(text);
@@ -135,7 +139,7 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
         _addedOnly.Add(id);
     }
 
-    // [["▁the", -3.5], …]; the place is the id.
+    // [["▁the", -3.5], …]; the index is the id.
     private void ReadScores()
     {
         Utf8JsonReader reader = Reader("vocab", JsonTokenType.StartArray, "an array of [token, score]");
@@ -158,21 +162,21 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
 
             if (_tokens.IdOf(text) >= 0)
             {
-                throw Error(TokenizerError.Duplicate, path, text, "this token stands there twice.");
+                throw Error(TokenizerError.Duplicate, path, text, "this token occurs twice.");
             }
 
             _tokens.Add(text, id);
             if (!reader.Read() || reader.TokenType != JsonTokenType.Number || !reader.TryGetDouble(out double score) || !double.IsFinite(score)
                 || !reader.Read() || reader.TokenType != JsonTokenType.EndArray)
             {
-                throw Error(TokenizerError.Schema, path, _tokens.TextOf(id), "expected [token, score], the score a finite number.");
+                throw Error(TokenizerError.Schema, path, _tokens.TextOf(id), "expected [token, score] with a finite score.");
             }
 
             _scores.Add(score);
         }
     }
 
-    /// <summary>The text of a string in the file.</summary>
+    /// <summary>The text of a string in the file, without escapes.</summary>
     public static ReadOnlySpan<byte> TextOf(scoped ref Utf8JsonReader reader, scoped ref byte[] scratch)
     {
         if (!reader.ValueIsEscaped)
@@ -194,7 +198,7 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
     /// <summary>Adds a warning.</summary>
     public void Warn(string warning) => _warnings.Add(warning);
 
-    /// <summary>Bytes of a property in the file.</summary>
+    /// <summary>Size of a property in the file, in bytes.</summary>
     public int SizeOf(string name) => _slices[name].End.Value - _slices[name].Start.Value;
 
     /// <summary>A property of the model.</summary>
@@ -203,7 +207,7 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
 
     private ReadOnlyMemory<byte> Slice(Range range) => json.AsMemory(_modelStart + range.Start.Value, range.End.Value - range.Start.Value);
 
-    /// <summary>A reader that has just read the start of a property.</summary>
+    /// <summary>Makes a reader that has just read the first token of a property.</summary>
     public Utf8JsonReader Reader(string name, JsonTokenType start, string expected)
     {
         var reader = new Utf8JsonReader(Slice(_slices[name]).Span);
@@ -220,6 +224,6 @@ internal sealed class ModelReader(byte[] json, CancellationToken cancellationTok
         }
     }
 
-    /// <summary>The id if the model itself knows it, else -1.</summary>
+    /// <summary>The id if it is in the model's own vocabulary, else -1.</summary>
     public int InModel(int id) => _addedOnly.Contains(id) ? -1 : id;
 }

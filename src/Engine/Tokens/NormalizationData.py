@@ -2,8 +2,8 @@
 
 Records, as LEB128 numbers, deflated, base64:
   count, then (code - previous code, combining class) for every code point with a combining class;
-  count, then (code - previous code, flags, length, mapping...) for every code point that decomposes (Hangul left out, it is
-  arithmetic), one level deep. Flags: 1 compatibility mapping, 2 the pair composes back to the code point.
+  count, then (code - previous code, flags, length, mapping...) for every code point that decomposes, one level deep.
+  Hangul is left out, because it decomposes by arithmetic. Flags: 1 compatibility mapping, 2 the pair composes back to the code point.
 """
 import base64
 import sys

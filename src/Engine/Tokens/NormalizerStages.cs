@@ -5,16 +5,16 @@ namespace Tiller.Tokens;
 /// <summary>One step of a normalizer.</summary>
 internal abstract class NormalizerStage
 {
-    /// <summary>False where a quick look shows that the text stays as it is.</summary>
+    /// <summary>False if a quick check shows that the text will not change.</summary>
     public virtual bool MayChange(ReadOnlySpan<byte> text) => true;
 
-    /// <summary>Appends the changed text.</summary>
+    /// <summary>Appends the normalised text.</summary>
     /// <param name="text">Valid UTF-8, not empty.</param>
     /// <param name="output">Receives UTF-8.</param>
     public abstract void Append(ReadOnlySpan<byte> text, ByteBuffer output);
 }
 
-/// <summary>A step that looks at one code point after the other.</summary>
+/// <summary>A step that maps each code point by itself.</summary>
 internal abstract class CodePointStage : NormalizerStage
 {
     public sealed override void Append(ReadOnlySpan<byte> text, ByteBuffer output)
@@ -28,11 +28,11 @@ internal abstract class CodePointStage : NormalizerStage
         }
     }
 
-    /// <summary>Appends what becomes of a code point.</summary>
+    /// <summary>Appends the result of a code point.</summary>
     protected abstract void Append(int code, ReadOnlySpan<byte> utf8, ByteBuffer output);
 }
 
-/// <summary>A normal form of Unicode: composed (NFC, NFKC) or taken apart (NFD, NFKD), with compatibility mappings (NFKC, NFKD) or without.</summary>
+/// <summary>A Unicode normal form: composed (NFC, NFKC) or decomposed (NFD, NFKD), with compatibility mappings (NFKC, NFKD) or without.</summary>
 internal sealed class UnicodeStage(bool compat, bool composed) : NormalizerStage
 {
     public override void Append(ReadOnlySpan<byte> text, ByteBuffer output)
@@ -48,14 +48,14 @@ internal sealed class UnicodeStage(bool compat, bool composed) : NormalizerStage
     }
 }
 
-/// <summary>Small letters, as Unicode maps each character whatever stands beside it.</summary>
+/// <summary>Lower case, where Unicode maps each character independently of its neighbours.</summary>
 internal sealed class LowercaseStage : CodePointStage
 {
     protected override void Append(int code, ReadOnlySpan<byte> utf8, ByteBuffer output)
     {
         if (code == 0x130)
         {
-            output.Append("i\u0307"u8); // the only one that becomes two
+            output.Append("i\u0307"u8); // the only character whose lower case has two code points
             return;
         }
 
@@ -64,7 +64,7 @@ internal sealed class LowercaseStage : CodePointStage
     }
 }
 
-/// <summary>Characters of a class are left out.</summary>
+/// <summary>Removes the characters of a class.</summary>
 internal sealed class WithoutStage(Func<int, bool> belongs) : CodePointStage
 {
     protected override void Append(int code, ReadOnlySpan<byte> utf8, ByteBuffer output)
@@ -76,7 +76,7 @@ internal sealed class WithoutStage(Func<int, bool> belongs) : CodePointStage
     }
 }
 
-/// <summary>No white space at the ends.</summary>
+/// <summary>Removes white space at the ends.</summary>
 internal sealed class StripStage(bool left, bool right) : NormalizerStage
 {
     public override void Append(ReadOnlySpan<byte> text, ByteBuffer output)
@@ -87,7 +87,7 @@ internal sealed class StripStage(bool left, bool right) : NormalizerStage
     }
 }
 
-/// <summary>A text before the text.</summary>
+/// <summary>Prepends a text.</summary>
 internal sealed class PrependStage(byte[] prepend) : NormalizerStage
 {
     public override void Append(ReadOnlySpan<byte> text, ByteBuffer output)
@@ -97,7 +97,7 @@ internal sealed class PrependStage(byte[] prepend) : NormalizerStage
     }
 }
 
-/// <summary>A string replaced.</summary>
+/// <summary>Replaces a string.</summary>
 internal sealed class ReplaceStage(byte[] pattern, byte[] content) : NormalizerStage
 {
     public override bool MayChange(ReadOnlySpan<byte> text) => text.IndexOf(pattern) >= 0;
@@ -105,7 +105,7 @@ internal sealed class ReplaceStage(byte[] pattern, byte[] content) : NormalizerS
     public override void Append(ReadOnlySpan<byte> text, ByteBuffer output) => output.AppendReplaced(text, pattern, content);
 }
 
-/// <summary>The matches of a pattern replaced, empty ones too.</summary>
+/// <summary>Replaces the matches of a pattern, including empty matches.</summary>
 internal sealed class ReplaceMatchesStage(TextPattern pattern, byte[] content) : NormalizerStage
 {
     public override void Append(ReadOnlySpan<byte> text, ByteBuffer output)
@@ -124,13 +124,13 @@ internal sealed class ReplaceMatchesStage(TextPattern pattern, byte[] content) :
     }
 }
 
-/// <summary>Bytes in <see cref="ByteAlphabet"/>.</summary>
+/// <summary>Writes bytes in <see cref="ByteAlphabet"/>.</summary>
 internal sealed class AlphabetStage : NormalizerStage
 {
     public override void Append(ReadOnlySpan<byte> text, ByteBuffer output) => ByteAlphabet.Append(text, output);
 }
 
-/// <summary>BERT's cleaning: control characters left out, every white space a plain one.</summary>
+/// <summary>BERT's cleaning: removes control characters and replaces every white space by a plain space.</summary>
 internal sealed class CleanStage : CodePointStage
 {
     protected override void Append(int code, ReadOnlySpan<byte> utf8, ByteBuffer output)
@@ -145,7 +145,7 @@ internal sealed class CleanStage : CodePointStage
     }
 }
 
-/// <summary>A space before and after every ideograph.</summary>
+/// <summary>Puts a space before and after every ideograph.</summary>
 internal sealed class IdeographStage : CodePointStage
 {
     protected override void Append(int code, ReadOnlySpan<byte> utf8, ByteBuffer output)

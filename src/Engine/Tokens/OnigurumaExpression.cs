@@ -4,21 +4,20 @@ using System.Text;
 namespace Tiller.Tokens;
 
 /// <summary>
-/// An expression in Oniguruma's Ruby syntax, which tokenizer.json has, written anew for .NET so that it means the same. What both write alike goes
-/// through; what Oniguruma writes otherwise is translated; what .NET cannot express, or where the two are not known to agree, is refused by name.
-/// Groups capture nothing, for nobody asks.
+/// Translates an expression from Oniguruma's Ruby syntax, which tokenizer.json uses, to .NET, so that it has the same meaning. Syntax that both share
+/// is kept, syntax that differs is translated, and an error names syntax that .NET cannot express or that is not known to have the same meaning.
+/// Groups capture nothing, because no caller needs captures.
 /// </summary>
 internal sealed class OnigurumaExpression
 {
-    /// <summary>A symbol that \w takes.</summary>
+    /// <summary>A symbol that \w matches.</summary>
     internal const char WordSymbol = '\u24B6';
 
     private const int LongestSource = 8192;
     private const int Deepest = 64;
     private const int MaxRepeats = 1000;
 
-    // \w: Alphabetic, marks, decimal digits, connectors; the symbols are the circled letters. .NET's \w lacks the last and the numbers that are
-    // letters.
+    // \w: Alphabetic, marks, decimal digits and connectors. The alphabetic symbols are the circled letters. .NET's \w lacks these symbols and \p{Nl}.
     private const string Word = @"\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\u24B6-\u24E9";
 
     private static readonly HashSet<string> Categories = new(StringComparer.Ordinal)
@@ -29,12 +28,12 @@ internal sealed class OnigurumaExpression
 
     private readonly string _source;
     private readonly string _path;
-    private readonly StringBuilder _ranges = new(); // pairs of characters that the expression names
+    private readonly StringBuilder _ranges = new(); // first and last characters of the ranges that the expression names
     private int _at;
     private int _depth;
     private bool _ignoreCase;
     private bool _lookingBehind;
-    private char _before; // the letter just before, where case is ignored: two may fold to one character
+    private char _before; // the previous letter if case is ignored: two letters may fold to one character
 
     private OnigurumaExpression(string source, string path)
     {
@@ -42,31 +41,31 @@ internal sealed class OnigurumaExpression
         _path = path;
     }
 
-    /// <summary>The expression for .NET.</summary>
+    /// <summary>The translated expression.</summary>
     public string Text { get; private set; } = "";
 
     /// <summary>Translates an expression.</summary>
-    /// <param name="source">As it stands in the file.</param>
-    /// <param name="path">Where it stands, for errors.</param>
-    /// <exception cref="TokenizerException">Unsupported: invalid, or not known to mean the same.</exception>
+    /// <param name="source">The expression in the file.</param>
+    /// <param name="path">Its path in the file, for errors.</param>
+    /// <exception cref="TokenizerException">Unsupported: the expression is invalid, or not known to have the same meaning.</exception>
     public static OnigurumaExpression Translate(string source, string path)
     {
         var result = new OnigurumaExpression(source, path);
         if (source.Length is 0 or > LongestSource)
         {
-            throw result.Refused($"an expression of {source.Length} characters (1 to {LongestSource} are read)");
+            throw result.Refused($"an expression of {source.Length} characters (1 to {LongestSource} can be read)");
         }
 
         result.Text = result.Alternatives();
         return result._at == source.Length ? result : throw result.Refused("a ')' without '('");
     }
 
-    /// <summary>For each general category a character that the expression does not name.</summary>
-    /// <exception cref="TokenizerException">Unsupported: it names all of a category.</exception>
+    /// <summary>Finds, for each general category, a character that the expression does not name.</summary>
+    /// <exception cref="TokenizerException">Unsupported: the expression names all characters of a category.</exception>
     public char[] StandIns(string expression, string place)
     {
         var result = new char[(int)UnicodeCategory.OtherNotAssigned + 1];
-        int missing = result.Length - 1; // surrogates stand in no text
+        int missing = result.Length - 1; // valid text has no surrogates
         for (int code = 0xFFFD; code > 0 && missing > 0; code--)
         {
             char c = (char)code;
@@ -78,7 +77,7 @@ internal sealed class OnigurumaExpression
             }
         }
 
-        // Categories that have no character beyond U+FFFF need none.
+        // Categories without characters beyond U+FFFF need none.
         foreach (UnicodeCategory category in (UnicodeCategory[])[UnicodeCategory.UppercaseLetter, UnicodeCategory.LowercaseLetter,
             UnicodeCategory.OtherLetter,
             UnicodeCategory.ModifierLetter, UnicodeCategory.NonSpacingMark, UnicodeCategory.SpacingCombiningMark, UnicodeCategory.DecimalDigitNumber,
@@ -89,8 +88,8 @@ internal sealed class OnigurumaExpression
             if (result[(int)category] == 0)
             {
                 throw new TokenizerException(TokenizerError.Unsupported, place, expression,
-                    $"this expression names every character of a category ({category}) up to U+FFFF and none beyond, which cannot be told "
-                    + "apart here.");
+                    $"this expression names every character of the category {category} up to U+FFFF, but none beyond, so that the latter cannot be "
+                    + "distinguished here.");
             }
         }
 
@@ -111,8 +110,8 @@ internal sealed class OnigurumaExpression
     }
 
     private TokenizerException Refused(string what) =>
-        new(TokenizerError.Unsupported, _path, _source, $"this expression has {what}, which .NET writes otherwise or not at all. "
-            + "Known and plain expressions are read.");
+        new(TokenizerError.Unsupported, _path, _source, $"this expression has {what}, which .NET writes differently or not at all. "
+            + "Only known and simple expressions can be read.");
 
     private bool Takes(string text)
     {
@@ -153,7 +152,7 @@ internal sealed class OnigurumaExpression
         return text.ToString();
     }
 
-    // An atom and its quantifiers; several in a row are one around the other.
+    // An atom and its quantifiers. Each further quantifier applies to the atom with those before it.
     private string Repeated()
     {
         int start = _at;
@@ -177,7 +176,7 @@ internal sealed class OnigurumaExpression
             }
             else if (!exact && Takes("?"))
             {
-                atom += "?"; // {n}? is an optional {n}, and {n,m}+ a repeated one: both fall to the next turn
+                atom += "?"; // {n}? is an optional {n}, and {n,m}+ repeats {n,m}: the next turn reads both
             }
         }
 
@@ -185,7 +184,7 @@ internal sealed class OnigurumaExpression
         return atom;
     }
 
-    // The quantifier that stands here, as .NET writes it, or null.
+    // The quantifier at this position, in .NET's syntax; null if there is none.
     private string? Quantifier()
     {
         if (_source[_at] is '*' or '+' or '?')
@@ -232,10 +231,10 @@ internal sealed class OnigurumaExpression
                 return @"[^\n]";
             case '^':
                 isPlace = true;
-                return @"(?:\A|(?<=\n)(?!\z))"; // of every line, but not after the last newline
+                return @"(?:\A|(?<=\n)(?!\z))"; // start of a line, but not after a newline at the end of the text
             case '$':
                 isPlace = true;
-                return "(?m:$)"; // of every line
+                return "(?m:$)"; // end of a line
             case '\\':
                 return Escape(out isPlace);
             case '*' or '+' or '?':
@@ -340,7 +339,7 @@ internal sealed class OnigurumaExpression
         }
     }
 
-    // \s, \d, \w, \h, \p{…} after the backslash, as they stand in a class; null for another escape.
+    // \s, \d, \w, \h or \p{…} after the backslash, in the syntax of a class; null for another escape.
     private string? SetEscape()
     {
         char c = _source[_at];
@@ -382,7 +381,7 @@ internal sealed class OnigurumaExpression
         }
     }
 
-    // A character written with an escape, after the backslash.
+    // A character escape, after the backslash.
     private int CharacterEscape()
     {
         char c = _source[_at++];
@@ -408,7 +407,7 @@ internal sealed class OnigurumaExpression
                 int code = Hex(1, 6, most: 0x10FFFF);
                 return Takes("}") ? code : throw Refused("'\\x{' without '}'");
             case 'x':
-                return Hex(1, 2, most: 0x7F); // beyond that a byte of UTF-8, not a character
+                return Hex(1, 2, most: 0x7F); // above 0x7F it is a byte of UTF-8, not a character
             default:
                 _at--;
                 int literal = CodePoint();
@@ -425,7 +424,7 @@ internal sealed class OnigurumaExpression
         }
 
         int code = _at - start >= least ? int.Parse(_source.AsSpan(start, _at - start), NumberStyles.HexNumber, CultureInfo.InvariantCulture) : -1;
-        return code >= 0 && code <= most ? code : throw Refused("a hexadecimal escape beyond what it can be");
+        return code >= 0 && code <= most ? code : throw Refused("a hexadecimal escape out of range");
     }
 
     private int CodePoint()
@@ -439,7 +438,7 @@ internal sealed class OnigurumaExpression
         return _source[_at++];
     }
 
-    // One character, as .NET writes it in and outside a class.
+    // Records a character or range that the expression names, and returns its first character.
     private char Named(int first, int last)
     {
         if (last > 0xFFFF || (first <= 0xDFFF && last >= 0xD800))
@@ -463,7 +462,7 @@ internal sealed class OnigurumaExpression
             return Escaped(c);
         }
 
-        // Two letters may be one character of the text: ß, ﬀ, ﬁ, ﬂ, ﬆ.
+        // Two letters may equal one character of the text: ß, ﬀ, ﬁ, ﬂ, ﬆ.
         string pair = $"{char.ToLowerInvariant(previous)}{char.ToLowerInvariant(c)}";
         if (pair is "ss" or "ff" or "fi" or "fl" or "st")
         {
@@ -473,7 +472,7 @@ internal sealed class OnigurumaExpression
         return $"[{Folded(c, c)}]";
     }
 
-    // What a range is where case is ignored.
+    // A range with the other case of its letters.
     private string Folded(char first, char last)
     {
         if (last >= 0x80)

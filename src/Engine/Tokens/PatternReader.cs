@@ -1,6 +1,6 @@
 namespace Tiller.Tokens;
 
-/// <summary>Reads the pattern of a Split or Replace: a String, or a Regex in Oniguruma's writing.</summary>
+/// <summary>Reads the pattern of a Split or Replace: a String, or a Regex in Oniguruma's syntax.</summary>
 internal static class PatternReader
 {
     /// <summary>Reads a node such as <c>{"Regex": "\\s+"}</c>.</summary>
@@ -10,7 +10,7 @@ internal static class PatternReader
         return !regex.IsString ? new StringPattern(String(node)) : WordSplits.OfRegex(regex.Text()) ?? ExpressionPattern.Read(regex);
     }
 
-    /// <summary>A pattern that is a plain string, not empty.</summary>
+    /// <summary>Reads a pattern that is a non-empty string.</summary>
     public static byte[] String(TokenizerNode node)
     {
         byte[] pattern = node["String"].Utf8();

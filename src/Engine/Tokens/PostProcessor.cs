@@ -1,6 +1,6 @@
 namespace Tiller.Tokens;
 
-/// <summary>The post_processor of tokenizer.json, compiled to the ids it puts before and after a text.</summary>
+/// <summary>The post_processor of tokenizer.json, compiled to the ids that it adds before and after a text.</summary>
 internal sealed class PostProcessor
 {
     private const int MaxIds = 4096;
@@ -33,7 +33,7 @@ internal sealed class PostProcessor
         string kind = node.Kind();
         switch (kind)
         {
-            case "ByteLevel": // moves offsets only
+            case "ByteLevel": // changes offsets only
                 break;
             case "Sequence":
                 foreach (TokenizerNode item in node["processors"].Items())

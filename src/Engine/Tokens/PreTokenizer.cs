@@ -2,24 +2,26 @@ using System.Runtime.InteropServices;
 
 namespace Tiller.Tokens;
 
-/// <summary>The pre_tokenizer of tokenizer.json: stages that hand pieces of text on, one to the next and the last to the model.</summary>
+/// <summary>
+/// The pre_tokenizer of tokenizer.json: stages that split or change text. Each passes its pieces to the next stage, the last one to the model.
+/// </summary>
 internal sealed class PreTokenizer
 {
     private const int MaxStages = 64;
 
     private readonly List<PreTokenizerStage> _stages = [];
-    private bool _mapped; // the last stage writes bytes in the alphabet
-    private List<PreTokenizerStage> _changes = []; // those that change text and do not split it
+    private bool _mapped; // whether the last stage writes bytes in the alphabet
+    private List<PreTokenizerStage> _changes = []; // the stages that change text without splitting it
 
     private PreTokenizer()
     {
     }
 
-    /// <summary>Pieces leave the last stage as raw bytes; written in <see cref="ByteAlphabet"/> they would be what the model is to see.</summary>
+    /// <summary>Whether the last stage passes on raw bytes, which the model reads in <see cref="ByteAlphabet"/>.</summary>
     public bool ByteLevel { get; private set; }
 
     /// <summary>Reads a node.</summary>
-    /// <param name="node">Null for none.</param>
+    /// <param name="node">The node; JSON null for no pre-tokenizer.</param>
     public static PreTokenizer Read(TokenizerNode node)
     {
         var result = new PreTokenizer();
@@ -28,7 +30,7 @@ internal sealed class PreTokenizer
             result.Add(node);
         }
 
-        // The last mapping is left to the model, which then works on bytes.
+        // The last mapping to the alphabet is left to the model, which then works on bytes.
         if (result._mapped)
         {
             result._stages.RemoveAt(result._stages.Count - 1);
@@ -38,7 +40,7 @@ internal sealed class PreTokenizer
         return result.Finish();
     }
 
-    /// <summary>These stages, and the mapping left to the model after them: for a model that works on characters.</summary>
+    /// <summary>Adds the mapping that was left to the model as a last stage, for a model that works on characters.</summary>
     public PreTokenizer WithMapping()
     {
         if (!ByteLevel)
@@ -57,20 +59,20 @@ internal sealed class PreTokenizer
         return this;
     }
 
-    /// <summary>Whether it does anything to a text.</summary>
+    /// <summary>Whether it leaves every text unchanged.</summary>
     public bool IsEmpty => _stages.Count == 0;
 
-    /// <summary>Splits text (UTF-8, normalised) and hands each word to the model.</summary>
+    /// <summary>Splits normalised UTF-8 text, and passes each word to the model.</summary>
     /// <param name="text">Text between added tokens.</param>
-    /// <param name="sink">Leads to the model.</param>
-    /// <param name="splits">False: the text is one word, in the alphabet and with the marks that the model knows.</param>
+    /// <param name="sink">Passes pieces to the stages and words to the model.</param>
+    /// <param name="splits">Whether to split. If not, the text is one word, with the changes of the stages.</param>
     public void Encode(Piece text, WordSink sink, bool splits)
     {
         sink.Stages = splits ? _stages : _changes;
         sink.Pass(0, text);
     }
 
-    // A line for each kind.
+    // One case for each kind.
     private void Add(TokenizerNode node)
     {
         string kind = node.Kind();
@@ -188,13 +190,13 @@ internal sealed class PreTokenizer
 /// <summary>A piece of text on its way to the model.</summary>
 internal readonly ref struct Piece
 {
-    private readonly ReadOnlySpan<TextRange> _origins; // of each byte in the normalised text; empty for a piece of that text itself
-    private readonly int _start; // in the normalised text, then
+    private readonly ReadOnlySpan<TextRange> _origins; // range in the normalised text of each byte; empty for a piece of that text itself
+    private readonly int _start; // start in the normalised text, if _origins is empty
 
-    /// <summary>A piece of the normalised text.</summary>
+    /// <summary>Makes a piece of the normalised text.</summary>
     /// <param name="text">Valid UTF-8.</param>
-    /// <param name="start">Where it begins there.</param>
-    /// <param name="atStart">It begins where the whole input begins.</param>
+    /// <param name="start">Its start in the normalised text.</param>
+    /// <param name="atStart">Whether it is at the start of the whole input.</param>
     public Piece(ReadOnlySpan<byte> text, int start, bool atStart)
     {
         Text = text;
@@ -202,10 +204,10 @@ internal readonly ref struct Piece
         _start = start;
     }
 
-    /// <summary>A changed piece.</summary>
+    /// <summary>Makes a piece of changed text.</summary>
     /// <param name="text">Valid UTF-8.</param>
-    /// <param name="origins">As many as bytes, or none if places are not noted.</param>
-    /// <param name="atStart">It begins where the whole input begins.</param>
+    /// <param name="origins">The range of the normalised text for each byte; empty if ranges are not requested.</param>
+    /// <param name="atStart">Whether it is at the start of the whole input.</param>
     public Piece(ReadOnlySpan<byte> text, ReadOnlySpan<TextRange> origins, bool atStart)
     {
         Text = text;
@@ -223,11 +225,11 @@ internal readonly ref struct Piece
 
     public bool AtStart { get; }
 
-    /// <summary>A part of it.</summary>
+    /// <summary>A part of the piece.</summary>
     public Piece this[int from, int end] =>
         new(Text[from..end], _origins.IsEmpty ? default : _origins[from..end], _start + from, AtStart && from == 0);
 
-    /// <summary>Where a part comes from in the normalised text.</summary>
+    /// <summary>The range of a part in the normalised text.</summary>
     public TextRange RangeOf(int from, int end)
     {
         if (_origins.IsEmpty)
@@ -242,14 +244,14 @@ internal readonly ref struct Piece
 /// <summary>One step of a pre-tokenizer.</summary>
 internal abstract class PreTokenizerStage
 {
-    /// <summary>Hands the pieces of a text on.</summary>
+    /// <summary>Passes the pieces of a text on.</summary>
     /// <param name="text">Not empty.</param>
-    /// <param name="stage">Which stage this is.</param>
-    /// <param name="sink">Takes the pieces for the next one.</param>
+    /// <param name="stage">Index of this stage.</param>
+    /// <param name="sink">Receives the pieces, for the next stage.</param>
     public abstract void Run(Piece text, int stage, WordSink sink);
 }
 
-/// <summary>The way of pieces through the stages to the model, with the room that one call needs at each stage.</summary>
+/// <summary>Passes pieces through the stages to the model, and holds the buffers that a call needs at each stage.</summary>
 internal sealed class WordSink(EncodeSteps steps)
 {
     private readonly List<ByteBuffer> _buffers = [];
@@ -262,18 +264,18 @@ internal sealed class WordSink(EncodeSteps steps)
 
     public BpeScratch Scratch { get; } = new() { Steps = steps };
 
-    /// <summary>Takes the places of the words in the normalised text, in place of the model. Null: the model gets the words.</summary>
+    /// <summary>Receives the ranges of the words in the normalised text, and the model gets no words; null to pass the words to the model.</summary>
     public List<TextRange>? Words { get; set; }
 
-    /// <summary>Whether anyone asks where a piece comes from.</summary>
+    /// <summary>Whether the ranges of pieces are requested.</summary>
     public bool NotesPlaces => Words is not null || Scratch.Places is not null;
 
-    /// <summary>As many ids as the call wants; words after them are left out.</summary>
+    /// <summary>Number of ids that the call wants; later words are skipped.</summary>
     public int Enough { get; set; } = int.MaxValue;
 
     public bool HasEnough => Scratch.Count >= Enough;
 
-    /// <summary>Hands a piece to a stage, after the last one to the model. An empty piece is none.</summary>
+    /// <summary>Passes a piece to a stage, or after the last stage to the model. Empty pieces are skipped.</summary>
     public void Pass(int stage, Piece text)
     {
         if (text.Text.IsEmpty || HasEnough)
@@ -295,10 +297,10 @@ internal sealed class WordSink(EncodeSteps steps)
         }
     }
 
-    /// <summary>Whether pieces for a stage go to the model as they are: then <see cref="Encode(ReadOnlySpan{byte})"/> takes them.</summary>
+    /// <summary>Whether pieces for a stage go directly to the model; then <see cref="Encode(ReadOnlySpan{byte})"/> takes them.</summary>
     public bool TakesWordsOf(int stage) => stage == Stages.Count && !NotesPlaces;
 
-    /// <summary>Hands a word to the model. An empty one is none.</summary>
+    /// <summary>Passes a word to the model. Empty words are skipped.</summary>
     public void Encode(ReadOnlySpan<byte> word)
     {
         if (!word.IsEmpty && !HasEnough)
@@ -308,7 +310,7 @@ internal sealed class WordSink(EncodeSteps steps)
         }
     }
 
-    /// <summary>Room for changed text, empty.</summary>
+    /// <summary>An empty buffer for the changed text of a stage.</summary>
     public ByteBuffer BufferOf(int stage)
     {
         while (_buffers.Count <= stage)
@@ -320,7 +322,7 @@ internal sealed class WordSink(EncodeSteps steps)
         return _buffers[stage];
     }
 
-    /// <summary>Room for the origins of changed text, empty.</summary>
+    /// <summary>An empty list for the ranges of a stage's changed text.</summary>
     public List<TextRange> OriginsOf(int stage)
     {
         while (_origins.Count <= stage)
@@ -332,7 +334,7 @@ internal sealed class WordSink(EncodeSteps steps)
         return _origins[stage];
     }
 
-    /// <summary>Room for a search.</summary>
+    /// <summary>The state of a stage's search.</summary>
     public PatternState StateOf(int stage)
     {
         while (_states.Count <= stage)
@@ -343,7 +345,7 @@ internal sealed class WordSink(EncodeSteps steps)
         return _states[stage];
     }
 
-    /// <summary>Lets large buffers go.</summary>
+    /// <summary>Releases large buffers.</summary>
     public void Trim()
     {
         _buffers.Clear();
@@ -351,7 +353,7 @@ internal sealed class WordSink(EncodeSteps steps)
         _states.Clear();
     }
 
-    // The model notes places in the word.
+    // The model records ranges within the word; they are converted to ranges of the normalised text.
     private void Encode(Piece word)
     {
         int before = Scratch.Count;
@@ -366,7 +368,7 @@ internal sealed class WordSink(EncodeSteps steps)
     }
 }
 
-/// <summary>A step that changes text and does not split it.</summary>
+/// <summary>A step that changes text without splitting it.</summary>
 internal abstract class ChangingStage : PreTokenizerStage
 {
     public sealed override void Run(Piece text, int stage, WordSink sink)
@@ -398,14 +400,14 @@ internal abstract class ChangingStage : PreTokenizerStage
     }
 
     /// <summary>Appends the changed text.</summary>
-    /// <returns>How many bytes of it stand before what comes of the text's first byte.</returns>
+    /// <returns>Number of its bytes before the result of the text's first byte.</returns>
     protected abstract int Append(Piece text, ByteBuffer output);
 
-    /// <summary>How many bytes come of one.</summary>
+    /// <summary>Number of bytes that result from a byte.</summary>
     protected abstract int LengthOf(byte b);
 }
 
-/// <summary>A space before text that has none.</summary>
+/// <summary>Prepends a space to text that does not begin with one.</summary>
 internal sealed class SpaceBeforeStage : ChangingStage
 {
     protected override int Append(Piece text, ByteBuffer output)
@@ -423,7 +425,7 @@ internal sealed class SpaceBeforeStage : ChangingStage
     protected override int LengthOf(byte b) => 1;
 }
 
-/// <summary>Bytes in <see cref="ByteAlphabet"/>.</summary>
+/// <summary>Writes bytes in <see cref="ByteAlphabet"/>.</summary>
 internal sealed class ByteMapStage : ChangingStage
 {
     protected override int Append(Piece text, ByteBuffer output)
@@ -435,7 +437,7 @@ internal sealed class ByteMapStage : ChangingStage
     protected override int LengthOf(byte b) => ByteAlphabet.CharOf(b) < 0x80 ? 1 : 2;
 }
 
-/// <summary>Where <see cref="MetaspaceStage"/> puts a mark before the text.</summary>
+/// <summary>Where <see cref="MetaspaceStage"/> prepends a mark to the text.</summary>
 internal enum MetaspacePrefix
 {
     /// <summary>Nowhere.</summary>
@@ -448,7 +450,7 @@ internal enum MetaspacePrefix
     Always,
 }
 
-/// <summary>Spaces become marks; text that does not begin with one may get one.</summary>
+/// <summary>Replaces spaces by marks, and may prepend a mark to text that does not begin with one.</summary>
 internal sealed class MetaspaceStage(byte[] mark, MetaspacePrefix prefix) : ChangingStage
 {
     protected override int Append(Piece text, ByteBuffer output)

@@ -2,12 +2,12 @@ using System.Numerics;
 
 namespace Tiller.Tokens;
 
-/// <summary>Texts as a tree of bytes, its edges in one table with open addressing.</summary>
+/// <summary>Texts as a tree of bytes. Its edges are in one table with open addressing.</summary>
 internal sealed class PrefixTree
 {
     private ulong[] _keys = new ulong[1 << 10]; // (node << 8 | byte) + 1; 0 for empty
     private int[] _children = new int[1 << 10];
-    private int[] _ids = new int[1 << 8]; // by node; -1 for none
+    private int[] _ids = new int[1 << 8]; // by node, -1 for none
     private int _nodes = 1;
 
     public PrefixTree()
@@ -46,11 +46,11 @@ internal sealed class PrefixTree
         _ids[node] = id;
     }
 
-    /// <summary>Goes on by a byte.</summary>
-    /// <param name="node">0 at the root.</param>
-    /// <param name="b">The byte.</param>
-    /// <param name="id">Id of the text that ends there, or -1.</param>
-    /// <returns>Whether any text goes on so.</returns>
+    /// <summary>Follows an edge.</summary>
+    /// <param name="node">The node, 0 for the root; becomes the child.</param>
+    /// <param name="b">The byte of the edge.</param>
+    /// <param name="id">Id of the text that ends at the child, -1 if there is none.</param>
+    /// <returns>Whether there is such an edge.</returns>
     public bool Step(ref int node, byte b, out int id)
     {
         ulong key = Key(node, b);

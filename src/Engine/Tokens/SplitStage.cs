@@ -2,29 +2,29 @@ using System.Runtime.CompilerServices;
 
 namespace Tiller.Tokens;
 
-/// <summary>What becomes of the matches of a split.</summary>
+/// <summary>What a split does with the matches.</summary>
 internal enum SplitBehavior
 {
-    /// <summary>They are left out.</summary>
+    /// <summary>Removes them.</summary>
     Removed,
 
-    /// <summary>Each is a piece.</summary>
+    /// <summary>Each match becomes a piece.</summary>
     Isolated,
 
-    /// <summary>Each is joined to what stands before it, unless that is a match too.</summary>
+    /// <summary>Each match is joined to the text before it, unless that is a match too.</summary>
     MergedWithPrevious,
 
-    /// <summary>Each is joined to what follows it, unless that is a match too.</summary>
+    /// <summary>Each match is joined to the text after it, unless that is a match too.</summary>
     MergedWithNext,
 
-    /// <summary>Neighbouring matches are one piece.</summary>
+    /// <summary>Adjacent matches become one piece.</summary>
     Contiguous,
 }
 
 /// <summary>Splits text at the matches of a pattern.</summary>
-/// <param name="pattern">What to look for.</param>
-/// <param name="behavior">What becomes of the matches.</param>
-/// <param name="invert">Matches and what stands between them change places.</param>
+/// <param name="pattern">The pattern of the matches.</param>
+/// <param name="behavior">What to do with the matches.</param>
+/// <param name="invert">Whether to treat the text between matches as matches, and matches as the text between.</param>
 internal sealed class SplitStage(TextPattern pattern, SplitBehavior behavior, bool invert = false) : PreTokenizerStage
 {
     public override void Run(Piece piece, int stage, WordSink sink)
@@ -53,7 +53,7 @@ internal sealed class SplitStage(TextPattern pattern, SplitBehavior behavior, bo
         pieces.Flush();
     }
 
-    // Joins segments, matches and what stands between them, as they come. One may be held back to be joined to the next.
+    // Joins the segments, which are matches and the text between them. A segment may be held back to be joined to the next one.
     private ref struct Pieces(Piece text, int next, WordSink sink, SplitBehavior behavior)
     {
         private readonly Piece _text = text;

@@ -1,9 +1,9 @@
 namespace Tiller.Tokens;
 
-/// <summary>The normalizer of tokenizer.json: what happens to text before it is split. Stages run in order.</summary>
+/// <summary>The normalizer of tokenizer.json, which changes text before it is split. Its stages run in order.</summary>
 internal sealed class TextNormalizer
 {
-    /// <summary>Most times as long as it was that replacing may make a text.</summary>
+    /// <summary>Largest factor by which replacements may lengthen a text.</summary>
     internal const int MaxGrowth = 8;
 
     private const int MaxStages = 64;
@@ -17,7 +17,7 @@ internal sealed class TextNormalizer
     }
 
     /// <summary>Reads a node.</summary>
-    /// <param name="node">Null for none.</param>
+    /// <param name="node">The node; JSON null for no normalizer.</param>
     public static TextNormalizer Read(TokenizerNode node)
     {
         var result = new TextNormalizer();
@@ -29,10 +29,10 @@ internal sealed class TextNormalizer
         return result;
     }
 
-    /// <summary>Whether it leaves every text alone.</summary>
+    /// <summary>Whether it leaves every text unchanged.</summary>
     public bool IsEmpty => _stages.Count == 0;
 
-    /// <summary>The normalised text; the result may be the argument or lie in one of the two buffers.</summary>
+    /// <summary>Normalises a text. The result may be the argument, or be in one of the two buffers.</summary>
     public ReadOnlySpan<byte> Apply(ReadOnlySpan<byte> text, ByteBuffer first, ByteBuffer second)
     {
         foreach (NormalizerStage stage in _stages)
@@ -56,7 +56,7 @@ internal sealed class TextNormalizer
         return text;
     }
 
-    // A line for each kind.
+    // One case for each kind.
     private void Add(TokenizerNode node)
     {
         string kind = node.Kind();
@@ -141,7 +141,7 @@ internal sealed class TextNormalizer
             : new ReplaceMatchesStage(PatternReader.Read(node["pattern"]), content));
     }
 
-    // As BERT's: control characters out, ideographs apart, accents off, small letters.
+    // BERT's steps: clean control characters, separate ideographs, remove accents, lower-case letters.
     private void AddBert(TokenizerNode node)
     {
         bool lowercase = node["lowercase"].Flag(absent: true);

@@ -1,48 +1,48 @@
 namespace Tiller.Tokens;
 
 /// <summary>
-/// What is looked for in a text: a string, a class of characters, an expression. Matches are found from the left and do not overlap.
+/// A search in a text: for a string, a class of characters or an expression. Matches are found from left to right and do not overlap.
 /// </summary>
 internal abstract class TextPattern
 {
     /// <summary>Prepares the search of one text.</summary>
     /// <param name="text">Valid UTF-8, not empty.</param>
-    /// <param name="state">Room for one search.</param>
+    /// <param name="state">State of the search.</param>
     public virtual void Begin(ReadOnlySpan<byte> text, PatternState state)
     {
     }
 
-    /// <summary>The next match.</summary>
+    /// <summary>Finds the next match.</summary>
     /// <param name="text">The text of <see cref="Begin"/>.</param>
-    /// <param name="from">End of the match before, 0 at first.</param>
-    /// <param name="state">That of <see cref="Begin"/>.</param>
-    /// <param name="start">Where it starts.</param>
-    /// <param name="end">Where it ends; a match may be empty.</param>
-    /// <returns>Whether there is one.</returns>
+    /// <param name="from">End of the previous match, 0 at first.</param>
+    /// <param name="state">The state of <see cref="Begin"/>.</param>
+    /// <param name="start">Start of the match.</param>
+    /// <param name="end">End of the match; a match may be empty.</param>
+    /// <returns>Whether there is a match.</returns>
     public abstract bool Next(ReadOnlySpan<byte> text, int from, PatternState state, out int start, out int end);
 }
 
-/// <summary>Where the search of one text stands, for patterns that search a copy of it.</summary>
+/// <summary>State of a search, for patterns that search a copy of the text.</summary>
 internal sealed class PatternState
 {
-    /// <summary>The copy, one character for each code point.</summary>
+    /// <summary>The copy, with one UTF-16 unit for each code point.</summary>
     public char[] Copy { get; set; } = [];
 
     public int Length { get; set; }
 
-    /// <summary>A place in the copy, and the same in the text.</summary>
+    /// <summary>A position in the copy; <see cref="ByteAt"/> is the same position in the text.</summary>
     public int At { get; set; }
 
     public int ByteAt { get; set; }
 
-    /// <summary>End of the last match in the copy, or -1.</summary>
+    /// <summary>End of the last match in the copy, -1 before the first.</summary>
     public int LastEnd { get; set; }
 
-    /// <summary>Steps of the call.</summary>
+    /// <summary>Counts the steps of the call; null for none.</summary>
     public EncodeSteps? Steps { get; init; }
 }
 
-/// <summary>A string.</summary>
+/// <summary>Matches a string.</summary>
 internal sealed class StringPattern(byte[] pattern) : TextPattern
 {
     public override bool Next(ReadOnlySpan<byte> text, int from, PatternState state, out int start, out int end)
@@ -54,7 +54,7 @@ internal sealed class StringPattern(byte[] pattern) : TextPattern
     }
 }
 
-/// <summary>One character of a class.</summary>
+/// <summary>Matches one character of a class.</summary>
 internal sealed class CharacterPattern(Func<int, bool> belongs) : TextPattern
 {
     public override bool Next(ReadOnlySpan<byte> text, int from, PatternState state, out int start, out int end)
@@ -74,13 +74,13 @@ internal sealed class CharacterPattern(Func<int, bool> belongs) : TextPattern
     }
 }
 
-/// <summary>An optional white space, then as many characters of a class as there are: <c>\s?[…]+</c>, or without the space.</summary>
+/// <summary>Matches the longest run of characters of a class, with the white space before it or without: <c>\s?[…]+</c> or <c>[…]+</c>.</summary>
 internal sealed class RunPattern(Func<int, bool> belongs, bool spaceBefore) : TextPattern
 {
     public override bool Next(ReadOnlySpan<byte> text, int from, PatternState state, out int start, out int end)
     {
         start = from;
-        int before = -1; // where the white space stands that ends at the present character
+        int before = -1; // start of the white space before the current character
         for (end = from; end < text.Length;)
         {
             int code = CharClasses.CodeAt(text, end, out int length);
@@ -103,7 +103,7 @@ internal sealed class RunPattern(Func<int, bool> belongs, bool spaceBefore) : Te
     }
 }
 
-/// <summary><c>\w+|[^\w\s]+</c>, as Rust's regex has it.</summary>
+/// <summary>Matches <c>\w+|[^\w\s]+</c>, as Rust's regex defines it.</summary>
 internal sealed class WordOrSymbolsPattern : TextPattern
 {
     public override bool Next(ReadOnlySpan<byte> text, int from, PatternState state, out int start, out int end)
@@ -126,7 +126,7 @@ internal sealed class WordOrSymbolsPattern : TextPattern
     }
 }
 
-/// <summary><c>\s+$</c>: white space before the end of the text or of a line.</summary>
+/// <summary>Matches <c>\s+$</c>: white space before the end of the text or of a line.</summary>
 internal sealed class TrailingSpacePattern : TextPattern
 {
     public override bool Next(ReadOnlySpan<byte> text, int from, PatternState state, out int start, out int end)
@@ -155,7 +155,7 @@ internal sealed class TrailingSpacePattern : TextPattern
     }
 }
 
-/// <summary>One of the known splits of byte-level tokenizers: matches tile the text.</summary>
+/// <summary>Matches one of the known splits of byte-level tokenizers, whose matches cover the text.</summary>
 internal sealed class WordPattern(WordSplit split) : TextPattern
 {
     public override bool Next(ReadOnlySpan<byte> text, int from, PatternState state, out int start, out int end)

@@ -1,4 +1,4 @@
 namespace Tiller.Tokens;
 
-/// <summary>Bytes of a text, from the first to the one after the last.</summary>
+/// <summary>A range of bytes in a text; End is exclusive.</summary>
 internal readonly record struct TextRange(int Start, int End);

@@ -3,7 +3,7 @@ using System.Text;
 
 namespace Tiller.Tokens;
 
-/// <summary>The decoder of tokenizer.json: tokens → text. A description; <see cref="NewState"/> runs it.</summary>
+/// <summary>The decoder of tokenizer.json, from tokens to text. It is a description; <see cref="NewState"/> makes the stages that run it.</summary>
 internal sealed class TokenDecoder
 {
     private const int MaxStages = 64;
@@ -29,7 +29,7 @@ internal sealed class TokenDecoder
         return decoder;
     }
 
-    /// <summary>A new chain of stages that ends in the buffer.</summary>
+    /// <summary>Makes a chain of stages that writes to the buffer.</summary>
     public DecoderStage NewState(ByteBuffer output)
     {
         DecoderStage next = new OutputStage(output);
@@ -123,7 +123,7 @@ internal sealed class TokenDecoder
         byte[] pattern = PatternReader.String(node["pattern"]);
         CheckGrowth(node, pattern.Length, content);
 
-        // After Fuse a token comes in pieces, and a pattern of several characters may lie across two.
+        // After Fuse, a token arrives in pieces, and a pattern of several characters may extend over two of them.
         _stages.Add(fused && Encoding.UTF8.GetCharCount(pattern) != 1
             ? () => new ReplaceMatchesInTokensStage(new StringPattern(pattern), content)
             : () => new ReplaceStage(pattern, content));
@@ -144,7 +144,7 @@ internal sealed class TokenDecoder
         public override void Token(ReadOnlySpan<byte> text, bool starts) => output.Append(text);
     }
 
-    // No decoder: tokens with a space between.
+    // Without a decoder, tokens are joined with spaces.
     private sealed class JoinStage : DecoderStage
     {
         private bool _any;
@@ -184,14 +184,14 @@ internal sealed class TokenDecoder
         }
     }
 
-    // Up to `mostFirst` leading and `mostLast` trailing occurrences of a character; a token may come in several pieces (after Fuse). Trailing
-    // ones are held back until the token is seen to go on.
+    // Removes up to `mostFirst` leading and `mostLast` trailing occurrences of a character. A token may arrive in several pieces (after Fuse).
+    // Trailing occurrences are held back until it is known whether the token continues.
     private sealed class StripStage(byte[] content, int mostFirst, int mostLast) : DecoderStage
     {
         private readonly ByteBuffer _piece = new();
         private int _left;
         private int _held;
-        private bool _started; // the next piece starts a token
+        private bool _started; // whether the next piece starts a token
 
         public override void Token(ReadOnlySpan<byte> text, bool starts)
         {
@@ -228,7 +228,7 @@ internal sealed class TokenDecoder
                 return;
             }
 
-            // Nothing but the character: what exceeds the most that may go is certain.
+            // The piece has only this character: occurrences beyond the number that may be removed are certain to stay.
             _held += trailing;
             if (_held > mostLast)
             {
@@ -270,7 +270,7 @@ internal sealed class TokenDecoder
             return starts;
         }
 
-        // A token of which nothing is left is still a token.
+        // A token that became empty is still a token.
         private void EndToken()
         {
             _held = 0;
@@ -281,7 +281,7 @@ internal sealed class TokenDecoder
         }
     }
 
-    // The matches of a pattern replaced within each token, which is therefore held back until it has ended.
+    // Replaces the matches of a pattern within each token, and holds each token back until it has ended.
     private sealed class ReplaceMatchesInTokensStage(TextPattern pattern, byte[] content) : WholeTokenStage
     {
         private readonly NormalizerStage _replace = new ReplaceMatchesStage(pattern, content);
@@ -295,7 +295,7 @@ internal sealed class TokenDecoder
         }
     }
 
-    // WordPiece: a token that does not go on with the word before gets a space; then spaces before punctuation and contractions are taken away.
+    // WordPiece: a token that does not continue the previous word gets a space. Then spaces before punctuation and contractions are removed.
     private sealed class WordPieceStage(byte[] prefix, bool cleanup) : WholeTokenStage
     {
         private static readonly (byte[] From, byte[] To)[] s_cleanup =
@@ -327,14 +327,14 @@ internal sealed class TokenDecoder
         }
     }
 
-    // BPE with a mark at the end of words: the mark becomes a space, in the last token nothing.
+    // BPE with a mark at the end of words: the mark becomes a space; in the last token it is removed.
     private sealed class SuffixStage(byte[] suffix) : WholeTokenStage
     {
         protected override void Token(ReadOnlySpan<byte> text, bool first, bool last, ByteBuffer output) =>
             output.AppendReplaced(text, suffix, last ? ""u8 : " "u8);
     }
 
-    // The mark becomes a space; in the first token it vanishes if encoding had prepended one.
+    // The mark becomes a space; in the first token it is removed if encoding may have prepended it.
     private sealed class MetaspaceStage(byte[] mark, bool prepended) : DecoderStage
     {
         private readonly ByteBuffer _buffer = new();
@@ -351,7 +351,7 @@ internal sealed class TokenDecoder
         }
     }
 
-    // A run of <0xNN> is text if it is valid UTF-8 as a whole; otherwise each byte is one U+FFFD.
+    // A run of <0xNN> becomes text if it is valid UTF-8 as a whole; otherwise each byte becomes U+FFFD.
     private sealed class ByteFallbackStage : DecoderStage
     {
         private readonly ByteBuffer _run = new();
@@ -398,7 +398,7 @@ internal sealed class TokenDecoder
         }
     }
 
-    // All tokens' bytes as one lossy UTF-8 string: one U+FFFD per maximal invalid part. An unfinished character is held back.
+    // Decodes the bytes of all tokens as one string of UTF-8, with one U+FFFD for each maximal invalid part. An incomplete character is held back.
     private sealed class BytesStage : DecoderStage
     {
         private readonly ByteBuffer _held = new();
@@ -451,11 +451,11 @@ internal abstract class DecoderStage
 
     public abstract void Token(ReadOnlySpan<byte> text, bool starts);
 
-    /// <summary>Passes on what was held back.</summary>
+    /// <summary>Passes on all text that was held back.</summary>
     public virtual void Flush() => Next?.Flush();
 }
 
-/// <summary>A step that looks at whole tokens, and so holds each back until the next one starts or the text ends.</summary>
+/// <summary>A step that needs whole tokens, and so holds each token back until the next one starts or the text ends.</summary>
 internal abstract class WholeTokenStage : DecoderStage
 {
     private readonly ByteBuffer _token = new();
@@ -480,7 +480,7 @@ internal abstract class WholeTokenStage : DecoderStage
         base.Flush();
     }
 
-    /// <summary>Appends what becomes of a token.</summary>
+    /// <summary>Appends the result of a token.</summary>
     protected abstract void Token(ReadOnlySpan<byte> text, bool first, bool last, ByteBuffer output);
 
     private void Release(bool last)
@@ -495,12 +495,12 @@ internal abstract class WholeTokenStage : DecoderStage
     }
 }
 
-/// <summary>Tokens that stand for one byte: <c>&lt;0xNN&gt;</c>.</summary>
+/// <summary>Tokens that represent one byte: <c>&lt;0xNN&gt;</c>.</summary>
 internal static class ByteToken
 {
     public static string Name(int value) => $"<0x{value:X2}>";
 
-    /// <summary>The byte a token's text stands for, or -1.</summary>
+    /// <summary>The byte that a token's text represents, -1 if none.</summary>
     public static int Value(ReadOnlySpan<byte> text)
     {
         if (text.Length != 6 || !text.StartsWith("<0x"u8) || text[5] != '>' || !char.IsAsciiHexDigit((char)text[3])

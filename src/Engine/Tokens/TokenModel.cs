@@ -1,9 +1,9 @@
 namespace Tiller.Tokens;
 
-/// <summary>The model of tokenizer.json: words → ids.</summary>
+/// <summary>The model of tokenizer.json, which turns words into ids.</summary>
 internal abstract class TokenModel
 {
-    /// <summary>Vocabulary by the tokens' text (byte-level: in the printable byte alphabet).</summary>
+    /// <summary>The vocabulary; the tokens of a byte-level model are written in the printable byte alphabet.</summary>
     public required TokenTable Tokens { get; init; }
 
     /// <summary>Id of the unknown token, or -1.</summary>
@@ -14,13 +14,13 @@ internal abstract class TokenModel
 
     /// <summary>Appends the ids of a word to the scratch's output.</summary>
     /// <param name="word">UTF-8, not empty.</param>
-    /// <param name="scratch">Room of this call.</param>
+    /// <param name="scratch">Buffers of this call.</param>
     public virtual void Encode(ReadOnlySpan<byte> word, BpeScratch scratch) => EncodeCached(word, scratch);
 
-    /// <summary>As <see cref="Encode"/>, for a word that is not cached.</summary>
+    /// <summary>Encodes a word that is not in the cache.</summary>
     protected abstract void EncodeWord(ReadOnlySpan<byte> word, BpeScratch scratch);
 
-    /// <summary>Whether each byte of a text has a token, by the ids of all bytes; -1 for none.</summary>
+    /// <summary>Whether each byte of a text has an id in <paramref name="byteIds"/>, which has -1 for bytes without one.</summary>
     protected static bool HasAll(int[] byteIds, ReadOnlySpan<byte> text)
     {
         foreach (byte b in text)
@@ -35,7 +35,8 @@ internal abstract class TokenModel
     }
 
     /// <summary>
-    /// Short words are looked up among those of earlier calls. A word that loses text is not kept, so that each loss is seen; places are not kept.
+    /// Encodes a word with the cache of short words. A word of which bytes are dropped is not cached, so that every loss is recorded; neither are
+    /// ranges.
     /// </summary>
     protected void EncodeCached(ReadOnlySpan<byte> word, BpeScratch scratch)
     {

@@ -3,8 +3,8 @@ using System.Text;
 namespace Tiller.Tokens;
 
 /// <summary>
-/// Decodes ids one by one. The pieces, joined, are exactly what <see cref="Tokenizer.Decode(ReadOnlySpan{int}, bool)"/> makes of all ids: a leading
-/// space is stripped once, and a character whose bytes are spread over several tokens appears when it is whole. Not thread-safe.
+/// Decodes ids one by one. The joined results are exactly the result of <see cref="Tokenizer.Decode(ReadOnlySpan{int}, bool)"/> for all ids: a
+/// leading space is stripped once, and a character whose bytes are in several tokens appears when it is complete. Not thread-safe.
 /// </summary>
 public sealed class TokenStream
 {
@@ -21,16 +21,16 @@ public sealed class TokenStream
     }
 
     /// <summary>Adds one id.</summary>
-    /// <param name="id">Any id; one that is no token adds nothing, as in <see cref="Tokenizer.Decode(ReadOnlySpan{int}, bool)"/>.</param>
-    /// <returns>The text that is certain now; may be empty. Never half a character.</returns>
+    /// <param name="id">Any id; an id without a token adds nothing, as in <see cref="Tokenizer.Decode(ReadOnlySpan{int}, bool)"/>.</param>
+    /// <returns>The text that is certain now; may be empty, but never has half a character.</returns>
     public string Append(int id)
     {
         Push(id);
         return Take();
     }
 
-    /// <summary>Ends the text and makes the stream new.</summary>
-    /// <returns>What was held back: unfinished characters as U+FFFD.</returns>
+    /// <summary>Ends the text, and prepares the stream for a new one.</summary>
+    /// <returns>The text that was held back; incomplete characters become U+FFFD.</returns>
     public string Flush()
     {
         _stage.Flush();

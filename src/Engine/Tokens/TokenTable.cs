@@ -4,17 +4,17 @@ using System.Text;
 
 namespace Tiller.Tokens;
 
-/// <summary>Tokens as UTF-8 text in one arena, found by id and by text. Filled once, then read by any number of threads.</summary>
+/// <summary>Tokens as UTF-8 texts in one array, found by id and by text. It is filled once and then read by any number of threads.</summary>
 internal sealed class TokenTable
 {
-    /// <summary>Ids are below this.</summary>
+    /// <summary>Exclusive upper bound of ids.</summary>
     public const int IdLimit = 1 << 21;
 
     private byte[] _arena = new byte[1 << 14];
     private int _arenaLength;
-    private int[] _starts = new int[1 << 10]; // by id
-    private int[] _lengths = new int[1 << 10]; // by id; -1 for no token
-    private int[] _slots = new int[1 << 11]; // open addressing; id + 1, 0 for empty
+    private int[] _starts = new int[1 << 10]; // indexed by id
+    private int[] _lengths = new int[1 << 10]; // indexed by id, -1 for no token
+    private int[] _slots = new int[1 << 11]; // open addressing; id + 1, or 0 if empty
 
     public TokenTable()
     {
@@ -27,17 +27,17 @@ internal sealed class TokenTable
     /// <summary>Highest id + 1.</summary>
     public int IdEnd { get; private set; }
 
-    /// <summary>Bytes of the longest token.</summary>
+    /// <summary>Length of the longest token in bytes.</summary>
     public int LongestText { get; private set; }
 
     public bool Contains(int id) => (uint)id < (uint)IdEnd && _lengths[id] >= 0;
 
-    /// <summary>UTF-8 text of a token that exists.</summary>
+    /// <summary>Text of an existing token in UTF-8.</summary>
     public ReadOnlySpan<byte> TextOf(int id) => _arena.AsSpan(_starts[id], _lengths[id]);
 
     public string StringOf(int id) => Encoding.UTF8.GetString(TextOf(id));
 
-    /// <summary>Id of a text, or -1.</summary>
+    /// <summary>Id of the token with this text, -1 if there is none.</summary>
     public int IdOf(ReadOnlySpan<byte> text)
     {
         int mask = _slots.Length - 1;
@@ -53,7 +53,7 @@ internal sealed class TokenTable
 
     public int IdOf(string text) => IdOf(Encoding.UTF8.GetBytes(text));
 
-    /// <summary>Adds a token whose text and id are both new; the caller has checked.</summary>
+    /// <summary>Adds a token. The caller has checked that its text and id are new.</summary>
     public void Add(ReadOnlySpan<byte> text, int id)
     {
         Reserve(text.Length, id);

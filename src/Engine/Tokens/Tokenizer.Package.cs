@@ -4,31 +4,31 @@ using Microsoft.ML.Tokenizers;
 
 namespace Tiller.Tokens;
 
-// What Microsoft.ML.Tokenizers asks of a tokenizer.
+// The members that Microsoft.ML.Tokenizers requires of a tokenizer.
 public sealed partial class Tokenizer
 {
     private readonly NormalizerOfFile? _normalizer;
     private readonly PreTokenizerOfFile? _preTokenizer;
 
-    /// <summary>The file's normalizer; added tokens in the text stay as they are. Null if the file has none.</summary>
+    /// <summary>The file's normalizer, which leaves added tokens in the text unchanged. Null if the file has none.</summary>
     public override Normalizer? Normalizer => _normalizer;
 
-    /// <summary>The words into which the file's pre-tokenizer splits normalised text, added tokens among them. Null if the file has none.</summary>
+    /// <summary>The file's pre-tokenizer, which splits normalised text into words; added tokens are words too. Null if the file has none.</summary>
     public override Microsoft.ML.Tokenizers.PreTokenizer? PreTokenizer => _preTokenizer;
 
     /// <summary>
-    /// Encodes a text as <see cref="Encode"/> does without template and without special tokens, with the place of each token. Places refer to the
-    /// normalised text and tile it, except for what the pre-tokenizer removes and for what the vocabulary cannot express
-    /// (<see cref="EncodedText.Dropped"/>). Tokens that share a character all have that character's place. Text that the tokenizer puts in has
-    /// an empty place.
+    /// Encodes a text as <see cref="Encode"/> does without template and without special tokens, and gives the range of each token. Ranges refer to
+    /// the normalised text. They cover it, except for text that the pre-tokenizer removes and for text that the vocabulary cannot express
+    /// (<see cref="EncodedText.Dropped"/>). Tokens that share a character all have that character's range. Text that the tokenizer inserts has an
+    /// empty range.
     /// </summary>
-    /// <param name="text">Any text; unpaired surrogates are refused.</param>
+    /// <param name="text">Any text without unpaired surrogates.</param>
     /// <param name="textSpan">The text, if <paramref name="text"/> is null.</param>
     /// <param name="settings">
-    /// Without pre-tokenization the text is one word to the model. At most MaxTokenCount tokens are given, which do not end within a character.
+    /// Without pre-tokenization, the text is one word for the model. The result has at most MaxTokenCount tokens and does not end within a character.
     /// </param>
     /// <returns>
-    /// The tokens; the normalised text if the file has a normalizer and the settings want it; and how much of it the tokens stand for.
+    /// The tokens; the normalised text, if the file has a normalizer and the settings request it; and the length of the text that the tokens cover.
     /// </returns>
     /// <exception cref="TokenizerException">As for <see cref="Encode"/>.</exception>
     /// <exception cref="ArgumentOutOfRangeException">MaxTokenCount is below 1.</exception>
@@ -45,7 +45,7 @@ public sealed partial class Tokenizer
         return new EncodeResults<EncodedToken> { Tokens = tokens, NormalizedText = all.NormalizedText, CharsConsumed = all.EndOf(count) };
     }
 
-    /// <summary>As <c>EncodeToTokens</c>, the ids alone.</summary>
+    /// <summary>Encodes a text as <c>EncodeToTokens</c> does, but gives only the ids.</summary>
     /// <param name="text">As for <c>EncodeToTokens</c>.</param>
     /// <param name="textSpan">As for <c>EncodeToTokens</c>.</param>
     /// <param name="settings">As for <c>EncodeToTokens</c>.</param>
@@ -65,7 +65,7 @@ public sealed partial class Tokenizer
         return new EncodeResults<int> { Tokens = all.Ids[..count], NormalizedText = all.NormalizedText, CharsConsumed = all.EndOf(count) };
     }
 
-    /// <summary>How many tokens <c>EncodeToIds</c> gives.</summary>
+    /// <summary>Counts the tokens of <c>EncodeToIds</c>.</summary>
     /// <param name="text">As for <c>EncodeToTokens</c>.</param>
     /// <param name="textSpan">As for <c>EncodeToTokens</c>.</param>
     /// <param name="settings">As for <c>EncodeToTokens</c>.</param>
@@ -76,14 +76,14 @@ public sealed partial class Tokenizer
             ? EncodePlain(text ?? textSpan, settings, out _).Length
             : Place(text ?? textSpan, settings).CountFromStart(settings.MaxTokenCount);
 
-    /// <summary>Where to cut a text that is to have at most so many tokens. Characters are not cut.</summary>
+    /// <summary>Finds where to cut a text so that it has at most the given number of tokens. Characters are not cut.</summary>
     /// <param name="text">As for <c>EncodeToTokens</c>.</param>
     /// <param name="textSpan">As for <c>EncodeToTokens</c>.</param>
     /// <param name="settings">As for <c>EncodeToTokens</c>.</param>
-    /// <param name="fromEnd">The last tokens are kept in place of the first ones.</param>
-    /// <param name="normalizedText">The text that is cut, if it is another one.</param>
-    /// <param name="tokenCount">How many tokens are kept.</param>
-    /// <returns>End of the kept text, or its start if it is kept from the end.</returns>
+    /// <param name="fromEnd">Whether to keep the last tokens instead of the first.</param>
+    /// <param name="normalizedText">The normalised text that the index refers to; null if it is the given text.</param>
+    /// <param name="tokenCount">Number of tokens that are kept.</param>
+    /// <returns>End of the kept text, or, if <paramref name="fromEnd"/>, its start.</returns>
     /// <exception cref="TokenizerException">As for <see cref="Encode"/>.</exception>
     /// <exception cref="ArgumentOutOfRangeException">MaxTokenCount is below 1.</exception>
     protected override int GetIndexByTokenCount(
@@ -95,20 +95,22 @@ public sealed partial class Tokenizer
         return fromEnd ? all.StartOfLast(tokenCount) : all.EndOf(tokenCount);
     }
 
-    /// <summary>Text of ids, special tokens included: as <see cref="Decode(ReadOnlySpan{int}, bool)"/>.</summary>
-    /// <param name="ids">Any ids; those that are no token add nothing. Bytes that are not UTF-8 become U+FFFD.</param>
+    /// <summary>Decodes ids, including special tokens, as <see cref="Decode(ReadOnlySpan{int}, bool)"/> does.</summary>
+    /// <param name="ids">Any ids; ids without a token add nothing. Bytes that are not UTF-8 become U+FFFD.</param>
     public override string Decode(IEnumerable<int> ids)
     {
         ArgumentNullException.ThrowIfNull(ids);
         return Decode([.. ids], skipSpecial: false);
     }
 
-    /// <summary>Text of ids, special tokens included, into a given room.</summary>
+    /// <summary>Decodes ids, including special tokens, into given memory.</summary>
     /// <param name="ids">As for <see cref="Decode(IEnumerable{int})"/>.</param>
-    /// <param name="destination">Receives the text of the first <paramref name="idsConsumed"/> ids, which the text of all ids begins with.</param>
-    /// <param name="idsConsumed">All ids, or as many as fit.</param>
-    /// <param name="charsWritten">UTF-16 units of the text.</param>
-    /// <returns>Done, or DestinationTooSmall. The ids that are left are, decoded by themselves, a text of its own, with its own beginning.</returns>
+    /// <param name="destination">
+    /// Receives the text of the first <paramref name="idsConsumed"/> ids, which is the beginning of the text of all ids.
+    /// </param>
+    /// <param name="idsConsumed">The number of all ids, or of those whose text fits.</param>
+    /// <param name="charsWritten">Length of the written text in UTF-16 units.</param>
+    /// <returns>Done or DestinationTooSmall. The remaining ids, decoded separately, are a text with a beginning of its own.</returns>
     public override OperationStatus Decode(IEnumerable<int> ids, Span<char> destination, out int idsConsumed, out int charsWritten)
     {
         ArgumentNullException.ThrowIfNull(ids);
@@ -121,7 +123,8 @@ public sealed partial class Tokenizer
         return idsConsumed == all.Length ? OperationStatus.Done : OperationStatus.DestinationTooSmall;
     }
 
-    // The most ids whose text fits and is the beginning of the whole: half a character at its end, which is U+FFFD, is not.
+    // The largest number of ids whose text fits and is the beginning of the whole text. A text that ends in half a character, which becomes U+FFFD,
+    // is not.
     private int Fitting(ReadOnlySpan<int> ids, string whole, int room)
     {
         TokenStream stream = NewStream(skipSpecial: false);
@@ -182,7 +185,7 @@ public sealed partial class Tokenizer
             state.Whole = normalizedText;
             state.Scratch.Places = places;
 
-            // One more, to see whether it shares a character with those that are wanted.
+            // One id more, to see whether it shares a character with the ids before it.
             state.Sink.Enough = whole || settings.MaxTokenCount == int.MaxValue ? int.MaxValue : settings.MaxTokenCount + 1;
             EncodeLiteral(state, settings.ConsiderNormalization, settings.ConsiderPreTokenization);
         }, CancellationToken.None).Ids;
@@ -220,12 +223,12 @@ public sealed partial class Tokenizer
         EncodeParts(state, new EncodeWay(normalizes, splits, ParsesSpecial: false));
     }
 
-    // Ids, and the UTF-16 units of the normalised text that they stand for.
+    // Ids, and their ranges in the normalised text, in UTF-16 units.
     private sealed record PlacedIds(int[] Ids, List<TextRange> Places, string? NormalizedText, int Length)
     {
         public static List<TextRange> InChars(ReadOnlySpan<byte> utf8, List<TextRange> places)
         {
-            // By byte: where its character starts and where it ends.
+            // By byte: start and end of its character.
             var starts = new int[utf8.Length + 1];
             var ends = new int[utf8.Length + 1];
             int chars = 0;

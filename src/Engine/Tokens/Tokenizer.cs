@@ -5,18 +5,18 @@ using Tiller.Checkpoint;
 namespace Tiller.Tokens;
 
 /// <summary>
-/// Text ↔ ids, from a checkpoint's tokenizer.json alone, with the semantics of Hugging Face's tokenizers library: BPE, Unigram, WordPiece and
-/// WordLevel with its normalizers, pre-tokenizers, post-processors and decoders. Immutable and thread-safe. It is also a tokenizer of
-/// Microsoft.ML.Tokenizers, for all that takes one; its members say what that class leaves open.
+/// Converts text to ids and ids to text, from a checkpoint's tokenizer.json alone, with the semantics of Hugging Face's tokenizers library: BPE,
+/// Unigram, WordPiece and WordLevel, with its normalizers, pre-tokenizers, post-processors and decoders. Immutable and thread-safe. It is also a
+/// tokenizer of Microsoft.ML.Tokenizers; its overridden members document the details that the base class leaves open.
 /// </summary>
 public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
 {
     private const string FileName = "tokenizer.json";
 
     private readonly TokenizerFile _file;
-    private readonly AddedTokens _raw; // found in the text as it is
-    private readonly AddedTokens _normalized; // found in normalised text
-    private readonly int _rows = int.MaxValue; // of the embedding
+    private readonly AddedTokens _raw; // searched for in the original text
+    private readonly AddedTokens _normalized; // searched for in the normalised text
+    private readonly int _rows = int.MaxValue; // rows of the embedding
     private readonly bool _strict;
     private readonly ConcurrentBag<EncodeState> _states = [];
 
@@ -35,22 +35,23 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
     }
 
     /// <summary>
-    /// Highest id + 1, added tokens included. An embedding may have more rows, or lack those of added tokens (<see cref="ForEmbedding"/>).
+    /// Highest id + 1, including added tokens. An embedding may have more rows, or lack rows of added tokens (<see cref="ForEmbedding"/>).
     /// </summary>
     public int VocabularySize => Tokens.IdEnd;
 
     /// <summary>
-    /// Oddities of the file that do not matter to the result, for example a merge given twice, or one that would make a special token.
+    /// Peculiarities of the file, and how they were read: for example a merge that occurs twice, or one that would make a special token.
     /// </summary>
     public IReadOnlyList<string> Warnings => _file.Warnings;
 
     internal TokenTable Tokens => _file.Model.Tokens;
 
-    /// <summary>Id of the unknown token, or -1; it may be special and still stand for plain text.</summary>
+    /// <summary>Id of the unknown token, -1 if there is none. It may be a special token although plain text can become it.</summary>
     internal int UnknownId => _file.Model.UnknownId;
 
     /// <summary>
-    /// Whether plain text never becomes a special token, its unknown token apart. Other models than BPE find those that their vocabulary has.
+    /// Whether plain text never becomes a special token other than the unknown token. Models other than BPE find special tokens that are in their
+    /// vocabulary.
     /// </summary>
     internal bool HidesSpecial => _file.Model is BpeModel;
 
@@ -58,14 +59,16 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
 
     internal IReadOnlyList<AddedToken> Added => _file.Added;
 
-    /// <summary>Told how many steps a call has made, wherever it may be cancelled: tests count there, and cancel. Null for nobody.</summary>
+    /// <summary>
+    /// Receives the number of steps of a call at every point where the call can be cancelled. Tests count with it, and cancel. Null for none.
+    /// </summary>
     internal Action<long>? Watch { get; set; }
 
-    /// <summary>Told of every text that loses characters, on the thread that encodes it. Null for nobody.</summary>
+    /// <summary>Receives every text that loses characters, on the thread that encodes it. Null for none.</summary>
     internal Action<EncodedText>? Lost { get; set; }
 
     /// <summary>Loads the tokenizer of a checkpoint.</summary>
-    /// <param name="directory">As for <see cref="CheckpointFolder.Open"/>; with tokenizer.json (at most 128 MiB).</param>
+    /// <param name="directory">The folder, as for <see cref="CheckpointFolder.Open"/>, with a tokenizer.json of at most 128 MiB.</param>
     /// <param name="cancellationToken">Checked between tokens and merges.</param>
     /// <exception cref="TokenizerException">The file is missing, malformed, or of a kind that is not implemented.</exception>
     /// <exception cref="CheckpointException">A model's folder in the Hugging Face cache has no snapshot of main.</exception>
@@ -79,15 +82,13 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
     internal static Tokenizer Parse(byte[] json, CancellationToken cancellationToken = default) => new(TokenizerFile.Parse(json, cancellationToken));
 
     /// <summary>Encodes a text.</summary>
-    /// <param name="text">Any text; unpaired surrogates are refused.</param>
-    /// <param name="addSpecial">Ids of the post-processor's template (for example the beginning-of-text id) are added.</param>
+    /// <param name="text">Any text without unpaired surrogates.</param>
+    /// <param name="addSpecial">Whether to add the ids of the post-processor's template, for example the beginning-of-text id.</param>
     /// <param name="parseSpecial">
-    /// Special tokens written in the text become their ids; by default they are plain text, as users' text must be.
+    /// Whether special tokens written in the text become their ids. By default they stay plain text, which text of users requires.
     /// </param>
-    /// <param name="cancellationToken">Checked between words, and within long ones.</param>
-    /// <returns>
-    /// Ids, below <see cref="VocabularySize"/>. What the vocabulary has no token for is left out; <see cref="EncodeText"/> says what.
-    /// </returns>
+    /// <param name="cancellationToken">Checked between words, and within long words.</param>
+    /// <returns>Ids below <see cref="VocabularySize"/>. Characters without a token are left out; <see cref="EncodeText"/> returns them.</returns>
     /// <exception cref="TokenizerException">
     /// The text is not valid UTF-16, the vocabulary cannot express it (<see cref="ToStrict"/>), or it needs an added token without a row in the
     /// embedding.
@@ -95,7 +96,7 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
     public int[] Encode(string text, bool addSpecial = true, bool parseSpecial = false, CancellationToken cancellationToken = default) =>
         EncodeText(text, addSpecial, parseSpecial, cancellationToken).Ids;
 
-    /// <summary>As <see cref="Encode"/>, with what the text lost.</summary>
+    /// <summary>Encodes a text as <see cref="Encode"/> does, and returns the characters that it lost.</summary>
     /// <param name="text">As for <see cref="Encode"/>.</param>
     /// <param name="addSpecial">As for <see cref="Encode"/>.</param>
     /// <param name="parseSpecial">As for <see cref="Encode"/>.</param>
@@ -120,9 +121,9 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
         }, cancellationToken);
     }
 
-    /// <summary>Text of ids.</summary>
-    /// <param name="ids">Any ids; those that are no token add nothing. Bytes that are not UTF-8 become U+FFFD.</param>
-    /// <param name="skipSpecial">Special tokens are left out.</param>
+    /// <summary>Decodes ids.</summary>
+    /// <param name="ids">Any ids; ids without a token add nothing. Bytes that are not UTF-8 become U+FFFD.</param>
+    /// <param name="skipSpecial">Whether to leave out special tokens.</param>
     public string Decode(ReadOnlySpan<int> ids, bool skipSpecial = false)
     {
         TokenStream stream = NewStream(skipSpecial);
@@ -134,14 +135,17 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
         return stream.Flush();
     }
 
-    /// <summary>Starts decoding id by id.</summary>
-    /// <param name="skipSpecial">Special tokens are left out.</param>
+    /// <summary>Starts to decode ids one by one.</summary>
+    /// <param name="skipSpecial">Whether to leave out special tokens.</param>
     public TokenStream NewStream(bool skipSpecial = true) => new(this, skipSpecial);
 
-    /// <summary>Whether an id is a special token (a control token, not text).</summary>
+    /// <summary>Whether an id is a special token: a control token, not text.</summary>
     public bool IsSpecial(int id) => _file.Model.Special.Contains(id);
 
-    /// <summary>Id of a token by its text in the vocabulary (byte-level: in the printable byte alphabet); null if there is none.</summary>
+    /// <summary>
+    /// Finds the id of a token by its text in the vocabulary; the tokens of a byte-level model are written in the printable byte alphabet. Null if
+    /// there is none.
+    /// </summary>
     public int? IdOf(string token)
     {
         ArgumentNullException.ThrowIfNull(token);
@@ -149,23 +153,24 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
         return id >= 0 ? id : null;
     }
 
-    /// <summary>Text of a token as it stands in the vocabulary.</summary>
+    /// <summary>The text of a token in the vocabulary.</summary>
     /// <exception cref="TokenizerException">No token has this id.</exception>
     public string TokenOf(int id) => Tokens.Contains(id)
         ? Tokens.StringOf(id)
         : throw new TokenizerException(TokenizerError.Range, "", $"{id}", $"no token has this id; the vocabulary ends at {VocabularySize}.");
 
-    /// <summary>Whether an id is a token of the vocabulary, and not a row of the embedding's padding.</summary>
+    /// <summary>Whether an id is a token of the vocabulary; padding rows of the embedding are not.</summary>
     public bool HasToken(int id) => Tokens.Contains(id);
 
-    /// <summary>Bytes that a token adds to a text which has begun; of one that is part of a character, its part.</summary>
+    /// <summary>The bytes that a token adds to a text that has already begun. A token may be a part of a character.</summary>
     /// <exception cref="TokenizerException">No token has this id.</exception>
     public byte[] BytesOf(int id)
     {
         string token = TokenOf(id);
         if (!Decode([id]).Contains('\uFFFD', StringComparison.Ordinal) || token.Contains('\uFFFD', StringComparison.Ordinal))
         {
-            // A decoder may take a space off the beginning of a text, or put one between tokens: it adds what two have more than one.
+            // A decoder may strip a space at the start of a text, or put a space between tokens: the difference between two tokens and one is the
+            // token's text.
             return Encoding.UTF8.GetBytes(Decode([id, id])[Decode([id]).Length..]);
         }
 
@@ -180,11 +185,13 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
     }
 
     /// <summary>
-    /// This tokenizer for an embedding. Added tokens may lie beyond its rows, as where someone added a padding token and left the weights alone; a
-    /// text that needs one of them is refused when it is encoded.
+    /// Makes a copy of this tokenizer for an embedding. Added tokens may be beyond its rows, for example if a padding token was added without new
+    /// weights. A text that needs one of them is an error when it is encoded.
     /// </summary>
-    /// <param name="rows">Rows of the embedding.</param>
-    /// <exception cref="TokenizerException">Range: a token that was not added has no row; tokenizer and weights do not belong together.</exception>
+    /// <param name="rows">Number of rows of the embedding.</param>
+    /// <exception cref="TokenizerException">
+    /// Range: a token that was not added has no row, so tokenizer and weights do not belong together.
+    /// </exception>
     public Tokenizer ForEmbedding(int rows)
     {
         var added = _file.Added.Select(static x => x.Id).ToHashSet();
@@ -201,14 +208,14 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
     }
 
     /// <summary>
-    /// This tokenizer, but a text that would lose characters is refused, with <see cref="TokenizerError.MissingByte"/>, in place of being encoded
-    /// without them (<see cref="EncodedText.Dropped"/>).
+    /// Makes a copy of this tokenizer for which a text that would lose characters (<see cref="EncodedText.Dropped"/>) is an error,
+    /// <see cref="TokenizerError.MissingByte"/>.
     /// </summary>
     public Tokenizer ToStrict() => new(this, _rows, strict: true);
 
-    /// <summary>Encodes text in which only the marked places are special tokens; everything else is plain text.</summary>
-    /// <param name="text">The whole text, the special tokens' own text included.</param>
-    /// <param name="marks">Places of special tokens, ascending: start (UTF-16), token.</param>
+    /// <summary>Encodes a text in which only marked positions are special tokens; all other text is plain.</summary>
+    /// <param name="text">The whole text, including the text of the special tokens.</param>
+    /// <param name="marks">Start in UTF-16 units and token of each special token, in ascending order.</param>
     /// <param name="cancellationToken">As for <see cref="Encode"/>.</param>
     internal int[] EncodeMarked(string text, IReadOnlyList<(int Start, AddedToken Token)> marks, CancellationToken cancellationToken)
         => Run(text, state =>
@@ -232,7 +239,7 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
         EncodeParts(state, EncodeWay.OfText);
     }, cancellationToken).Ids;
 
-    /// <summary>Whether normalising changes a text, so that the text cannot be marked as a token in <see cref="EncodeMarked"/>.</summary>
+    /// <summary>Whether normalisation changes a text, so that it cannot be marked as a token in <see cref="EncodeMarked"/>.</summary>
     internal bool NormalizerChanges(byte[] text) => !_file.Normalizer.Apply(text, new ByteBuffer(), new ByteBuffer()).SequenceEqual(text);
 
     private List<(byte[] Text, AddedToken Token)> Normalized()
@@ -312,7 +319,7 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
         foreach (TextPart part in state.Parts)
         {
             ReadOnlySpan<byte> text = state.Text.Span[part.Start..part.End];
-            int at = state.Whole?.Length ?? 0; // in the normalised text
+            int at = state.Whole?.Length ?? 0; // position in the normalised text
             if (part.Id >= 0)
             {
                 state.Whole?.Append(text);
@@ -345,7 +352,7 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
         }
     }
 
-    // What of a text is done. Special tokens that it holds are text where they are not parsed.
+    // The steps of encoding a text. If special tokens are not parsed, they are plain text.
     private readonly record struct EncodeWay(bool Normalizes, bool Splits, bool ParsesSpecial)
     {
         public static EncodeWay OfText { get; } = new(Normalizes: true, Splits: true, ParsesSpecial: false);
@@ -372,7 +379,7 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
 
         public ByteBuffer Text { get; private set; } = new();
 
-        /// <summary>Takes the normalised text, if the call asks for it.</summary>
+        /// <summary>Receives the normalised text, if the call requests it.</summary>
         public ByteBuffer? Whole { get; set; }
 
         public ByteBuffer First { get; private set; }

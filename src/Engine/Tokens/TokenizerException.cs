@@ -2,28 +2,28 @@ using System.Text;
 
 namespace Tiller.Tokens;
 
-/// <summary>What is wrong with a tokenizer file, or with a text handed to it.</summary>
+/// <summary>The kind of error in a tokenizer file, or in a text for the tokenizer.</summary>
 public enum TokenizerError
 {
     /// <summary>The file is missing or cannot be read.</summary>
     Io,
 
-    /// <summary>Not JSON: syntax, invalid UTF-8, a lone surrogate, or nested too deeply.</summary>
+    /// <summary>The file is not JSON: wrong syntax, invalid UTF-8, a lone surrogate, or nested too deeply.</summary>
     Json,
 
-    /// <summary>JSON, but not of the form of a tokenizer.json.</summary>
+    /// <summary>The file is JSON, but not in the form of a tokenizer.json.</summary>
     Schema,
 
-    /// <summary>A key, token or id stands there twice.</summary>
+    /// <summary>A key, token or id occurs twice.</summary>
     Duplicate,
 
-    /// <summary>A number outside its range.</summary>
+    /// <summary>A number is out of range.</summary>
     Range,
 
-    /// <summary>Well-formed, but a kind that is not implemented.</summary>
+    /// <summary>The file is well-formed, but of a kind that is not implemented.</summary>
     Unsupported,
 
-    /// <summary>Larger than the reader accepts.</summary>
+    /// <summary>The file or a part of it is larger than the reader accepts.</summary>
     Limit,
 
     /// <summary>The model has no vocabulary or no merges.</summary>
@@ -41,10 +41,10 @@ public enum TokenizerError
     /// <summary>Dropout is not a probability.</summary>
     InvalidDropout,
 
-    /// <summary>The unknown token is not in the vocabulary, or a character needs one and there is none.</summary>
+    /// <summary>The unknown token is not in the vocabulary, or a character needs it and there is none.</summary>
     UnknownToken,
 
-    /// <summary>Some byte has no token and no unknown token stands in for it: text would be dropped.</summary>
+    /// <summary>A byte has no token and there is no unknown token, so that text would be lost.</summary>
     MissingByte,
 
     /// <summary>An added token contradicts the vocabulary.</summary>
@@ -57,7 +57,7 @@ public enum TokenizerError
     InvalidText,
 }
 
-/// <summary>A tokenizer.json that cannot be used, or a text or id that cannot be encoded or decoded.</summary>
+/// <summary>A tokenizer.json cannot be used, or a text or id cannot be encoded or decoded.</summary>
 public sealed class TokenizerException : TillerException
 {
     private const int LongestValue = 200;
@@ -73,10 +73,10 @@ public sealed class TokenizerException : TillerException
     /// <summary>The kind of error.</summary>
     public TokenizerError Code { get; }
 
-    /// <summary>Where in the file, for example <c>$.model.merges[3]</c>; empty if the error is not in a file's content.</summary>
+    /// <summary>The position in the file, for example <c>$.model.merges[3]</c>; empty if the error does not concern the content of a file.</summary>
     public string JsonPath { get; }
 
-    /// <summary>The offending value, escaped and at most 200 characters; null if there is none.</summary>
+    /// <summary>The offending value, escaped and shortened to about 200 characters; null if there is none.</summary>
     public string? Value { get; }
 
     internal static string Escape(string value)

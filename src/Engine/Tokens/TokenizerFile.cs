@@ -5,7 +5,7 @@ using Tiller.Checkpoint;
 
 namespace Tiller.Tokens;
 
-/// <summary>Reads tokenizer.json: the large parts in one pass over the bytes, the small ones as JSON documents.</summary>
+/// <summary>Reads tokenizer.json: the large parts in one pass over the bytes, the small parts as JSON documents.</summary>
 internal sealed class TokenizerFile
 {
     private const int LargestFile = 128 << 20;
@@ -42,7 +42,7 @@ internal sealed class TokenizerFile
         try
         {
             bytes = BoundedFile.Read(path, LargestFile, size =>
-                new TokenizerException(TokenizerError.Limit, "", path, $"the file has {size} bytes; at most {LargestFile} are read."));
+                new TokenizerException(TokenizerError.Limit, "", path, $"the file has {size} bytes; at most {LargestFile} can be read."));
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -73,11 +73,11 @@ internal sealed class TokenizerFile
         catch (InvalidOperationException e)
         {
             throw new TokenizerException(TokenizerError.Json, "$", null,
-                $"a string holds half of a surrogate pair, which is no character: {e.Message}", e);
+                $"a string holds half of a surrogate pair, which is not a character: {e.Message}", e);
         }
     }
 
-    /// <summary>Where the values of an object's properties lie; a property given twice is an error.</summary>
+    /// <summary>Finds the ranges of an object's property values. A property that occurs twice is an error.</summary>
     public static Dictionary<string, Range> Slices(ReadOnlySpan<byte> text, string path)
     {
         var reader = new Utf8JsonReader(text, new JsonReaderOptions { MaxDepth = Depth });
@@ -95,11 +95,11 @@ internal sealed class TokenizerFile
             reader.Skip();
             if (!slices.TryAdd(name, start..(int)reader.BytesConsumed))
             {
-                throw new TokenizerException(TokenizerError.Duplicate, path, name, "this key stands there twice.");
+                throw new TokenizerException(TokenizerError.Duplicate, path, name, "this key occurs twice.");
             }
         }
 
-        reader.Read(); // rejects what follows the object
+        reader.Read(); // rejects data after the object
         return slices;
     }
 

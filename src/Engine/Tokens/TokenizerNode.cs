@@ -4,7 +4,7 @@ using System.Text.Json;
 
 namespace Tiller.Tokens;
 
-/// <summary>A JSON value with its path, read with typed errors.</summary>
+/// <summary>A JSON value with its path. Its members throw typed errors.</summary>
 internal readonly struct TokenizerNode
 {
     private const int Depth = 64;
@@ -27,7 +27,7 @@ internal readonly struct TokenizerNode
 
     public bool IsArray => _element.ValueKind == JsonValueKind.Array;
 
-    /// <summary>Parses a value; duplicate keys are errors.</summary>
+    /// <summary>Parses a value. Duplicate keys are errors.</summary>
     public static TokenizerNode Parse(ReadOnlyMemory<byte> json, string path)
     {
         var options = new JsonDocumentOptions { AllowDuplicateProperties = false, MaxDepth = Depth };
@@ -38,7 +38,7 @@ internal readonly struct TokenizerNode
         }
         catch (JsonException e) when (e.Message.Contains("uplicate", StringComparison.Ordinal))
         {
-            throw new TokenizerException(TokenizerError.Duplicate, path, null, $"a key stands there twice: {e.Message}", e);
+            throw new TokenizerException(TokenizerError.Duplicate, path, null, $"a key occurs twice: {e.Message}", e);
         }
         catch (JsonException e)
         {
@@ -89,7 +89,7 @@ internal readonly struct TokenizerNode
         }
         catch (InvalidOperationException e)
         {
-            throw new TokenizerException(TokenizerError.Json, Path, null, "a string holds half of a surrogate pair, which is no character.", e);
+            throw new TokenizerException(TokenizerError.Json, Path, null, "a string holds half of a surrogate pair, which is not a character.", e);
         }
     }
 
@@ -137,9 +137,9 @@ internal readonly struct TokenizerNode
         return string.Create(CultureInfo.InvariantCulture, $"{text.AsSpan(0, Math.Min(text.Length, 200))}");
     }
 
-    /// <summary>The text in UTF-8, one character: of an empty text there is no next occurrence.</summary>
+    /// <summary>A text of one character, in UTF-8.</summary>
     public byte[] Character() => Text().EnumerateRunes().Count() == 1 ? Utf8() : throw Wrong("one character");
 
-    /// <summary>The text in UTF-8.</summary>
+    /// <summary>The text, in UTF-8.</summary>
     public byte[] Utf8() => Encoding.UTF8.GetBytes(Text());
 }

@@ -4,8 +4,8 @@ using System.Text;
 namespace Tiller.Tokens;
 
 /// <summary>
-/// NFC, NFKC, NFD and NFKD from own tables (Unicode Standard Annex 15), so that ids do not depend on whether ICU is installed: .NET's
-/// string.Normalize leaves text beyond ASCII alone in invariant-globalisation mode.
+/// NFC, NFKC, NFD and NFKD with tables of its own (Unicode Standard Annex 15), so that ids do not depend on whether ICU is installed: in
+/// invariant-globalization mode, .NET's string.Normalize does not normalise text beyond ASCII.
 /// </summary>
 internal sealed class UnicodeNormalization
 {
@@ -22,10 +22,10 @@ internal sealed class UnicodeNormalization
     private static readonly Lazy<UnicodeNormalization> s_shared = new(() => new UnicodeNormalization());
 
     private readonly Dictionary<int, byte> _classes = [];
-    private readonly Dictionary<int, int[]> _canonical = []; // full decompositions
-    private readonly Dictionary<int, int[]> _compatibility = []; // full, where it differs from the canonical one
+    private readonly Dictionary<int, int[]> _canonical = []; // recursive decompositions
+    private readonly Dictionary<int, int[]> _compatibility = []; // recursive decompositions with compatibility mappings
     private readonly Dictionary<(int First, int Second), int> _compositions = [];
-    private readonly byte[] _unstable; // by code point: CanonicalUnstable, CompatUnstable, both or neither; none beyond its end
+    private readonly byte[] _unstable; // flags by code point; code points beyond its end are stable
 
     private UnicodeNormalization()
     {
@@ -79,16 +79,16 @@ internal sealed class UnicodeNormalization
     }
 
     /// <summary>
-    /// Appends the normalised text. Only stretches that may change are taken apart; in between stand code points that normalising leaves
-    /// alone and that nothing before them can change, so that the text falls into independent parts there (annex 15, §9.1, stable code points).
+    /// Appends the composed normal form. Only stretches that may change are decomposed. Between them are stable code points: normalisation does not
+    /// change them, and they do not interact with text before them, so that they divide the text into independent parts (annex 15, §9.1).
     /// </summary>
     /// <param name="text">Valid UTF-8.</param>
     /// <param name="compat">NFKC instead of NFC.</param>
     /// <param name="output">Receives UTF-8.</param>
-    /// <returns>How many code points were taken apart; the others were copied.</returns>
+    /// <returns>Number of code points that were decomposed; the others were copied.</returns>
     public static long Append(ReadOnlySpan<byte> text, bool compat, ByteBuffer output)
     {
-        // Below U+0300 NFC changes nothing (NFKC: below U+00A0): the bytes there are under CC (C2).
+        // NFC changes nothing below U+0300, and NFKC nothing below U+00A0. The first UTF-8 bytes of these code points are below CC and C2.
         byte least = compat ? (byte)0xC2 : (byte)0xCC;
         if (text.IndexOfAnyInRange(least, (byte)0xFF) < 0)
         {
@@ -102,7 +102,7 @@ internal sealed class UnicodeNormalization
         int done = 0;
         for (int next = 0; (next = tables.NextUnstable(text, next, compat, least, output.Steps)) >= 0; next = done)
         {
-            // The code point before can compose with it; those before that one cannot.
+            // The previous code point can compose with the unstable one; earlier ones cannot.
             int start = next == done ? next : CharClasses.StartBefore(text, next);
             int end = tables.NextStable(text, next, compat, output.Steps);
             output.Append(text[done..start]);
@@ -114,11 +114,13 @@ internal sealed class UnicodeNormalization
         return count;
     }
 
-    /// <summary>As <see cref="Append"/>, all of the text taken apart as one: the definition, which the stretches must agree with.</summary>
+    /// <summary>
+    /// Like <see cref="Append"/>, but decomposes the whole text. This is the definition, with which <see cref="Append"/> must agree.
+    /// </summary>
     internal static void AppendWhole(ReadOnlySpan<byte> text, bool compat, ByteBuffer output) =>
         s_shared.Value.Run(text, compat, new Parts(), output);
 
-    /// <summary>NFD, or NFKD: taken apart and not composed again.</summary>
+    /// <summary>Appends the decomposed normal form, NFD or NFKD.</summary>
     /// <param name="text">Valid UTF-8.</param>
     /// <param name="compat">NFKD instead of NFD.</param>
     /// <param name="output">Receives UTF-8.</param>
@@ -134,7 +136,7 @@ internal sealed class UnicodeNormalization
         }
     }
 
-    // Where the next code point stands that is not stable; -1 if there is none.
+    // Position of the next unstable code point; -1 if there is none.
     private int NextUnstable(ReadOnlySpan<byte> text, int at, bool compat, byte least, EncodeSteps? steps)
     {
         while (at < text.Length)
@@ -183,8 +185,8 @@ internal sealed class UnicodeNormalization
     private bool IsUnstable(int code, bool compat) =>
         code < _unstable.Length && (_unstable[code] & (compat ? CompatUnstable : CanonicalUnstable)) != 0;
 
-    // Not stable is what is sorted among marks, what can compose with the code point before it, what begins with such a one, and what
-    // normalising changes.
+    // A code point is unstable if it has a combining class, if it can compose with the previous code point, if its decomposition begins with such a
+    // code point, or if normalisation changes it.
     private void FindUnstable()
     {
         int[] jamo = [.. Enumerable.Range(HangulV, Vowels), .. Enumerable.Range(HangulT + 1, Trails - 1)];
@@ -300,7 +302,7 @@ internal sealed class UnicodeNormalization
 
     private byte ClassOf(int code) => code >= 0x300 && _classes.TryGetValue(code, out byte value) ? value : (byte)0;
 
-    // Every run of non-starters by combining class, those of one class in the order of the text.
+    // Sorts every run of non-starters by combining class; marks of the same class stay in the order of the text.
     private static void Reorder(int[] codes, byte[] order, int count, EncodeSteps? steps)
     {
         for (int i = 0; i < count; i++)
@@ -321,10 +323,10 @@ internal sealed class UnicodeNormalization
         }
     }
 
-    // By counting: linear, as a run may be as long as the text.
+    // Counting sort, which takes linear time: a run may be as long as the text.
     private static void Sort(Span<int> codes, Span<byte> order, EncodeSteps? steps)
     {
-        Span<int> next = stackalloc int[256]; // by class: where its next mark goes
+        Span<int> next = stackalloc int[256]; // by class: position of its next mark
         next.Clear();
         foreach (byte value in order)
         {
@@ -346,11 +348,11 @@ internal sealed class UnicodeNormalization
         }
     }
 
-    // A mark composes with the last starter unless a mark between them has a class that is not lower (blocks it).
+    // A mark composes with the last starter, unless a mark between them has the same or a higher class and blocks it.
     private int Compose(int[] codes, byte[] order, int count, EncodeSteps? steps)
     {
         int starter = -1;
-        int last = 0; // class of the previous kept code after the starter; 0 if none
+        int last = 0; // class of the last kept code after the starter, 0 if none
         int kept = 0;
         for (int i = 0; i < count; i++)
         {
@@ -395,7 +397,7 @@ internal sealed class UnicodeNormalization
         return _compositions.TryGetValue((first, second), out int pair) ? pair : -1;
     }
 
-    /// <summary>Scratch: code points taken apart, each with its combining class.</summary>
+    /// <summary>Scratch memory: decomposed code points with their combining classes.</summary>
     private sealed class Parts
     {
         public int[] Codes { get; private set; } = new int[64];

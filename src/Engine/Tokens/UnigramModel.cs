@@ -4,12 +4,12 @@ using System.Text;
 namespace Tiller.Tokens;
 
 /// <summary>
-/// Unigram (SentencePiece): of all ways to make a word of tokens the one with the largest sum of scores; a character that no token of its own
-/// stands for is unknown, at a score below all others. Neighbouring unknown characters are one.
+/// Unigram (SentencePiece): splits a word into the tokens with the largest sum of scores. A character without a token of its own is unknown, with a
+/// score below all others. Adjacent unknown characters are one unknown token.
 /// </summary>
 internal sealed class UnigramModel : TokenModel
 {
-    // As SentencePiece has it.
+    // The value of SentencePiece.
     private const double UnknownPenalty = 10;
 
     private readonly double[] _scores;
@@ -25,7 +25,7 @@ internal sealed class UnigramModel : TokenModel
         _unknownScore = scores.DefaultIfEmpty(0).Min() - UnknownPenalty;
     }
 
-    /// <summary>Reads what follows the vocabulary, whose order gives the ids.</summary>
+    /// <summary>Reads the rest of the model. Ids follow the order of the vocabulary.</summary>
     public static UnigramModel Read(ModelReader reader, double[] scores)
     {
         TokenizerNode unknown = reader.Node("unk_id");
@@ -58,7 +58,7 @@ internal sealed class UnigramModel : TokenModel
             scratch.TakeStride(start);
             CharClasses.CodeAt(word, start, out int character);
             double till = path.Scores[start];
-            bool alone = false; // a token is this character
+            bool alone = false; // whether this character is a token
             int node = 0;
             for (int end = start; end < word.Length && _tree.Step(ref node, word[end], out int id);)
             {
@@ -81,7 +81,7 @@ internal sealed class UnigramModel : TokenModel
         Append(word, path, scratch);
     }
 
-    // Backwards along the best path, then forwards into the output.
+    // Follows the best path backwards, then appends its tokens forwards.
     private void Append(ReadOnlySpan<byte> word, UnigramPath path, BpeScratch scratch)
     {
         int count = 0;
@@ -141,16 +141,16 @@ internal sealed class UnigramModel : TokenModel
     }
 }
 
-/// <summary>Scratch of <see cref="UnigramModel"/>: the best path that ends at each byte.</summary>
+/// <summary>Scratch memory of <see cref="UnigramModel"/>: the best path to each byte position.</summary>
 internal sealed class UnigramPath
 {
-    /// <summary>Sum of scores, by end.</summary>
+    /// <summary>Sum of scores, indexed by the end of the path.</summary>
     public double[] Scores { get; private set; } = [];
 
-    /// <summary>Where the last token starts, by end; -1 where no path ends.</summary>
+    /// <summary>Start of the last token, indexed by the end of the path; -1 if no path ends there.</summary>
     public int[] Starts { get; private set; } = [];
 
-    /// <summary>Last token, by end.</summary>
+    /// <summary>Last token, indexed by the end of the path.</summary>
     public int[] Ids { get; private set; } = [];
 
     public void Begin(int length)
@@ -165,7 +165,7 @@ internal sealed class UnigramPath
         Scores[0] = 0;
     }
 
-    /// <summary>A path; of equal ones the first stays.</summary>
+    /// <summary>Offers a path. Of paths with equal scores, the first is kept.</summary>
     public void Offer(int end, int start, int id, double score)
     {
         if (Starts[end] < 0 || score > Scores[end])

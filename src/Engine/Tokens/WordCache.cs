@@ -2,13 +2,13 @@ using System.Buffers.Binary;
 
 namespace Tiller.Tokens;
 
-/// <summary>A word of up to 15 bytes and its length, exactly.</summary>
+/// <summary>The bytes and the length of a word of at most 15 bytes.</summary>
 internal readonly record struct WordKey(ulong Low, ulong High);
 
-/// <summary>Direct-mapped cache of short words' ids; a collision overwrites.</summary>
+/// <summary>Direct-mapped cache of the ids of short words. A collision overwrites the older word.</summary>
 internal sealed class WordCache
 {
-    /// <summary>Longest word kept, in bytes.</summary>
+    /// <summary>Length of the longest word in the cache, in bytes.</summary>
     public const int LongestWord = 15;
 
     private const int MaxIds = 6;
@@ -22,7 +22,8 @@ internal sealed class WordCache
     {
         if (word.Length >= 8)
         {
-            // Bytes 8.. are the top bytes of the last eight, shifted down; at most seven, so the length fits above them.
+            // The bytes from index 8 on are the top bytes of the last eight, shifted down. They are at most seven, so that the length fits above
+            // them.
             ulong low = BinaryPrimitives.ReadUInt64LittleEndian(word);
             ulong last = BinaryPrimitives.ReadUInt64LittleEndian(word[^8..]);
             ulong rest = word.Length == 8 ? 0 : last >> (8 * (16 - word.Length));
@@ -38,7 +39,7 @@ internal sealed class WordCache
         return new WordKey(value, (ulong)word.Length << 56);
     }
 
-    /// <summary>Ids of the word, or empty if it is not cached.</summary>
+    /// <summary>Ids of the word; empty if it is not in the cache.</summary>
     public ReadOnlySpan<int> Find(WordKey key)
     {
         int slot = Slot(key);

@@ -1,9 +1,9 @@
 namespace Tiller.Tokens;
 
-/// <summary>Each word a token, or unknown.</summary>
+/// <summary>WordLevel: each word is a token, or unknown.</summary>
 internal sealed class WordLevelModel : TokenModel
 {
-    /// <summary>Reads what follows the vocabulary.</summary>
+    /// <summary>Reads the rest of the model.</summary>
     public static WordLevelModel Read(ModelReader reader) =>
         new() { Tokens = reader.Tokens, UnknownId = reader.UnknownId("[UNK]"), Special = reader.Special };
 
@@ -15,8 +15,8 @@ internal sealed class WordLevelModel : TokenModel
 }
 
 /// <summary>
-/// WordPiece: from the left the longest token there is, those that do not begin the word with a prefix. A word that is not made of tokens, or is too
-/// long, is unknown as a whole.
+/// WordPiece: takes the longest token from the left, again and again; tokens that do not begin the word have a prefix in the vocabulary. A word that
+/// cannot be split into tokens, or is too long, is unknown as a whole.
 /// </summary>
 internal sealed class WordPieceModel : TokenModel
 {
@@ -33,7 +33,7 @@ internal sealed class WordPieceModel : TokenModel
         _longestToken = longestToken;
     }
 
-    /// <summary>Reads what follows the vocabulary.</summary>
+    /// <summary>Reads the rest of the model.</summary>
     public static WordPieceModel Read(ModelReader reader)
     {
         TokenizerNode node = reader.Node("continuing_subword_prefix");
@@ -77,7 +77,7 @@ internal sealed class WordPieceModel : TokenModel
         }
     }
 
-    // The longest token that the rest of a word begins with, or -1.
+    // The longest token at the beginning of the rest of a word, -1 if there is none.
     private int Longest(ReadOnlySpan<byte> rest, ReadOnlySpan<byte> prefix, ByteBuffer key, out int length)
     {
         key.Length = 0;

@@ -3,8 +3,8 @@ using System.Globalization;
 namespace Tiller.Tokens;
 
 /// <summary>
-/// The known splits of byte-level tokenizers, as scanners over valid UTF-8. Each scanner finds where the regular expression's match that
-/// begins at a position ends; the expressions match at every position, so words tile the text.
+/// The known splits of byte-level tokenizers, as scanners over valid UTF-8. A scanner finds the end of the regular expression's match that begins at
+/// a position. The expressions match at every position, so that words cover the text.
 /// </summary>
 internal enum WordSplit
 {
@@ -17,17 +17,19 @@ internal enum WordSplit
     /// <summary>Qwen2: numbers one by one.</summary>
     Qwen2,
 
-    /// <summary>Qwen3.5: as Qwen2, and marks are part of words.</summary>
+    /// <summary>Qwen3.5: as Qwen2, and marks belong to words.</summary>
     Qwen35,
 
-    /// <summary>o200k: words begin anew at a capital after a small letter, contractions belong to them; numbers in groups of up to three.</summary>
+    /// <summary>
+    /// o200k: a capital after a small letter begins a new word, and contractions belong to words; numbers in groups of up to three.
+    /// </summary>
     O200k,
 
-    /// <summary>Tekken: as o200k, without contractions, numbers one by one.</summary>
+    /// <summary>Tekken: as o200k, without contractions, and numbers one by one.</summary>
     Tekken,
 }
 
-/// <summary>Scanners of <see cref="WordSplit"/>.</summary>
+/// <summary>The scanners of <see cref="WordSplit"/>.</summary>
 internal static class WordSplits
 {
     private const string Contractions = "(?i:'s|'t|'re|'ve|'m|'ll|'d)";
@@ -42,7 +44,7 @@ internal static class WordSplits
     private const string Lead = @"[^\r\n\p{L}\p{N}]?";
     private const string TailSlash = @"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-    // The same language in the spellings under which it was published.
+    // The published spellings of each expression.
     private static readonly Dictionary<string, WordSplit> Known = new(StringComparer.Ordinal)
     {
         [@"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"] = WordSplit.Gpt2,
@@ -75,7 +77,7 @@ internal static class WordSplits
         (0x4E00, 0x9FA5), (0x0800, 0x4E00), (0xAC00, 0xD7FF),
     ];
 
-    // The five expressions that DeepSeek's tokenizers apply one after the other.
+    // The five expressions that DeepSeek's tokenizers apply one after another.
     private static readonly Dictionary<string, TextPattern> OfDeepSeek = new(StringComparer.Ordinal)
     {
         ["[\\r\\n]"] = new CharacterPattern(static code => code is '\r' or '\n'),
@@ -88,17 +90,17 @@ internal static class WordSplits
         ["[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"] = new RunPattern(static code => Lies(s_deepSeekIdeographs, code), spaceBefore: false),
     };
 
-    /// <summary>The split of GPT-2, which is also that of the ByteLevel pre-tokenizer.</summary>
+    /// <summary>The split of GPT-2, which the ByteLevel pre-tokenizer uses too.</summary>
     public static TextPattern Gpt2 { get; } = new WordPattern(WordSplit.Gpt2);
 
-    /// <summary>Every expression that has a scanner.</summary>
+    /// <summary>All expressions that have a scanner.</summary>
     internal static IEnumerable<string> KnownExpressions => [.. Known.Keys, .. OfDeepSeek.Keys];
 
-    /// <summary>A scanner for a known regular expression, or null if it is none.</summary>
+    /// <summary>The scanner of a known regular expression; null if it has none.</summary>
     public static TextPattern? OfRegex(string regex) =>
         Known.TryGetValue(regex, out WordSplit split) ? new WordPattern(split) : OfDeepSeek.GetValueOrDefault(regex);
 
-    /// <summary>End of the word that starts at <paramref name="i"/> &lt; text.Length.</summary>
+    /// <summary>End of the word that starts at <paramref name="i"/>, which must be below text.Length.</summary>
     public static int End(WordSplit split, ReadOnlySpan<byte> text, int i) => split switch
     {
         WordSplit.Gpt2 => EndGpt2(text, i),
@@ -254,7 +256,7 @@ internal static class WordSplits
             : EndOfSpaces(text, i, newlines: true);
     }
 
-    // Others, then newlines (and slashes).
+    // Matches characters of the class Other, then newlines (and slashes).
     private static int EndOfOthers(ReadOnlySpan<byte> text, int i, bool slash, bool marks)
     {
         while (i < text.Length && CharClasses.At(text, i, out int length) == CharClass.Other
@@ -271,8 +273,8 @@ internal static class WordSplits
         return i;
     }
 
-    // [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+ or 0. Where no small letter follows the capitals, the match goes back to the last
-    // character that is of both classes.
+    // End of [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+, or 0. If no small letter follows the capitals, the match backtracks to the
+    // last character that belongs to both classes.
     private static int EndOfSmalls(ReadOnlySpan<byte> text, int i)
     {
         i = EndOfCapitals(text, i, out int endOfBoth);
@@ -285,7 +287,7 @@ internal static class WordSplits
         return i > start ? i : endOfBoth;
     }
 
-    // End of [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*, and of its last character that is of both classes (0: none).
+    // End of [\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*, and the end of its last character that belongs to both classes, or 0.
     private static int EndOfCapitals(ReadOnlySpan<byte> text, int i, out int endOfBoth)
     {
         endOfBoth = 0;
@@ -310,7 +312,7 @@ internal static class WordSplits
             ? code is >= 'A' and <= 'Z'
             : CharUnicodeInfo.GetUnicodeCategory(code) is UnicodeCategory.UppercaseLetter or UnicodeCategory.TitlecaseLetter;
 
-    // Lm, Lo and M are small and capital.
+    // Lm, Lo and M count as small and as capital.
     private static bool IsSmall(int code) => code < 0x80
         ? code is >= 'a' and <= 'z'
         : CharUnicodeInfo.GetUnicodeCategory(code) is UnicodeCategory.LowercaseLetter or UnicodeCategory.ModifierLetter or UnicodeCategory.OtherLetter

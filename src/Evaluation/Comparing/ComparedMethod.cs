@@ -4,44 +4,44 @@ using Tiller.Model;
 
 namespace Tiller.Evaluation.Comparing;
 
-/// <summary>Something that is compared: a method of steering, or a control that tells what a score would be without it.</summary>
+/// <summary>An alternative in a comparison: a method of steering, or a control that shows the score without that method.</summary>
 public abstract record ComparedMethod
 {
     private protected ComparedMethod()
     {
     }
 
-    /// <summary>What results call it.</summary>
+    /// <summary>The name in results.</summary>
     public abstract string Name { get; }
 
-    /// <summary>Whether it has a strength.</summary>
+    /// <summary>Whether the method has a strength λ.</summary>
     public virtual bool HasStrength => true;
 
-    /// <summary>Whether it is a control, which does not decide where methods are compared.</summary>
+    /// <summary>Whether this is a control. Controls do not affect the level at which methods are compared.</summary>
     public virtual bool IsControl => true;
 
-    /// <summary>Everything that its texts depend on but task, strength and seed, for the identity of what was computed.</summary>
+    /// <summary>Everything that the method's texts depend on, except task, strength and seed. It is hashed into the identity of a cell.</summary>
     internal abstract string Identity { get; }
 
-    /// <summary>Refuses a task that lacks what the method needs.</summary>
-    /// <exception cref="ComparisonException">It does.</exception>
+    /// <summary>Checks that a task has everything that the method needs.</summary>
+    /// <exception cref="ComparisonException">It does not.</exception>
     internal virtual void Check(EvaluationTask task) => ContrastOf(task);
 
-    /// <summary>The controller; null where the texts are not steered.</summary>
+    /// <summary>Fits the method's controller; null if the method does not steer.</summary>
     internal abstract Controller? Fit(LanguageModel model, EvaluationTask task, CancellationToken cancellationToken);
 
-    /// <summary>The task as the method runs it.</summary>
+    /// <summary>The task as the method runs it, possibly with changed prompts.</summary>
     internal virtual EvaluationTask TaskOf(EvaluationTask task) => task;
 
     /// <summary>The contrast of a task.</summary>
-    /// <exception cref="ComparisonException">It has none.</exception>
+    /// <exception cref="ComparisonException">The task has none.</exception>
     private protected static ContrastSet ContrastOf(EvaluationTask task) => task.Contrast
-        ?? throw new ComparisonException($"The task {task.Name} has no contrast to fit a controller on: give it one.");
+        ?? throw new ComparisonException($"The task {task.Name} has no contrast to fit a controller on: give it one (\"contrast\" in task.yaml).");
 }
 
 /// <summary>A method that is fitted on the task's contrast.</summary>
-/// <param name="Title">What results call it.</param>
-/// <param name="Options">How it is fitted.</param>
+/// <param name="Title">The name in results.</param>
+/// <param name="Options">Options of the fit.</param>
 public sealed record ComparedFit(string Title, FitOptions Options) : ComparedMethod
 {
     /// <inheritdoc/>
@@ -51,8 +51,8 @@ public sealed record ComparedFit(string Title, FitOptions Options) : ComparedMet
     public override bool IsControl => ShuffleSeed is not null;
 
     /// <summary>
-    /// Shuffles which prompts are positive and which negative before the fit, drawn from this seed: a control, which steers along a direction that
-    /// means nothing. Null (default) does not.
+    /// If set, the seed of a random shuffle of the prompts between the positive and the negative side before the fit. The method is then a control,
+    /// which steers along a meaningless direction. Null (default) for no shuffle.
     /// </summary>
     public int? ShuffleSeed { get; init; }
 
@@ -86,8 +86,8 @@ public sealed record ComparedFit(string Title, FitOptions Options) : ComparedMet
     }
 }
 
-/// <summary>A control: addition along random directions, as long at each block as the feature's difference.</summary>
-/// <param name="Seed">They are drawn from it.</param>
+/// <summary>A control: adds a random direction at each block. Each has the same length as the feature's difference at that block.</summary>
+/// <param name="Seed">The seed of the directions.</param>
 public sealed record RandomDirection(int Seed = 0) : ComparedMethod
 {
     /// <inheritdoc/>
@@ -110,7 +110,7 @@ public sealed record RandomDirection(int Seed = 0) : ComparedMethod
         });
     }
 
-    // Uniform on the sphere: normal numbers, scaled.
+    // Uniform on the sphere of radius `length`: a vector of normal numbers, scaled.
     private static float[] Direction(Random random, int width, float length)
     {
         double[] x = [.. Enumerable.Range(0, width).Select(_ => Normal(random))];
@@ -118,12 +118,12 @@ public sealed record RandomDirection(int Seed = 0) : ComparedMethod
         return [.. x.Select(v => (float)(v / norm * length))];
     }
 
-    // Box and Muller.
+    // A normal number, by Box and Muller.
     private static double Normal(Random random) =>
         Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(Math.Tau * random.NextDouble());
 }
 
-/// <summary>A control: the behaviour is asked for in words (<see cref="EvaluationTask.Prompting"/>), and nothing is steered.</summary>
+/// <summary>A control: the behaviour is requested in words (<see cref="EvaluationTask.Prompting"/>), and nothing is steered.</summary>
 public sealed record PromptingAlone : ComparedMethod
 {
     /// <inheritdoc/>
@@ -141,7 +141,7 @@ public sealed record PromptingAlone : ComparedMethod
     internal override EvaluationTask TaskOf(EvaluationTask task)
     {
         string words = task.Prompting
-            ?? throw new ComparisonException($"The task {task.Name} has no words for its behaviour: give it \"prompting\".");
+            ?? throw new ComparisonException($"The task {task.Name} has no text that asks for its behaviour: it needs \"prompting\" in task.yaml.");
         return task with
         {
             Splits = task.Splits.ToDictionary(
@@ -155,6 +155,6 @@ public sealed record PromptingAlone : ComparedMethod
         TextPrompt text => new TextPrompt(words + text.Text),
         ChatPrompt { System: { } system } chat => new ChatPrompt([new("system", $"{system}\n\n{words}"), .. chat.Messages.Skip(1)]),
         ChatPrompt chat => new ChatPrompt([new("system", words), .. chat.Messages]),
-        _ => throw new ArgumentException("Prompts that are token ids cannot be asked in words.", nameof(prompt)),
+        _ => throw new ArgumentException("A text that asks for a behaviour cannot be added to a prompt of token ids.", nameof(prompt)),
     };
 }

@@ -7,32 +7,34 @@ using Tiller.Model;
 
 namespace Tiller.Evaluation.Comparing;
 
-/// <summary>What is compared: methods at strengths, on tasks, with seeds.</summary>
+/// <summary>A comparison of methods at several strengths, on tasks, with one or more seeds.</summary>
 public sealed record Comparison
 {
-    /// <summary>At least one, each with a name of its own.</summary>
+    /// <summary>The tasks, at least one, with different names.</summary>
     public required IReadOnlyList<EvaluationTask> Tasks { get; init; }
 
-    /// <summary>At least one, each with a name of its own.</summary>
+    /// <summary>The methods, at least one, with different names.</summary>
     public required IReadOnlyList<ComparedMethod> Methods { get; init; }
 
-    /// <summary>Strengths λ of methods that have one; at least one, none of them 0, which is the plain model and is always measured.</summary>
+    /// <summary>
+    /// The strengths λ for methods that have one: at least one, and none is 0. Strength 0 is the plain model, which is always measured.
+    /// </summary>
     public required IReadOnlyList<double> Strengths { get; init; }
 
-    /// <summary>How often each prompt is continued, with other draws; default 1.</summary>
+    /// <summary>Number of seeds with which each prompt is continued; default 1.</summary>
     public int Seeds { get; init; } = 1;
 
-    /// <summary>How tasks are run; its law and seed are not used.</summary>
+    /// <summary>Options of the evaluations; the law and the seed in them are not used.</summary>
     public EvaluationOptions Evaluation { get; init; } = new();
 
-    /// <summary>Computes the cells that a folder does not hold yet.</summary>
+    /// <summary>Computes all cells that the folder does not contain yet. A cell is the result of one task, method, strength and seed.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="folder">Keeps a file for each cell, so that a later call goes on; made if it is not there.</param>
-    /// <param name="progress">Told after every cell.</param>
-    /// <param name="cancellationToken">Checked between steps; cells that are there stay.</param>
-    /// <returns>All cells, task by task, the plain model's first.</returns>
-    /// <exception cref="ArgumentException">A list is empty, or a strength is 0, not finite or there twice.</exception>
-    /// <exception cref="ComparisonException">Two tasks or methods have one name, or a task lacks what a method needs.</exception>
+    /// <param name="folder">The folder for the cells, one file each; it is created if necessary. A later call continues with its cells.</param>
+    /// <param name="progress">Called after every cell; may be null.</param>
+    /// <param name="cancellationToken">Checked between steps. Finished cells are kept.</param>
+    /// <returns>All cells, task by task; those of the plain model are the first of each task.</returns>
+    /// <exception cref="ArgumentException">A list is empty, or a strength is 0, not finite, or repeated.</exception>
+    /// <exception cref="ComparisonException">Two tasks or methods have the same name, or a task lacks something that a method needs.</exception>
     /// <exception cref="TillerException">A fit or an evaluation failed.</exception>
     /// <exception cref="IOException">A cell cannot be written.</exception>
     public async Task<IReadOnlyList<ComparisonCell>> RunAsync(
@@ -98,13 +100,13 @@ public sealed record Comparison
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(Seeds);
         if (Tasks.Count == 0 || Methods.Count == 0 || (Strengths.Count == 0 && Methods.Any(static x => x.HasStrength)))
         {
-            throw new ArgumentException("A comparison needs a task, a method and a strength at least.", nameof(Tasks));
+            throw new ArgumentException("A comparison needs at least one task, one method and one strength.", nameof(Tasks));
         }
 
         if (Strengths.Any(static x => x == 0 || !double.IsFinite(x)) || Strengths.Distinct().Count() < Strengths.Count)
         {
             throw new ArgumentException(
-                "Strengths must be finite numbers other than 0, each once; the plain model is measured anyway.", nameof(Strengths));
+                "Strengths must be different finite numbers other than 0, which is the plain model and always measured.", nameof(Strengths));
         }
 
         foreach (var task in Tasks)
@@ -125,12 +127,13 @@ public sealed record Comparison
         {
             if (names.GroupBy(Safe, StringComparer.Ordinal).FirstOrDefault(static x => x.Count() > 1) is { } twice)
             {
-                throw new ComparisonException($"Of the {list}, {twice.First()} is there twice: give each a name of its own.");
+                throw new ComparisonException(
+                    $"Two of the {list} are named {twice.First()}, or differ from it only in special characters: give each another name.");
             }
         }
     }
 
-    // Of the checkpoint, and of the task as the model reads it: tokens, settings of generation and scorers.
+    // Hash of the checkpoint and of the task as the model reads it: tokens, settings of generation, and scorers.
     private string IdentityOf(LanguageModel model, EvaluationTask task, CancellationToken cancellationToken)
     {
         var encoder = PromptEncoder.Of(model);

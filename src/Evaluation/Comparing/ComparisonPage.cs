@@ -8,7 +8,9 @@ using OxyPlot.Series;
 
 namespace Tiller.Evaluation.Comparing;
 
-/// <summary>Reports as one page without outside resources: for each task a table, and its first score against perplexity, KL and effort.</summary>
+/// <summary>
+/// Reports as one page without external resources. For each task it has a table, and plots of the first score against perplexity, KL and effort.
+/// </summary>
 public static class ComparisonPage
 {
     private const int Width = 620;
@@ -23,7 +25,7 @@ public static class ComparisonPage
         svg { max-width: 100%; height: auto; background: #fff; }
         """;
 
-    // Colours that people with the usual colour blindnesses tell apart (Okabe and Ito), then by marker.
+    // Colours that people with common colour blindness can distinguish (Okabe and Ito). Markers distinguish methods too.
     private static readonly OxyColor[] s_colors =
     [
         OxyColor.FromRgb(0, 114, 178), OxyColor.FromRgb(213, 94, 0), OxyColor.FromRgb(0, 158, 115), OxyColor.FromRgb(204, 121, 167),
@@ -33,9 +35,9 @@ public static class ComparisonPage
     private static readonly MarkerType[] s_markers =
         [MarkerType.Circle, MarkerType.Square, MarkerType.Triangle, MarkerType.Diamond, MarkerType.Cross, MarkerType.Plus, MarkerType.Star];
 
-    /// <summary>The page, HTML 5.</summary>
-    /// <param name="title">Its heading.</param>
-    /// <param name="reports">A report for each task.</param>
+    /// <summary>Makes the page, in HTML 5.</summary>
+    /// <param name="title">The heading.</param>
+    /// <param name="reports">One report for each task.</param>
     public static string Of(string title, IReadOnlyList<ComparisonReport> reports)
     {
         ArgumentNullException.ThrowIfNull(reports);
@@ -87,7 +89,7 @@ public static class ComparisonPage
         }
     }
 
-    // The score with its error upwards, the axis to the right; a point for each strength, joined in the order of λ, the plain model among them.
+    // Plots the score over the axis: a point with an error bar for each strength and for the plain model, joined in the order of λ.
     private static void AppendPlot(StringBuilder html, ComparisonReport report, OperatingAxis axis)
     {
         string score = report.Plain.Scores.Keys.First();

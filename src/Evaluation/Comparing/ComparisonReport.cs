@@ -3,7 +3,7 @@ using System.Text;
 
 namespace Tiller.Evaluation.Comparing;
 
-/// <summary>What methods are compared at: a quantity that says how strongly a text was steered.</summary>
+/// <summary>A quantity that measures how strongly texts are steered. Methods are compared at equal values of it.</summary>
 public enum OperatingAxis
 {
     /// <summary>Mean |u|/|x|.</summary>
@@ -16,20 +16,20 @@ public enum OperatingAxis
     Perplexity,
 }
 
-/// <summary>A score with its jackknife error, over prompts; seeds are averaged before.</summary>
-/// <param name="Value">The score; NaN where it cannot be told.</param>
+/// <summary>A score, averaged over seeds, with its jackknife error over prompts.</summary>
+/// <param name="Value">The score; NaN if it is unknown.</param>
 /// <param name="Error">Its standard error.</param>
 public readonly record struct Estimate(double Value, double Error);
 
-/// <summary>A method at a strength: the mean of its cells over seeds.</summary>
-/// <param name="Method">The method.</param>
-/// <param name="IsControl">Whether it is a control.</param>
-/// <param name="Lambda">Its strength; 0 for the plain model.</param>
+/// <summary>A method at one strength: the mean of its cells over seeds.</summary>
+/// <param name="Method">The method's name.</param>
+/// <param name="IsControl">Whether the method is a control.</param>
+/// <param name="Lambda">The strength; 0 for the plain model.</param>
 /// <param name="Effort">Mean |u|/|x|.</param>
-/// <param name="Scores">By the scorer's name.</param>
+/// <param name="Scores">The scores, by the scorer's name.</param>
 public sealed record ComparedPoint(string Method, bool IsControl, double Lambda, double Effort, IReadOnlyDictionary<string, Estimate> Scores)
 {
-    // Scores without text i, for each text.
+    // For each score and text i, the score of all texts but i.
     internal IReadOnlyDictionary<string, double[]> Without { get; private init; } = new Dictionary<string, double[]>(StringComparer.Ordinal);
 
     internal static ComparedPoint Of(IReadOnlyList<ComparisonCell> seeds)
@@ -46,15 +46,15 @@ public sealed record ComparedPoint(string Method, bool IsControl, double Lambda,
         };
     }
 
-    /// <summary>√((n − 1)/n Σ (θ₋ᵢ − θ̄)²).</summary>
+    /// <summary>The jackknife error √((n − 1)/n Σ (θ₋ᵢ − θ̄)²).</summary>
     internal static double ErrorOf(IReadOnlyList<double> without) => Score.OfStatistic("", 0, without).Error;
 
-    /// <summary>Where the point is on an axis; NaN if the task does not measure it.</summary>
+    /// <summary>The point's value on an axis; NaN if the task does not measure it.</summary>
     internal double At(OperatingAxis axis) => axis == OperatingAxis.Effort ? Effort
         : Scores.TryGetValue(NameOf(axis), out var score) ? score.Value
         : double.NaN;
 
-    /// <summary>The same without text i. The effort is that of all texts.</summary>
+    /// <summary>The point's value on an axis over all texts but i. The effort is always that of all texts.</summary>
     internal double At(OperatingAxis axis, int i) => axis == OperatingAxis.Effort ? Effort
         : Without.TryGetValue(NameOf(axis), out double[]? without) ? without[i]
         : double.NaN;
@@ -75,19 +75,22 @@ public sealed record ComparedPoint(string Method, bool IsControl, double Lambda,
     private static CellScore Find(ComparisonCell cell, string name) => cell.Scores.First(score => score.Name == name);
 }
 
-/// <summary>Methods at one point of an axis, on one task.</summary>
+/// <summary>The scores of methods at one value of an axis, on one task.</summary>
 /// <param name="Axis">The axis.</param>
-/// <param name="Level">The point.</param>
-/// <param name="Score">Name of the score.</param>
-/// <param name="Methods">Each method's score there, interpolated linearly between its strengths; NaN for one that does not come so far.</param>
-/// <param name="Differences">Less the first method's, prompt by prompt.</param>
+/// <param name="Level">The value on the axis.</param>
+/// <param name="Score">The name of the score.</param>
+/// <param name="Methods">
+/// Each method's score at the level, interpolated linearly between its strengths; NaN for a method that does not reach the level.
+/// </param>
+/// <param name="Differences">Each other method's score less the first method's; the error is that of the differences prompt by prompt.</param>
 public sealed record OperatingPoint(
     OperatingAxis Axis, double Level, string Score, IReadOnlyDictionary<string, Estimate> Methods, IReadOnlyDictionary<string, Estimate> Differences);
 
 /// <summary>The results of one task.</summary>
 public sealed class ComparisonReport
 {
-    // Of the way to what all reach, so that most reach it without one of the texts as well; where one does not, the error is not known.
+    // Methods are compared at this fraction of the way to the level that all of them reach, because most of them then still reach it when a text is
+    // left out. If one does not, its error is unknown.
     private const double Share = 0.9;
 
     private ComparisonReport(string task, ComparedPoint plain, IReadOnlyList<ComparedPoint> points) => (Task, Plain, Points) = (task, plain, points);
@@ -101,13 +104,13 @@ public sealed class ComparisonReport
     /// <summary>Methods at their strengths, in the order of the comparison.</summary>
     public IReadOnlyList<ComparedPoint> Points { get; }
 
-    /// <summary>What the task measures of how strongly a text was steered, but for its own first score.</summary>
+    /// <summary>The axes that the task measures, except its own first score.</summary>
     public IReadOnlyList<OperatingAxis> Axes =>
         [.. Enum.GetValues<OperatingAxis>().Where(axis =>
             double.IsFinite(Plain.At(axis)) && ComparedPoint.NameOf(axis) != Plain.Scores.Keys.First())];
 
-    /// <summary>The reports of all tasks.</summary>
-    /// <param name="cells">What <see cref="Comparison.RunAsync"/> gave.</param>
+    /// <summary>Makes a report for each task.</summary>
+    /// <param name="cells">The result of <see cref="Comparison.RunAsync"/>.</param>
     public static IReadOnlyList<ComparisonReport> Of(IReadOnlyList<ComparisonCell> cells)
     {
         ArgumentNullException.ThrowIfNull(cells);
@@ -119,14 +122,16 @@ public sealed class ComparisonReport
     }
 
     /// <summary>
-    /// Methods at equal effort, divergence or perplexity, on the way from the plain model to rising strengths; to falling ones where none is above 0.
+    /// Compares methods at equal effort, divergence or perplexity. It uses the plain model and the positive strengths, or, if there are none, the
+    /// negative strengths.
     /// </summary>
-    /// <param name="axis">What is equal.</param>
+    /// <param name="axis">The axis.</param>
     /// <param name="level">
-    /// At which value; null for nine tenths of the way from the plain model to what every method reaches, controls apart.
+    /// The value on the axis. Null for the value nine tenths of the way from the plain model to the largest value that all methods, except controls,
+    /// reach.
     /// </param>
-    /// <param name="score">Name of the score that is compared.</param>
-    /// <returns>Null if the task does not measure the axis, or no level is reached by all.</returns>
+    /// <param name="score">The name of the score to compare.</param>
+    /// <returns>Null if the task does not measure the axis, or if the level is not above that of the plain model.</returns>
     public OperatingPoint? At(OperatingAxis axis, string score, double? level = null)
     {
         double sign = Points.Any(static x => x.Lambda > 0) ? 1 : -1;
@@ -160,7 +165,7 @@ public sealed class ComparisonReport
                 StringComparer.Ordinal));
     }
 
-    /// <summary>The report as Markdown: every point, then operating points.</summary>
+    /// <summary>The report as Markdown: a table of all points, then a sentence for each operating point.</summary>
     public string ToMarkdown()
     {
         var text = new StringBuilder();
@@ -183,7 +188,7 @@ public sealed class ComparisonReport
         return text.ToString();
     }
 
-    /// <summary>A sentence for each axis that there is an operating point of.</summary>
+    /// <summary>A sentence for each axis that has an operating point.</summary>
     internal IEnumerable<string> OperatingLines()
     {
         string score = Plain.Scores.Keys.First();
@@ -198,7 +203,7 @@ public sealed class ComparisonReport
         }
     }
 
-    // Along the curve, the first stretch that holds the level.
+    // Interpolates y at x = level, on the first segment of the curve that contains the level.
     private static double Interpolate(
         IReadOnlyList<ComparedPoint> curve, double level, Func<ComparedPoint, double> x, Func<ComparedPoint, double> y)
     {

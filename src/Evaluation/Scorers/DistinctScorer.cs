@@ -1,7 +1,7 @@
 namespace Tiller.Evaluation.Scorers;
 
-/// <summary>Dist-n (Li et al., arXiv:1510.03055): different n-grams of words among all n-grams of all texts.</summary>
-/// <param name="n">Words of an n-gram, from 1 on.</param>
+/// <summary>Dist-n (Li et al., arXiv:1510.03055): the number of different n-grams of words over the number of all n-grams, in all texts.</summary>
+/// <param name="n">Number of words in an n-gram, at least 1.</param>
 public sealed class DistinctScorer(int n) : Scorer
 {
     /// <inheritdoc/>
@@ -13,7 +13,7 @@ public sealed class DistinctScorer(int n) : Scorer
         ArgumentNullException.ThrowIfNull(texts);
         string[][] all = [.. texts.Texts.Select(text => NGrams(text.Text))];
 
-        // An n-gram is lost with a text if no other has it.
+        // Without text i, the n-grams that no other text has are missing.
         var holders = new Dictionary<string, int>(StringComparer.Ordinal);
         foreach (string gram in all.SelectMany(static grams => grams.Distinct(StringComparer.Ordinal)))
         {
@@ -39,9 +39,9 @@ public sealed class DistinctScorer(int n) : Scorer
 }
 
 /// <summary>
-/// The share of a text's n-grams of words that the text has had before, 1 − different / all (Welleck et al., arXiv:1908.04319, "seq-rep-n").
+/// The fraction of a text's n-grams of words that repeat an earlier one, 1 − different / all (Welleck et al., arXiv:1908.04319, "seq-rep-n").
 /// </summary>
-/// <param name="n">Words of an n-gram; as published, 4.</param>
+/// <param name="n">Number of words in an n-gram; 4 in the publication.</param>
 public sealed class RepetitionScorer(int n = 4) : TextScorer
 {
     /// <inheritdoc/>

@@ -1,9 +1,9 @@
 namespace Tiller.Evaluation.Scorers;
 
-/// <summary>Of the words of a text that belong to one of two lexicons, the share that belongs to the first; 0 if there are none.</summary>
-/// <param name="name">What results call it.</param>
-/// <param name="words">The words that count; case does not.</param>
-/// <param name="among">The other words; null for all words of a text.</param>
+/// <summary>Of the words of a text that belong to either of two lexicons, the fraction that belongs to the first; 0 if there are none.</summary>
+/// <param name="name">The name in results.</param>
+/// <param name="words">The first lexicon. Case does not matter.</param>
+/// <param name="among">The second lexicon; null for all words of the text.</param>
 public sealed class LexiconScorer(string name, IEnumerable<string> words, IEnumerable<string>? among = null) : TextScorer
 {
     private readonly HashSet<string> _words = Words.Lexicon(words);
@@ -32,10 +32,10 @@ public sealed class LexiconScorer(string name, IEnumerable<string> words, IEnume
     }
 }
 
-/// <summary>(a − b) / (a + b) of the words a of one lexicon and b of another, from −1 to 1; 0 if a text has neither.</summary>
-/// <param name="name">What results call it.</param>
-/// <param name="positive">Words that add; case does not matter.</param>
-/// <param name="negative">Words that take away.</param>
+/// <summary>(a − b) / (a + b), where a and b count a text's words from two lexicons; from −1 to 1, and 0 if there are none.</summary>
+/// <param name="name">The name in results.</param>
+/// <param name="positive">The lexicon of a. Case does not matter.</param>
+/// <param name="negative">The lexicon of b.</param>
 public sealed class PolarityScorer(string name, IEnumerable<string> positive, IEnumerable<string> negative) : TextScorer
 {
     private readonly HashSet<string> _positive = Words.Lexicon(positive);

@@ -2,7 +2,7 @@ using Tiller.Decode;
 
 namespace Tiller.Evaluation.Scorers;
 
-/// <summary>Perplexity of the continuations under the plain model: exp(−Σ log p / Σ tokens). A text without a token does not count.</summary>
+/// <summary>Perplexity of the continuations under the plain model: exp(−Σ log p / Σ tokens). Texts without tokens do not count.</summary>
 public sealed class PerplexityScorer : Scorer
 {
     /// <inheritdoc/>
@@ -21,8 +21,8 @@ public sealed class PerplexityScorer : Scorer
 }
 
 /// <summary>
-/// Divergence of the steered model from the plain one: the mean of KL(steered ‖ plain) = Σ p log(p/q) over the tokens of all continuations, in nats,
-/// each after the same prefix. The plain model reads the prefix plain.
+/// Divergence of the steered model from the plain one: the mean of KL(steered ‖ plain) = Σ p log(p/q) over the tokens of all continuations, in nats.
+/// Both models read the same tokens, and the plain model is not steered on any of them.
 /// </summary>
 public sealed class DivergenceScorer : Scorer
 {
@@ -60,7 +60,7 @@ public sealed class DivergenceScorer : Scorer
         return sum;
     }
 
-    // Σ p (log p − log q), in float64.
+    // KL = Σ p (log p − log q) in float64, from the logits of both.
     private static double Divergence(ReadOnlySpan<float> of, ReadOnlySpan<float> from)
     {
         double p = Likelihood.LogSumExp(of), q = Likelihood.LogSumExp(from), sum = 0;

@@ -1,9 +1,9 @@
 namespace Tiller.Evaluation.Scorers;
 
-/// <summary>Words of a text: runs of letters and apostrophes, in lower case.</summary>
+/// <summary>The words of a text, which are runs of letters and straight apostrophes, in lower case.</summary>
 internal static class Words
 {
-    /// <summary>The words, in their order.</summary>
+    /// <summary>The words of a text, in order.</summary>
     public static List<string> Of(string text)
     {
         var words = new List<string>();
@@ -27,10 +27,10 @@ internal static class Words
         return words;
     }
 
-    /// <summary>How many words of a text are in a lexicon.</summary>
+    /// <summary>The number of words that are in a lexicon.</summary>
     public static int Count(List<string> words, IReadOnlySet<string> lexicon) => words.Count(lexicon.Contains);
 
-    /// <summary>A lexicon, in lower case.</summary>
+    /// <summary>Makes a lexicon, in lower case.</summary>
     public static HashSet<string> Lexicon(IEnumerable<string> words) =>
         words.Select(static x => x.ToLowerInvariant()).ToHashSet(StringComparer.Ordinal);
 }

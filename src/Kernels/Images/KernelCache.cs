@@ -5,14 +5,15 @@ using System.Security.Cryptography;
 namespace Tiller.Kernels;
 
 /// <summary>
-/// What NVRTC made, kept on disk. An entry is written to a temporary file, synced and renamed, so that processes may share the folder; it is checked
-/// when it is read (magic, length, SHA-256), and a damaged one is as good as none. A folder that cannot be used is told and is no error.
+/// Images that NVRTC has compiled, on disk. An entry is written to a temporary file, synced and renamed, so that processes may share the folder. It
+/// is checked when it is read (magic, length, SHA-256), and a damaged entry counts as missing. If the folder cannot be used, <see cref="Problem"/>
+/// says so, and nothing fails.
 /// </summary>
-/// <param name="folder">Where; null for no cache.</param>
-/// <param name="absence">Why there is none, if there should be.</param>
+/// <param name="folder">The folder; null for no cache.</param>
+/// <param name="absence">Why there is no cache, if that is a problem.</param>
 internal sealed class KernelCache(string? folder, string? absence = null)
 {
-    /// <summary>Names the folder; "off" for no cache.</summary>
+    /// <summary>The environment variable that names the folder; "off" for no cache.</summary>
     public const string FolderVariable = "TILLER_KERNEL_CACHE";
 
     private const int HeaderInBytes = 8 + 8 + 32; // magic, length, SHA-256
@@ -21,18 +22,20 @@ internal sealed class KernelCache(string? folder, string? absence = null)
     private readonly Lock _gate = new();
     private bool _tidied;
 
-    /// <summary>Where entries are; null for no cache.</summary>
+    /// <summary>The folder of the entries; null for no cache.</summary>
     public string? Folder { get; } = folder;
 
-    /// <summary>What went wrong with the folder; null if nothing did.</summary>
+    /// <summary>The first problem with the folder; null if there was none.</summary>
     public string? Problem { get; private set; } = absence;
 
-    /// <summary>Entries that were there and damaged.</summary>
+    /// <summary>Number of damaged entries that were found.</summary>
     public int Damaged { get; private set; }
 
     private static ReadOnlySpan<byte> Magic => "TILLERK1"u8;
 
-    /// <summary>The folder asked for: <paramref name="asked"/>, TILLER_KERNEL_CACHE, or tiller/kernels in XDG_CACHE_HOME or ~/.cache.</summary>
+    /// <summary>
+    /// Opens the folder <paramref name="asked"/>, or the one in TILLER_KERNEL_CACHE, or tiller/kernels in XDG_CACHE_HOME or ~/.cache.
+    /// </summary>
     public static KernelCache Open(string? asked)
     {
         string? named = asked ?? Environment.GetEnvironmentVariable(FolderVariable);
@@ -52,7 +55,7 @@ internal sealed class KernelCache(string? folder, string? absence = null)
             : new KernelCache(Path.Combine(caches, "tiller", "kernels"));
     }
 
-    /// <summary>The image kept under a name; null if there is none that is whole.</summary>
+    /// <summary>The image of an entry; null if the entry is missing or damaged.</summary>
     public byte[]? Read(string name)
     {
         if (Folder is null)
@@ -86,7 +89,7 @@ internal sealed class KernelCache(string? folder, string? absence = null)
         }
     }
 
-    /// <summary>Keeps an image under a name, replacing what was there.</summary>
+    /// <summary>Writes an image as an entry. An existing entry is replaced.</summary>
     public void Write(string name, ReadOnlySpan<byte> image)
     {
         if (Folder is null)
@@ -126,7 +129,7 @@ internal sealed class KernelCache(string? folder, string? absence = null)
         && BinaryPrimitives.ReadInt64LittleEndian(entry[8..]) == entry.Length - HeaderInBytes
         && SHA256.HashData(entry[HeaderInBytes..]).AsSpan().SequenceEqual(entry.Slice(16, 32));
 
-    // XDG Base Directory Specification: a folder that is missing is made with mode 0700.
+    // XDG Base Directory Specification: a missing folder is created with mode 0700.
     private static void Create(string folder)
     {
         if (OperatingSystem.IsWindows())
@@ -139,7 +142,7 @@ internal sealed class KernelCache(string? folder, string? absence = null)
         }
     }
 
-    // Temporary files of processes that were killed while writing.
+    // Removes temporary files of processes that were killed while they wrote.
     private void RemoveAbandoned(string folder)
     {
         lock (_gate)
@@ -167,7 +170,7 @@ internal sealed class KernelCache(string? folder, string? absence = null)
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            // Another process may have removed it; what made the writing fail is told already.
+            // Another process may have removed it. The reason why writing failed has been noted already.
         }
     }
 

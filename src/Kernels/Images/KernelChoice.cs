@@ -4,8 +4,8 @@ using Tiller.Interop;
 namespace Tiller.Kernels;
 
 /// <summary>
-/// Where the kernels of one GPU come from, by what is at hand: (1) a folder of images made for it ahead of time, (2) NVRTC, which compiles the
-/// sources for it, (3) the PTX in this assembly, which the driver compiles.
+/// The origin of the kernels for one GPU, which is the first available of: (1) a folder of images that were made for it ahead of time, (2) NVRTC,
+/// which compiles the sources for it, (3) the PTX in this assembly, which the driver compiles.
 /// </summary>
 internal sealed class KernelChoice
 {
@@ -15,20 +15,20 @@ internal sealed class KernelChoice
         Architecture = architecture;
     }
 
-    /// <summary>What was taken, and why nothing better.</summary>
+    /// <summary>The chosen origin, and why the better ones were not available.</summary>
     public string Origin { get; }
 
-    /// <summary>What the kernels are for.</summary>
+    /// <summary>The architecture that the kernels are for.</summary>
     public KernelArchitecture Architecture { get; }
 
-    /// <summary>Ahead-of-time images, and the one taken of every source; null for NVRTC.</summary>
+    /// <summary>The chosen set of images made ahead of time, and the image of each source; null for NVRTC.</summary>
     public (KernelImages From, IReadOnlyDictionary<string, KernelImage> Of)? Images { get; private init; }
 
-    /// <summary>NVRTC with its version, where <see cref="Images"/> is null.</summary>
+    /// <summary>The name and version of NVRTC, if <see cref="Images"/> is null.</summary>
     public string Compiler { get; private init; } = "";
 
-    /// <summary>Chooses for a GPU.</summary>
-    /// <exception cref="CudaKernelImageException">There is nothing that it can run.</exception>
+    /// <summary>Chooses the origin for a GPU.</summary>
+    /// <exception cref="CudaKernelImageException">No origin has kernels that the GPU can run.</exception>
     /// <exception cref="KernelImagesException">A folder of images is damaged.</exception>
     public static KernelChoice For(CudaDeviceInfo device, int driverVersion, KernelLibraryOptions options)
     {
@@ -49,7 +49,7 @@ internal sealed class KernelChoice
 
         if (!byName)
         {
-            // PTX that merely lies there is no better than what NVRTC makes for this GPU.
+            // PTX in a folder that the user did not name is no better than what NVRTC makes for this GPU, so only cubins count.
             return KernelImages.Open(folder) is { } beside ? Take(beside, $"from {folder}", gpu, false, options, passed) : null;
         }
 
@@ -96,7 +96,7 @@ internal sealed class KernelChoice
             return null;
         }
 
-        // The least of what was picked: PTX if any file is only there as PTX.
+        // Names the worst image: PTX, if any source has only PTX, and then the lowest architecture.
         KernelImage least = picked.Values.OrderByDescending(image => image.IsPtx)
             .ThenBy(image => (image.Architecture.Only, image.Architecture.Major, image.Architecture.Minor)).First();
         string origin = least.IsPtx
@@ -107,7 +107,7 @@ internal sealed class KernelChoice
 
     private static string Told(string origin, List<string> passed) => passed.Count > 0 ? $"{origin} ({string.Join("; ", passed)})" : origin;
 
-    // Null if NVRTC can compile for this GPU and driver.
+    // The reason why NVRTC cannot compile for this GPU and driver; null if it can.
     private static string? NoCompiler(KernelArchitecture gpu, int driverVersion, KernelLibraryOptions options, out string compiler)
     {
         compiler = "";

@@ -3,14 +3,14 @@ using Tiller.Interop;
 
 namespace Tiller.Kernels;
 
-/// <summary>NVRTC by way of the cache, for one architecture: the one place where an entry gets its name and its content.</summary>
-/// <param name="sources">What is compiled.</param>
-/// <param name="architecture">What for: <see cref="KernelArchitecture.Native"/> of a GPU.</param>
-/// <param name="version">NVRTC with its version.</param>
-/// <param name="cache">Where images are kept.</param>
+/// <summary>Compiles sources by NVRTC for one architecture, with the cache. Only this class determines the names and contents of entries.</summary>
+/// <param name="sources">The sources.</param>
+/// <param name="architecture">The architecture, <see cref="KernelArchitecture.Native"/> of a GPU.</param>
+/// <param name="version">The name and version of NVRTC.</param>
+/// <param name="cache">The cache.</param>
 internal sealed class KernelCompiler(KernelSources sources, KernelArchitecture architecture, string version, KernelCache cache)
 {
-    // No --use_fast_math: it would change the results. Line information is for profilers and costs nothing at run time.
+    // Without --use_fast_math, which would change the results. Line information is for profilers and costs nothing at run time.
     private static readonly string[] s_options = ["--generate-line-info"];
 
     private int _compiled;
@@ -18,20 +18,21 @@ internal sealed class KernelCompiler(KernelSources sources, KernelArchitecture a
 
     public KernelCache Cache => cache;
 
-    /// <summary>Files compiled so far.</summary>
+    /// <summary>Number of sources compiled so far.</summary>
     public int Compiled => _compiled;
 
-    /// <summary>Files taken from the cache so far.</summary>
+    /// <summary>Number of images read from the cache so far.</summary>
     public int Read => _read;
 
-    /// <summary>The cache's entry of a source: norm.sm_90a.SHA-256.</summary>
+    /// <summary>The name of a source's entry, such as norm.sm_90a.SHA-256.</summary>
     public string EntryOf(string file) =>
         $"{Path.GetFileNameWithoutExtension(file)}.{architecture}.{sources.KeyOf(file, [architecture.ToString(), version, .. s_options])}";
 
     /// <summary>
-    /// The image of a source, and whether it was compiled now; what was is in the cache then, if that can be written. From any thread.
+    /// The image of a source, and whether it was compiled now. A compiled image is also written to the cache, if possible. May be called by any
+    /// thread.
     /// </summary>
-    /// <exception cref="CudaCompilationException">NVRTC refused the source.</exception>
+    /// <exception cref="CudaCompilationException">NVRTC could not compile the source.</exception>
     public (byte[] Content, bool Compiled) Image(string file)
     {
         string entry = EntryOf(file);
@@ -47,9 +48,9 @@ internal sealed class KernelCompiler(KernelSources sources, KernelArchitecture a
         return (image, true);
     }
 
-    /// <summary>Does something with every file, several at once.</summary>
-    /// <returns>What came of each, in their order.</returns>
-    /// <exception cref="TillerException">What one of them threw; the others may not have been begun.</exception>
+    /// <summary>Calls a function for every file, several at once.</summary>
+    /// <returns>The results, in the order of the files.</returns>
+    /// <exception cref="TillerException">A call threw it. Other calls may not have been made.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
     public static T[] ForEach<T>(IReadOnlyList<string> files, Func<string, T> make, CancellationToken cancellationToken)
     {

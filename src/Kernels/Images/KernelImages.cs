@@ -5,7 +5,7 @@ using System.Text;
 
 namespace Tiller.Kernels;
 
-/// <summary>A folder of kernel images, or what it holds, is damaged.</summary>
+/// <summary>A folder of kernel images, or a file in it, is damaged.</summary>
 public sealed class KernelImagesException : TillerException
 {
     internal KernelImagesException(string place, string problem)
@@ -14,21 +14,21 @@ public sealed class KernelImagesException : TillerException
     }
 }
 
-/// <summary>A GPU's architecture, or the one an image is for.</summary>
-/// <param name="Major">X of sm_XY.</param>
-/// <param name="Minor">Y of sm_XY.</param>
-/// <param name="Only">Whether the image uses instructions of that one architecture (sm_90a).</param>
+/// <summary>The architecture of a GPU, or the architecture that an image is for.</summary>
+/// <param name="Major">The X of sm_XY.</param>
+/// <param name="Minor">The Y of sm_XY.</param>
+/// <param name="Only">Whether the image runs only on this architecture, because it uses instructions that others lack (sm_90a).</param>
 internal readonly record struct KernelArchitecture(int Major, int Minor, bool Only = false)
 {
-    /// <summary>The first that the kernels run on: bf16 mma, cp.async.</summary>
+    /// <summary>The first major version on which the kernels run, because they need bf16 mma and cp.async.</summary>
     public const int FirstMajor = 8;
 
-    /// <summary>What is said of an earlier one.</summary>
+    /// <summary>The message for an earlier architecture.</summary>
     public static readonly string TooOld = string.Create(CultureInfo.InvariantCulture, $"the kernels need sm_{FirstMajor}0 or later");
 
     public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"sm_{Major}{Minor}{(Only ? "a" : "")}");
 
-    /// <summary>Reads sm_80, sm_90a, sm_100; null for anything else.</summary>
+    /// <summary>Parses a name such as sm_80, sm_90a or sm_100; null for anything else.</summary>
     public static KernelArchitecture? Parse(string text)
     {
         const string Prefix = "sm_";
@@ -40,30 +40,30 @@ internal readonly record struct KernelArchitecture(int Major, int Minor, bool On
             : null;
     }
 
-    /// <summary>What this GPU's kernels are compiled for where they are compiled for it alone: sm_90a on 9.0.</summary>
+    /// <summary>The architecture for which kernels are compiled if they are for this GPU only: sm_90a for 9.0.</summary>
     public KernelArchitecture Native => this with { Only = (Major, Minor) == (9, 0) };
 
-    // NVIDIA, CUDA C++ Programming Guide, "Binary Compatibility", "PTX Compatibility": a cubin runs on its own major number from its own minor number
-    // on; PTX is compiled for anything that is not older; what is for one architecture only runs nowhere else.
+    // NVIDIA, CUDA C++ Programming Guide, "Binary Compatibility", "PTX Compatibility": a cubin runs on GPUs of the same major version whose minor
+    // version is not lower. PTX can be compiled for any architecture that is not older. An image for one architecture only runs on no other.
     public bool Runs(KernelImage image) =>
         image.Architecture.Only ? (Major, Minor) == (image.Architecture.Major, image.Architecture.Minor)
         : image.IsPtx ? (image.Architecture.Major, image.Architecture.Minor).CompareTo((Major, Minor)) <= 0
         : image.Architecture.Major == Major && image.Architecture.Minor <= Minor;
 }
 
-/// <summary>One image of a manifest.</summary>
-/// <param name="File">Its file, as norm.sm_90a.cubin.</param>
-/// <param name="Source">The source it was made from, as norm.cu.</param>
-/// <param name="Architecture">What it is for.</param>
-/// <param name="IsPtx">Whether the driver has to compile it.</param>
-/// <param name="Compiler">What made it, as nvcc-13.0.</param>
-/// <param name="Sha256">Of its content, lower-case hexadecimal.</param>
+/// <summary>An image in a manifest.</summary>
+/// <param name="File">The name of its file, such as norm.sm_90a.cubin.</param>
+/// <param name="Source">The name of its source, such as norm.cu.</param>
+/// <param name="Architecture">The architecture that it is for.</param>
+/// <param name="IsPtx">Whether it is PTX, which the driver has to compile.</param>
+/// <param name="Compiler">The compiler that made it, such as nvcc-13.0.</param>
+/// <param name="Sha256">SHA-256 of its content, in lower-case hexadecimal.</param>
 internal sealed record KernelImage(string File, string Source, KernelArchitecture Architecture, bool IsPtx, string Compiler, string Sha256);
 
-/// <summary>Images made ahead of time by CMake, with their manifest (manifest.cmake): a folder, or the PTX embedded in this assembly.</summary>
+/// <summary>Images that CMake has made ahead of time, with their manifest (manifest.cmake): in a folder, or the PTX in this assembly.</summary>
 internal sealed class KernelImages
 {
-    /// <summary>The manifest's name, in a folder and as a resource.</summary>
+    /// <summary>The manifest's name, as a file and as a resource.</summary>
     public const string Manifest = "kernels.manifest";
 
     private const string Packed = "ptx.zip";
@@ -76,10 +76,10 @@ internal sealed class KernelImages
     private readonly Func<string, byte[]> _read;
 
     /// <summary>Reads a manifest.</summary>
-    /// <param name="place">What errors call it.</param>
+    /// <param name="place">The name of the place in error messages.</param>
     /// <param name="manifest">Content of the manifest.</param>
-    /// <param name="read">Content of an image.</param>
-    /// <param name="listed">Whether an image counts: of this assembly's only the PTX is embedded.</param>
+    /// <param name="read">Reads the content of an image.</param>
+    /// <param name="listed">Whether an image of the manifest counts. The assembly has the whole manifest but only the PTX.</param>
     /// <exception cref="KernelImagesException">The manifest is damaged.</exception>
     public KernelImages(string place, byte[] manifest, Func<string, byte[]> read, Func<string, bool> listed)
     {
@@ -95,13 +95,13 @@ internal sealed class KernelImages
         Images = [.. lines.Skip(2).Select(Parse).Where(image => listed(image.File))];
     }
 
-    /// <summary>The PTX of this assembly; null if it was built where there was none.</summary>
+    /// <summary>The PTX in this assembly; null if the assembly was built without.</summary>
     public static KernelImages? BuiltIn => s_builtIn.Value;
 
-    /// <summary>The folder, or what it is called.</summary>
+    /// <summary>The folder, or another name of the place.</summary>
     public string Place { get; }
 
-    /// <summary><see cref="KernelSources.Hash"/> of the sources that the images were made from.</summary>
+    /// <summary><see cref="KernelSources.Hash"/> of the sources from which the images were made.</summary>
     public string SourcesHash { get; }
 
     public IReadOnlyList<KernelImage> Images { get; }
@@ -116,7 +116,8 @@ internal sealed class KernelImages
     }
 
     /// <summary>
-    /// An image of every source that runs on <paramref name="gpu"/>: a cubin before PTX, then the nearest architecture. Null if a source has none.
+    /// For every source, the best image that runs on <paramref name="gpu"/>: a cubin rather than PTX, then the nearest architecture. Null if a source
+    /// has none.
     /// </summary>
     public IReadOnlyDictionary<string, KernelImage>? Pick(KernelSources sources, KernelArchitecture gpu, bool ptx)
     {
@@ -138,8 +139,8 @@ internal sealed class KernelImages
         return picked;
     }
 
-    /// <summary>The content of an image, checked against the manifest.</summary>
-    /// <exception cref="KernelImagesException">The file is missing, or is not what the manifest says.</exception>
+    /// <summary>The content of an image, after a check of its SHA-256.</summary>
+    /// <exception cref="KernelImagesException">The file is missing, or its SHA-256 is not that of the manifest.</exception>
     public byte[] Read(KernelImage image)
     {
         byte[] content;
@@ -149,15 +150,15 @@ internal sealed class KernelImages
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new KernelImagesException(Place, $"{image.File} is in {Manifest} and cannot be read: {e.Message}");
+            throw new KernelImagesException(Place, $"{image.File}, which {Manifest} lists, cannot be read: {e.Message}");
         }
 
         return Convert.ToHexStringLower(SHA256.HashData(content)) == image.Sha256
             ? content
-            : throw new KernelImagesException(Place, $"{image.File} is not what {Manifest} says (SHA-256).");
+            : throw new KernelImagesException(Place, $"the SHA-256 of {image.File} is not that in {Manifest}.");
     }
 
-    /// <summary>What is here, in a few words: cubin for sm_80, PTX for sm_80 and sm_90a.</summary>
+    /// <summary>A short description of the images, such as "cubin for sm_80; PTX for sm_80, sm_90a".</summary>
     public string Describe()
     {
         string[] kinds = [.. Images.GroupBy(image => image.IsPtx).OrderBy(kind => kind.Key).Select(kind =>
@@ -166,7 +167,7 @@ internal sealed class KernelImages
         return kinds.Length > 0 ? string.Join("; ", kinds) : "nothing";
     }
 
-    // A zip for each reader: an archive is not to be read from two threads.
+    // Each call opens its own archive, because an archive must not be used by two threads.
     private static byte[] ReadPacked(string file)
     {
         using var zip = new ZipArchive(new MemoryStream(KernelResources.Read(Packed)));

@@ -2,49 +2,49 @@ using Tiller.Interop;
 
 namespace Tiller.Kernels;
 
-/// <summary>One image of a <see cref="KernelImageSet"/>.</summary>
-/// <param name="Source">The source it was made from, as norm.cu.</param>
-/// <param name="Architecture">What it is for, as sm_90a.</param>
-/// <param name="IsPtx">Whether the driver has to compile it.</param>
-/// <param name="Compiler">What made it, as nvcc-13.0.</param>
+/// <summary>An image of a <see cref="KernelImageSet"/>.</summary>
+/// <param name="Source">The name of its source, such as norm.cu.</param>
+/// <param name="Architecture">The architecture that it is for, such as sm_90a.</param>
+/// <param name="IsPtx">Whether it is PTX, which the driver has to compile.</param>
+/// <param name="Compiler">The compiler that made it, such as nvcc-13.0.</param>
 public sealed record KernelImageInfo(string Source, string Architecture, bool IsPtx, string Compiler);
 
-/// <summary>Images made ahead of time.</summary>
-/// <param name="Place">The folder; "this assembly" for those in it.</param>
-/// <param name="Images">Every image of the manifest.</param>
-/// <param name="Problem">Why none of them is taken; null if they are of these sources.</param>
+/// <summary>A set of images made ahead of time.</summary>
+/// <param name="Place">The folder, or "this assembly".</param>
+/// <param name="Images">All images in the manifest.</param>
+/// <param name="Problem">Why these images are not used; null if they were made from the sources of this assembly.</param>
 public sealed record KernelImageSet(string Place, IReadOnlyList<KernelImageInfo> Images, string? Problem);
 
-/// <summary>Entries of the cache for one architecture.</summary>
-/// <param name="Architecture">As sm_90a.</param>
-/// <param name="Ready">Sources whose image is there, of this text, for the NVRTC at hand.</param>
+/// <summary>The cache's entries for one architecture.</summary>
+/// <param name="Architecture">The architecture, such as sm_90a.</param>
+/// <param name="Ready">Number of sources that have an entry for the current sources and the installed NVRTC.</param>
 public sealed record KernelCacheShare(string Architecture, int Ready);
 
-/// <summary>What the cache holds. Nothing is read: whether an entry is whole shows when it is used.</summary>
-/// <param name="Folder">Where; null for no cache.</param>
-/// <param name="Problem">Why there is none, or why it cannot be read; null otherwise.</param>
-/// <param name="Shares">By architecture, those that NVRTC here would be spared.</param>
-/// <param name="Others">Entries of other sources or of another NVRTC.</param>
-/// <param name="SizeInBytes">Of all entries.</param>
+/// <summary>The contents of the cache. Entries are not read, so damaged ones count; they are noticed when they are used.</summary>
+/// <param name="Folder">The folder; null for no cache.</param>
+/// <param name="Problem">Why there is no cache, or why it cannot be read; null if there is no problem.</param>
+/// <param name="Shares">For each architecture, the entries that the installed NVRTC need not compile.</param>
+/// <param name="Others">Number of entries of other sources or of another version of NVRTC.</param>
+/// <param name="SizeInBytes">Size of all entries in bytes.</param>
 public sealed record KernelCacheContents(string? Folder, string? Problem, IReadOnlyList<KernelCacheShare> Shares, int Others, long SizeInBytes);
 
-/// <summary>Every place that kernels can come from, with what is there. Needs no device.</summary>
-/// <param name="Sources">Sources in this assembly.</param>
-/// <param name="Kernels">Kernels in them.</param>
-/// <param name="Images">Images in this assembly, if any, and in the folder that is looked in.</param>
-/// <param name="Compiler">NVRTC with its version; null if there is none.</param>
-/// <param name="CompilesFor">Architectures it compiles the kernels for.</param>
-/// <param name="CompilerProblem">Why there is none.</param>
-/// <param name="Cache">What it has compiled.</param>
+/// <summary>Every possible origin of kernels, with its contents. Needs no device.</summary>
+/// <param name="Sources">Number of sources in this assembly.</param>
+/// <param name="Kernels">Number of kernels in the sources.</param>
+/// <param name="Images">Images in this assembly, if any, and in the folder of images.</param>
+/// <param name="Compiler">The name and version of NVRTC; null if it is missing.</param>
+/// <param name="CompilesFor">The architectures for which it can compile the kernels.</param>
+/// <param name="CompilerProblem">Why NVRTC is missing; null if it is not.</param>
+/// <param name="Cache">The contents of the cache.</param>
 public sealed record KernelInventory(
     int Sources, int Kernels, IReadOnlyList<KernelImageSet> Images, string? Compiler, IReadOnlyList<string> CompilesFor, string? CompilerProblem,
     KernelCacheContents Cache)
 {
-    /// <summary>Sources in this assembly: what a build for one architecture compiles.</summary>
+    /// <summary>Number of sources in this assembly, all of which are compiled for each architecture.</summary>
     public static int SourceCount => KernelSources.BuiltIn.Files.Count;
 
-    /// <summary>Looks at every place.</summary>
-    /// <param name="options">Where to look; null for the defaults.</param>
+    /// <summary>Inspects every origin.</summary>
+    /// <param name="options">The folders; null for the defaults.</param>
     public static KernelInventory Take(KernelLibraryOptions? options = null)
     {
         options ??= new KernelLibraryOptions();
@@ -112,7 +112,7 @@ public sealed record KernelInventory(
         Dictionary<string, long> entries;
         try
         {
-            // Temporary files begin with a dot.
+            // Names of temporary files begin with a dot.
             entries = new DirectoryInfo(cache.Folder).EnumerateFiles().Where(f => !f.Name.StartsWith('.'))
                 .ToDictionary(f => f.Name, f => f.Length, StringComparer.Ordinal);
         }

@@ -3,21 +3,22 @@ using Tiller.Interop;
 
 namespace Tiller.Kernels;
 
-/// <summary>Where a <see cref="KernelLibrary"/> looks for kernels.</summary>
+/// <summary>The origins in which a <see cref="KernelLibrary"/> looks for kernels.</summary>
 public sealed record KernelLibraryOptions
 {
     /// <summary>
-    /// Folder of images made ahead of time, which then must fit; "off" for none; empty for kernels/ beside the program, if it fits. Default:
-    /// TILLER_KERNEL_IMAGES.
+    /// Folder of images made ahead of time, which must have kernels for the GPU; "off" for none. If it is empty, kernels/ beside the program is used,
+    /// if it has kernels for the GPU. Default: the environment variable TILLER_KERNEL_IMAGES.
     /// </summary>
     public string? ImageFolder { get; init; }
 
     /// <summary>
-    /// Folder that keeps what NVRTC made; "off" for none. Default: TILLER_KERNEL_CACHE, else tiller/kernels in XDG_CACHE_HOME or ~/.cache.
+    /// Folder of the cache for images that NVRTC has made; "off" for none. Default: the environment variable TILLER_KERNEL_CACHE, or, if it is not
+    /// set, tiller/kernels in XDG_CACHE_HOME or ~/.cache.
     /// </summary>
     public string? CacheFolder { get; init; }
 
-    /// <summary>Whether NVRTC may compile at run time. Default true.</summary>
+    /// <summary>Whether NVRTC may compile at run time; default true.</summary>
     public bool UseRuntimeCompiler { get; init; } = true;
 
     internal string ProgramFolder { get; init; } = AppContext.BaseDirectory;
@@ -29,7 +30,7 @@ public sealed record KernelLibraryOptions
     internal Func<(int Major, int Minor, int[] Architectures)> Compiler { get; init; } =
         () => (CudaRuntimeCompiler.Version.Major, CudaRuntimeCompiler.Version.Minor, CudaRuntimeCompiler.Architectures);
 
-    /// <summary>The folder of images to look in, and whether it was asked for by name; null for none.</summary>
+    /// <summary>The folder of images, and whether the user named it; null for none.</summary>
     internal (string Folder, bool ByName)? ImagesAt()
     {
         string? named = ImageFolder ?? Environment.GetEnvironmentVariable(KernelLibrary.ImageFolderVariable);
@@ -40,8 +41,9 @@ public sealed record KernelLibraryOptions
 }
 
 /// <summary>
-/// The kernels, loaded on a device: one module for each source file, when one of its kernels is first asked for. Taken, in this order, from a folder
-/// of images made for the GPU ahead of time, from NVRTC by way of an on-disk cache, or from the PTX in this assembly. May be used from any thread.
+/// The kernels, loaded on a device. Each source file is one module, which is loaded when one of its kernels is first requested. Kernels come from a
+/// folder of images made for the GPU ahead of time, from NVRTC with a cache on disk, or from the PTX in this assembly, in this order. All members may
+/// be used by any thread.
 /// </summary>
 public sealed class KernelLibrary : IDisposable
 {
@@ -57,11 +59,11 @@ public sealed class KernelLibrary : IDisposable
     private int _sharedCarveout = -1;
     private bool _disposed;
 
-    /// <summary>Chooses where the kernels come from; loads nothing yet.</summary>
-    /// <param name="context">The device.</param>
-    /// <param name="options">Where to look; null for the defaults.</param>
+    /// <summary>Chooses the origin of the kernels. No kernel is loaded yet.</summary>
+    /// <param name="context">The device's context.</param>
+    /// <param name="options">The origins; null for the defaults.</param>
     /// <exception cref="CudaKernelImageException">
-    /// There is nothing that the GPU can run; the message names its architecture and what there is.
+    /// No origin has kernels that the GPU can run. The message names the GPU's architecture and the available images.
     /// </exception>
     /// <exception cref="KernelImagesException">A folder of images is damaged.</exception>
     public KernelLibrary(PrimaryContext context, KernelLibraryOptions? options = null)
@@ -76,13 +78,13 @@ public sealed class KernelLibrary : IDisposable
             : null;
     }
 
-    /// <summary>Where the kernels are loaded.</summary>
+    /// <summary>The context in which the kernels are loaded.</summary>
     public PrimaryContext Context { get; }
 
-    /// <summary>Every kernel there is.</summary>
+    /// <summary>The names of all kernels.</summary>
     public IReadOnlyCollection<string> Names => [.. _sources.Kernels.Keys];
 
-    /// <summary>Of every kernel, loaded or to be loaded: <see cref="CudaKernel.SharedCarveout"/>.</summary>
+    /// <summary><see cref="CudaKernel.SharedCarveout"/> of every kernel, including those that are loaded later.</summary>
     internal int SharedCarveout
     {
         get => _sharedCarveout;
@@ -106,7 +108,7 @@ public sealed class KernelLibrary : IDisposable
         }
     }
 
-    /// <summary>Which kind of image was taken and why nothing better, what came from the cache so far, and what is wrong with it.</summary>
+    /// <summary>The origin, why the better ones were not available, the use of the cache so far, and problems with the cache.</summary>
     public string Origin
     {
         get
@@ -125,8 +127,8 @@ public sealed class KernelLibrary : IDisposable
         }
     }
 
-    /// <summary>What <see cref="Origin"/> would begin with on a device, without opening it.</summary>
-    /// <exception cref="CudaKernelImageException">There is nothing that the GPU can run.</exception>
+    /// <summary>The origin that <see cref="Origin"/> would name for a device, without opening the device.</summary>
+    /// <exception cref="CudaKernelImageException">No origin has kernels that the GPU can run.</exception>
     /// <exception cref="KernelImagesException">A folder of images is damaged.</exception>
     public static string OriginFor(CudaDeviceInfo device, int driverVersion, KernelLibraryOptions? options = null)
     {
@@ -135,11 +137,11 @@ public sealed class KernelLibrary : IDisposable
     }
 
     /// <summary>
-    /// A kernel by its extern "C" name, valid until this is disposed. The first of a file loads the file, which may compile it and is forbidden while
-    /// a stream is captured: see <see cref="LoadAll"/>.
+    /// Gets a kernel by its extern "C" name. It is valid until the library is disposed of. The first kernel of a file loads the file. This may
+    /// compile it, and is not allowed while a stream is captured; see <see cref="LoadAll"/>.
     /// </summary>
-    /// <exception cref="ArgumentException">No source has a kernel of that name.</exception>
-    /// <exception cref="CudaCompilationException">NVRTC refused the source.</exception>
+    /// <exception cref="ArgumentException">No source has a kernel of this name.</exception>
+    /// <exception cref="CudaCompilationException">NVRTC could not compile the source.</exception>
     /// <exception cref="CudaKernelImageException">The driver refused the image.</exception>
     /// <exception cref="KernelImagesException">The image is damaged.</exception>
     public CudaKernel Get(string kernelName)
@@ -176,11 +178,12 @@ public sealed class KernelLibrary : IDisposable
     }
 
     /// <summary>
-    /// Loads every file that is not loaded, compiling several at once, so that <see cref="Get"/> is quick and allowed in a capture.
+    /// Loads all files that are not loaded yet, and compiles several at once if necessary. Then <see cref="Get"/> is fast and allowed during a
+    /// capture.
     /// </summary>
-    /// <exception cref="OperationCanceledException">Cancelled; what was loaded stays.</exception>
-    /// <exception cref="CudaException">As <see cref="Get"/>.</exception>
-    /// <exception cref="KernelImagesException">As <see cref="Get"/>.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled. Loaded files stay loaded.</exception>
+    /// <exception cref="CudaException">The same as for <see cref="Get"/>.</exception>
+    /// <exception cref="KernelImagesException">The same as for <see cref="Get"/>.</exception>
     public void LoadAll(CancellationToken cancellationToken = default)
     {
         lock (_gate)
@@ -228,7 +231,7 @@ public sealed class KernelLibrary : IDisposable
         }
         catch (CudaKernelImageException e)
         {
-            throw new CudaKernelImageException(e.Architecture, $"{e.Fault} It was to load {_choice.Origin}.", e.Fault);
+            throw new CudaKernelImageException(e.Architecture, $"{e.Fault} The kernels are: {_choice.Origin}.", e.Fault);
         }
     }
 }

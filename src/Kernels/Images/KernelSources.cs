@@ -6,8 +6,8 @@ using System.Text.RegularExpressions;
 namespace Tiller.Kernels;
 
 /// <summary>
-/// The kernels' sources, CUDA C++: files (*.cu) that become a module each, and headers (*.cuh) that they include. Which kernel lives in which file is
-/// read from the lines <c>TILLER_KERNEL(name)</c>, or <c>MACRO(name, …)</c> where the file defines a macro that ends in TILLER_KERNEL of its first
+/// The kernels' sources in CUDA C++: files (*.cu), each of which becomes a module, and headers (*.cuh) that they include. The kernels of a file are
+/// found by its lines <c>TILLER_KERNEL(name)</c>, or <c>MACRO(name, …)</c> if the file defines a macro that ends in TILLER_KERNEL of its first
 /// parameter.
 /// </summary>
 internal sealed partial class KernelSources
@@ -17,8 +17,8 @@ internal sealed partial class KernelSources
     private readonly SortedDictionary<string, byte[]> _files;
     private readonly Dictionary<string, string> _fileOfKernel = new(StringComparer.Ordinal);
 
-    /// <summary>Takes sources by file name.</summary>
-    /// <exception cref="ArgumentException">Two files have a kernel of one name.</exception>
+    /// <summary>Creates the set from sources by file name.</summary>
+    /// <exception cref="ArgumentException">Two files have a kernel of the same name.</exception>
     public KernelSources(IEnumerable<KeyValuePair<string, byte[]>> files)
     {
         _files = new SortedDictionary<string, byte[]>(files.ToDictionary(StringComparer.Ordinal), StringComparer.Ordinal);
@@ -42,22 +42,24 @@ internal sealed partial class KernelSources
     /// <summary>The sources embedded in this assembly.</summary>
     public static KernelSources BuiltIn => s_builtIn.Value;
 
-    /// <summary>Names of the *.cu files, sorted.</summary>
+    /// <summary>Names of the *.cu files, in order.</summary>
     public IReadOnlyList<string> Files { get; }
 
-    /// <summary>Texts of the *.cuh files by name.</summary>
+    /// <summary>Texts of the *.cuh files, by name.</summary>
     public IReadOnlyDictionary<string, string> Headers { get; }
 
-    /// <summary>Every kernel, with the file it is in.</summary>
+    /// <summary>The file of every kernel, by the kernel's name.</summary>
     public IReadOnlyDictionary<string, string> Kernels => _fileOfKernel;
 
-    /// <summary>SHA-256 of all files, as manifest.cmake makes it: images are of these sources if the hash agrees.</summary>
+    /// <summary>SHA-256 of all files, computed as in manifest.cmake. Images were made from these sources if their hash is the same.</summary>
     public string Hash { get; }
 
     /// <summary>The text of a *.cu file.</summary>
     public string Text(string file) => Encoding.UTF8.GetString(_files[file]);
 
-    /// <summary>SHA-256 of all that one image depends on: the file, the headers, and <paramref name="settings"/>; lower-case hexadecimal.</summary>
+    /// <summary>
+    /// SHA-256 of everything that an image depends on: the file, all headers, and <paramref name="settings"/>; in lower-case hexadecimal.
+    /// </summary>
     public string KeyOf(string file, IEnumerable<string> settings)
     {
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
@@ -74,7 +76,7 @@ internal sealed partial class KernelSources
 
         return Convert.ToHexStringLower(hash.GetHashAndReset());
 
-        // With its length, so that no two lists of parts read alike.
+        // The length comes first, so that no two lists of parts give the same bytes.
         void Add(byte[] part)
         {
             hash.AppendData(BitConverter.GetBytes(part.LongLength));
@@ -91,7 +93,7 @@ internal sealed partial class KernelSources
             .Select(m => m.Groups["name"].Value);
     }
 
-    // One line for each file, "SHA-256, two spaces, name", by name.
+    // The hash is over a line for each file in order of names: SHA-256, two spaces, name.
     private static string HashOf(SortedDictionary<string, byte[]> files)
     {
         var lines = new StringBuilder();
@@ -112,7 +114,7 @@ internal sealed partial class KernelSources
     [GeneratedRegex(@"^[ \t]*(?<macro>\w+)\((?<name>\w+)", RegexOptions.Multiline | RegexOptions.ExplicitCapture, 5000)]
     private static partial Regex Line();
 
-    // #define MACRO(name, …) body, with the lines that it goes on to after a backslash.
+    // Matches "#define MACRO(name, …) body", including continuation lines after a backslash.
     [GeneratedRegex(@"^[ \t]*#[ \t]*define[ \t]+(?<macro>\w+)\((?<name>\w+)[^)\n]*\)(?<body>([^\n]*\\\n)*[^\n]*)$",
         RegexOptions.Multiline | RegexOptions.ExplicitCapture, 5000)]
     private static partial Regex Macro();

@@ -3,7 +3,7 @@ using Tiller.Scheduling;
 
 namespace Tiller.Serving;
 
-/// <summary>The texts of one request, under way. Disposing of it ends what is left of them.</summary>
+/// <summary>The texts of one request that are being decoded. Disposing of it ends texts that have not ended.</summary>
 internal sealed class Answer : IDisposable
 {
     private readonly TillerService _service;
@@ -16,10 +16,10 @@ internal sealed class Answer : IDisposable
         Steering = request.Steering is null ? null : new AnswerSteering(request.Steering);
     }
 
-    /// <summary>Not to be guessed: whoever knows it, and has the same key, may steer.</summary>
+    /// <summary>The id, which cannot be guessed: a client that knows it and uses the same API key may change λ.</summary>
     public string Id { get; }
 
-    /// <summary>Which API key it was asked for with.</summary>
+    /// <summary>The number of the API key of the request.</summary>
     public int Key { get; }
 
     public CompletionRequest Request { get; }
@@ -30,9 +30,9 @@ internal sealed class Answer : IDisposable
 
     public IReadOnlyList<Choice> Choices { get; private set; } = [];
 
-    /// <summary>Has the texts of a request begun.</summary>
-    /// <exception cref="RefusedException">Not all of them are taken; none is begun then.</exception>
-    /// <exception cref="TillerException">A prompt does not fit, or an option is out of range.</exception>
+    /// <summary>Submits the texts of a request.</summary>
+    /// <exception cref="RefusedException">The scheduler refuses a text. No text is decoded then.</exception>
+    /// <exception cref="TillerException">A prompt is too long, or an option is out of range.</exception>
     public static Answer Begin(TillerService service, CompletionRequest request, int key)
     {
         var answer = new Answer(service, request, key);
@@ -49,7 +49,7 @@ internal sealed class Answer : IDisposable
         }
     }
 
-    /// <summary>Ends what is left.</summary>
+    /// <summary>Ends the texts that have not ended.</summary>
     public void Dispose()
     {
         _service.Answers.Remove(this);
@@ -65,7 +65,7 @@ internal sealed class Answer : IDisposable
         Choices = choices;
         if (Request.Steering is { Compare: true })
         {
-            // What differs between the two is the controllers, not the draws.
+            // Both have the same seed, so that the texts differ only by the controllers.
             Add(0, Request.Prompts[0], isSteered: false);
             Add(0, Request.Prompts[0], isSteered: true);
             return;
@@ -104,18 +104,18 @@ internal sealed class Answer : IDisposable
     }
 }
 
-/// <summary>The answers under way, by id.</summary>
+/// <summary>The answers that are being decoded, by id.</summary>
 internal sealed class RunningAnswers
 {
     private readonly System.Collections.Concurrent.ConcurrentDictionary<string, Answer> _answers = new(StringComparer.Ordinal);
 
-    /// <summary>How many there are.</summary>
+    /// <summary>The number of answers.</summary>
     public int Count => _answers.Count;
 
     public void Add(Answer answer) => _answers[answer.Id] = answer;
 
     public void Remove(Answer answer) => _answers.TryRemove(answer.Id, out _);
 
-    /// <summary>An answer that was asked for with the same key; null if there is none under way.</summary>
+    /// <summary>The answer with an id, if its request had the same API key; null if there is none.</summary>
     public Answer? Find(string? id, int key) => id is not null && _answers.TryGetValue(id, out var answer) && answer.Key == key ? answer : null;
 }

@@ -5,16 +5,16 @@ using Tiller.Tokens;
 
 namespace Tiller.Serving;
 
-/// <summary>Answers as OpenAI writes them, whole and in chunks.</summary>
+/// <summary>Writes answers in the form of OpenAI's API, whole or in chunks.</summary>
 internal sealed class AnswerJson(Answer answer, TillerService service)
 {
     private readonly CompletionRequest _request = answer.Request;
     private readonly Tokenizer _tokenizer = service.Model.Tokenizer;
 
-    /// <summary>Whether every token has a chunk of its own, be its text empty or not.</summary>
+    /// <summary>Whether every token has its own chunk, even if its text is empty.</summary>
     public bool ShowsTokens => _request.Sampling.LogProbabilities is not null || _request.Steering?.Telemetry >= Telemetry.Tokens;
 
-    /// <summary>The whole.</summary>
+    /// <summary>Writes the whole answer.</summary>
     public void WriteWhole(Utf8JsonWriter json)
     {
         Begin(json, _request.IsChat ? "chat.completion" : "text_completion");
@@ -58,7 +58,7 @@ internal sealed class AnswerJson(Answer answer, TillerService service)
         json.WriteEndObject();
     }
 
-    /// <summary>The chunk that opens a choice.</summary>
+    /// <summary>Writes the first chunk of a choice.</summary>
     public void WriteOpening(Utf8JsonWriter json, Choice choice)
     {
         BeginChunk(json, choice);
@@ -80,7 +80,7 @@ internal sealed class AnswerJson(Answer answer, TillerService service)
         EndChunk(json);
     }
 
-    /// <summary>The chunk of a token.</summary>
+    /// <summary>Writes the chunk of a token.</summary>
     public void WriteToken(Utf8JsonWriter json, Choice choice, GeneratedToken token)
     {
         BeginChunk(json, choice);
@@ -106,7 +106,7 @@ internal sealed class AnswerJson(Answer answer, TillerService service)
         EndChunk(json);
     }
 
-    /// <summary>The chunk of the usage, which has no choices.</summary>
+    /// <summary>Writes the chunk with the usage, which has no choices.</summary>
     public void WriteUsageChunk(Utf8JsonWriter json)
     {
         Begin(json, ChunkObject);
@@ -177,7 +177,7 @@ internal sealed class AnswerJson(Answer answer, TillerService service)
 
     private void WriteUsage(Utf8JsonWriter json)
     {
-        // A prompt counts once, however many choices it has.
+        // A prompt counts only once, even if it has several choices.
         int each = answer.Choices.Count / _request.Prompts.Count;
         long prompt = _request.Prompts.Sum(ids => (long)ids.Length);
         long cached = answer.Choices.Where(c => c.Index % each == 0).Sum(c => (long)(c.Result?.ReusedTokens ?? 0));
@@ -281,7 +281,7 @@ internal sealed class AnswerJson(Answer answer, TillerService service)
         json.WriteStartArray("top_logprobs");
         foreach (var token in tokens)
         {
-            // Two tokens may be written alike, as parts of characters are: the more probable one is shown.
+            // Two tokens, such as parts of characters, may have the same text. Only the more probable one is shown.
             json.WriteStartObject();
             var shown = new HashSet<string>(StringComparer.Ordinal);
             foreach (var (id, logProbability) in token.Probabilities!.MostProbable)
@@ -308,7 +308,7 @@ internal sealed class AnswerJson(Answer answer, TillerService service)
         json.WriteEndObject();
     }
 
-    // JSON has no infinity: a token that a softmax has left nothing of.
+    // JSON has no infinity. A log-probability of −∞ belongs to a token whose probability is 0.
     private static void WriteNumber(Utf8JsonWriter json, string? name, float value)
     {
         float finite = float.IsFinite(value) ? value : float.MinValue;
@@ -324,6 +324,6 @@ internal sealed class AnswerJson(Answer answer, TillerService service)
 
     private string TextOf(int id) => Encoding.UTF8.GetString(BytesOf(id));
 
-    // An id of the embedding's padding is no token.
+    // An id may be padding of the embedding, without a token.
     private byte[] BytesOf(int id) => _tokenizer.HasToken(id) ? _tokenizer.BytesOf(id) : [];
 }

@@ -4,7 +4,7 @@ using Tiller.Scheduling;
 
 namespace Tiller.Serving;
 
-/// <summary>What steers the texts of an answer, and how hard at the moment: λ may be moved while they are under way.</summary>
+/// <summary>The controllers that steer the texts of an answer, with their present λ, which may be changed while the texts are decoded.</summary>
 internal sealed class AnswerSteering
 {
     private readonly Lock _lock = new();
@@ -12,7 +12,7 @@ internal sealed class AnswerSteering
     private readonly List<ScheduledText> _texts = [];
     private double[] _lambdas;
 
-    /// <summary>Compiles the plan's first law.</summary>
+    /// <summary>Compiles the first law of the plan.</summary>
     /// <exception cref="TillerException">A setpoint or gain overflows.</exception>
     public AnswerSteering(SteeringPlan plan)
     {
@@ -23,7 +23,7 @@ internal sealed class AnswerSteering
 
     public SteeringPlan Plan { get; }
 
-    /// <summary>The law that texts begin with.</summary>
+    /// <summary>The law with which the texts begin.</summary>
     public FeedbackLaw First { get; }
 
     /// <summary>λ of each part.</summary>
@@ -38,7 +38,7 @@ internal sealed class AnswerSteering
         }
     }
 
-    /// <summary>A text that is steered.</summary>
+    /// <summary>Adds a steered text.</summary>
     public void Add(ScheduledText text)
     {
         lock (_lock)
@@ -47,13 +47,13 @@ internal sealed class AnswerSteering
         }
     }
 
-    /// <summary>Whose the sensors of a law are.</summary>
+    /// <summary>The planned law of a law, which says to which parts its sensors belong; null if it is unknown.</summary>
     public PlannedLaw? LawOf(FeedbackLaw law) => _laws.TryGetValue(law.Undecided, out var planned) ? planned : null;
 
-    /// <summary>Moves λ of some parts, from the next token of each text on.</summary>
-    /// <param name="moved">λ by part.</param>
+    /// <summary>Changes λ of some parts, beginning with the next token of each text.</summary>
+    /// <param name="moved">The new λ of each changed part, by its index.</param>
     /// <returns>False if all texts have ended.</returns>
-    /// <exception cref="TillerException">A setpoint or gain overflows; nothing has moved then.</exception>
+    /// <exception cref="TillerException">A setpoint or gain overflows. Nothing has changed then.</exception>
     public bool Move(IReadOnlyDictionary<int, double> moved)
     {
         lock (_lock)

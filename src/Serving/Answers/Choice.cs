@@ -4,12 +4,12 @@ using Tiller.Scheduling;
 
 namespace Tiller.Serving;
 
-/// <summary>One text of an answer, as far as it has come.</summary>
-/// <param name="index">Its number in the answer.</param>
-/// <param name="text">Under way.</param>
-/// <param name="options">How it is continued.</param>
-/// <param name="steering">What steers it; null for the plain model.</param>
-/// <param name="keeps">Whether tokens are kept, for log-probabilities or telemetry of the whole.</param>
+/// <summary>One text of an answer, with its tokens so far.</summary>
+/// <param name="index">The number of the choice.</param>
+/// <param name="text">The scheduled text.</param>
+/// <param name="options">How the text is continued.</param>
+/// <param name="steering">The answer's steering; null for a plain text.</param>
+/// <param name="keeps">Whether to keep the tokens, for log-probabilities or telemetry of a whole answer.</param>
 internal sealed class Choice(int index, ScheduledText text, GenerationOptions options, AnswerSteering? steering, bool keeps)
 {
     private readonly StringBuilder _text = new();
@@ -23,25 +23,25 @@ internal sealed class Choice(int index, ScheduledText text, GenerationOptions op
 
     public AnswerSteering? Steering => steering;
 
-    /// <summary>What the loop did; null where it is not told.</summary>
+    /// <summary>The errors and efforts of the text; null if they are not reported.</summary>
     public SteeringReadings? Readings { get; } = steering is null || !options.ShowsSteering ? null : new SteeringReadings(steering.Plan);
 
-    /// <summary>The whole text so far.</summary>
+    /// <summary>The text so far; empty if it is streamed.</summary>
     public string Content => _text.ToString();
 
-    /// <summary>Tokens that were kept.</summary>
+    /// <summary>The kept tokens.</summary>
     public IReadOnlyList<GeneratedToken> Tokens => _tokens;
 
     /// <summary>The last token; its stop reason says how the text ended.</summary>
     public GeneratedToken Last { get; private set; }
 
-    /// <summary>Characters of the tokens so far, each by itself: where a token stands in the text.</summary>
+    /// <summary>The number of characters of the tokens so far, each decoded alone. It is the offset of the next token.</summary>
     public int Offset { get; set; }
 
-    /// <summary>What came of it, once it has ended.</summary>
+    /// <summary>The result; null until the text has ended.</summary>
     public ScheduledResult? Result { get; private set; }
 
-    /// <summary>Takes a token; of a stream the text is not kept.</summary>
+    /// <summary>Adds a token. If the text is streamed, its characters are not kept.</summary>
     public void Take(in GeneratedToken token, bool isStreamed)
     {
         Last = token;
@@ -61,8 +61,8 @@ internal sealed class Choice(int index, ScheduledText text, GenerationOptions op
         }
     }
 
-    /// <summary>Waits for its end, and tells if that was none of the text's own.</summary>
-    /// <exception cref="ApiException">It was ended, or failed.</exception>
+    /// <summary>Waits until the text has ended, and throws if it was ended from outside or failed.</summary>
+    /// <exception cref="ApiException">The text failed, or the server has stopped.</exception>
     public async Task EndAsync(CancellationToken cancellationToken)
     {
         Result = await text.Completion;
@@ -73,9 +73,9 @@ internal sealed class Choice(int index, ScheduledText text, GenerationOptions op
             case TextEnd.Failed:
                 throw ApiException.Of(Result.Error!) is { } known
                     ? known
-                    : new InvalidOperationException("A text failed by a defect of the scheduler.", Result.Error);
+                    : new InvalidOperationException("A text failed because of a defect of the scheduler.", Result.Error);
             case TextEnd.Drained:
-                throw ApiException.Stopping("The server stopped before the text had ended: ask another one.");
+                throw ApiException.Stopping("The server stopped before the text had ended: use another server.");
             case TextEnd.SlowReader:
                 throw new SlowReaderException();
             default:
@@ -85,5 +85,5 @@ internal sealed class Choice(int index, ScheduledText text, GenerationOptions op
     }
 }
 
-/// <summary>A client has not read for so long that its text was dropped.</summary>
+/// <summary>A client did not read for so long that its text was dropped.</summary>
 internal sealed class SlowReaderException() : TillerException("The client did not read for so long that its answer was dropped.");

@@ -7,7 +7,7 @@ using Tiller.Model;
 
 namespace Tiller.Serving;
 
-/// <summary>What <c>/v1/completions</c> or <c>/v1/chat/completions</c> was asked for, checked.</summary>
+/// <summary>A checked request to <c>/v1/completions</c> or <c>/v1/chat/completions</c>.</summary>
 internal sealed record CompletionRequest
 {
     private const int MaxPrompts = 16;
@@ -16,45 +16,45 @@ internal sealed record CompletionRequest
     private const int MaxStops = 16;
     private const int MaxBiases = 1024;
 
-    // What JavaScript holds exactly: a seed that was drawn here is told, and may be sent again.
+    // A seed drawn here is reported, and a client may send it again. So it must be an integer that JavaScript represents exactly.
     private const long SeedEnd = 1L << 53;
 
-    // OpenAI's, without effect on a text that is drawn here.
+    // Fields of OpenAI's API that have no effect here.
     private static readonly string[] s_ignored =
     [
         "user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "parallel_tool_calls",
         "prediction", "verbosity", "reasoning_effort",
     ];
 
-    /// <summary>Whether messages are answered, or else a text is continued.</summary>
+    /// <summary>Whether the request is a chat, and not a text to continue.</summary>
     public required bool IsChat { get; init; }
 
-    /// <summary>Ids of each prompt.</summary>
+    /// <summary>The ids of each prompt.</summary>
     public required IReadOnlyList<int[]> Prompts { get; init; }
 
-    /// <summary>Choices of each prompt.</summary>
+    /// <summary>Number of choices for each prompt.</summary>
     public required int N { get; init; }
 
-    /// <summary>Most new tokens; null for up to the context.</summary>
+    /// <summary>Maximum number of new tokens; null for the rest of the context.</summary>
     public int? MaxTokens { get; init; }
 
-    /// <summary>How tokens are drawn, with the first choice's seed.</summary>
+    /// <summary>How tokens are drawn. The seed is that of the first choice.</summary>
     public required SamplingOptions Sampling { get; init; }
 
     public required StopStrings Stop { get; init; }
 
-    /// <summary>Whether the text goes on past the model's end.</summary>
+    /// <summary>Whether the text continues after an end-of-text token.</summary>
     public bool IgnoresEnd { get; init; }
 
     public bool Stream { get; init; }
 
-    /// <summary>Whether a stream ends with a chunk of its usage.</summary>
+    /// <summary>Whether a stream ends with a chunk with the usage.</summary>
     public bool IncludesUsage { get; init; }
 
-    /// <summary>Text of each prompt, where it stands before the answer; null where it does not.</summary>
+    /// <summary>The text of each prompt, if it is repeated before its continuation; otherwise null.</summary>
     public IReadOnlyList<string>? Echo { get; init; }
 
-    /// <summary>Null for the plain model.</summary>
+    /// <summary>The steering; null for the plain model.</summary>
     public SteeringPlan? Steering { get; init; }
 
     /// <summary>Reads a request.</summary>
@@ -89,7 +89,7 @@ internal sealed record CompletionRequest
         streamOptions?.End();
         if (streamOptions is not null && !stream)
         {
-            throw ApiException.Bad("stream_options", "'stream_options' is about streams: set 'stream' to true, or leave it out.", "invalid_value");
+            throw ApiException.Bad("stream_options", "'stream_options' needs 'stream' to be true: set it, or leave this out.", "invalid_value");
         }
 
         var stop = Stops(fields.Take("stop"));
@@ -115,7 +115,7 @@ internal sealed record CompletionRequest
             fields.Take(field) is { } value ? JsonFields.FloatOf(value, field) : standard;
     }
 
-    /// <summary>How a choice of a prompt is continued.</summary>
+    /// <summary>The options for one choice of a prompt.</summary>
     public GenerationOptions ToOptions(int choice, int[] prompt, TillerService service) => new()
     {
         MaxNewTokens = MaxTokens ?? service.RoomAfter(prompt.Length),
@@ -124,7 +124,7 @@ internal sealed record CompletionRequest
         StopIds = IgnoresEnd ? [] : IsChat ? service.ChatEndIds : null,
     };
 
-    /// <summary>Ids of messages.</summary>
+    /// <summary>The ids of the request's messages.</summary>
     public static int[] EncodeChat(
         JsonFields fields, TillerService service, CancellationToken cancellationToken, bool addGenerationPrompt = true)
     {
@@ -161,7 +161,7 @@ internal sealed record CompletionRequest
         {
             if (!int.TryParse(bias.Name, NumberStyles.None, CultureInfo.InvariantCulture, out int id) || id >= vocabulary)
             {
-                throw ApiException.Bad("logit_bias", $"'logit_bias' has ids of tokens, 0 to {vocabulary - 1}, as its names; one is not such.",
+                throw ApiException.Bad("logit_bias", $"'logit_bias' must have token ids, 0 to {vocabulary - 1}, as its names; one is not.",
                     "invalid_value");
             }
 
@@ -169,7 +169,7 @@ internal sealed record CompletionRequest
         }
 
         return biases.Count <= MaxBiases ? biases : throw ApiException.Bad("logit_bias",
-            $"'logit_bias' has {biases.Count} ids; at most {MaxBiases} are taken.", "invalid_value");
+            $"'logit_bias' has {biases.Count} ids; it can have at most {MaxBiases}.", "invalid_value");
     }
 
     private static StopStrings Stops(JsonElement? value) => value switch
@@ -179,7 +179,7 @@ internal sealed record CompletionRequest
         _ => new StopStrings([.. JsonFields.ListOf(value.Value, "stop", 0, MaxStops).Select((s, i) => JsonFields.TextOf(s, $"stop[{i}]"))]),
     };
 
-    // A text, ids, or a list of either.
+    // The prompt is a text, a list of ids, or a list of texts or lists of ids.
     private static int[][] Prompt(JsonElement prompt, TillerService service, CancellationToken cancellationToken)
     {
         if (prompt.ValueKind == JsonValueKind.Array && prompt.GetArrayLength() > 0 && prompt[0].ValueKind != JsonValueKind.Number)
@@ -199,11 +199,11 @@ internal sealed record CompletionRequest
             int[] ids = value.ValueKind == JsonValueKind.String
                 ? service.Model.Tokenizer.Encode(JsonFields.TextOf(value, name), cancellationToken: cancellationToken)
                 : Ids(value, name, service);
-            return ids.Length > 0 ? ids : throw ApiException.Bad(name, $"'{name}' has no token: give it some text.", "invalid_value");
+            return ids.Length > 0 ? ids : throw ApiException.Bad(name, $"'{name}' has no token: it must not be empty.", "invalid_value");
         }
     }
 
-    /// <summary>A list of ids.</summary>
+    /// <summary>Reads a list of ids.</summary>
     public static int[] Ids(JsonElement value, string name, TillerService service)
     {
         int end = service.Model.Config.V;
@@ -212,7 +212,7 @@ internal sealed record CompletionRequest
             .. JsonFields.ListOf(value, name, 0, int.MaxValue).Select((id, i) =>
                 id.ValueKind == JsonValueKind.Number && id.TryGetInt32(out int number) && number >= 0 && number < end
                     ? number
-                    : (int)JsonFields.WholeOf(id, $"{name}[{i}]", 0, end - 1)), // which says what is wrong
+                    : (int)JsonFields.WholeOf(id, $"{name}[{i}]", 0, end - 1)), // throws with the reason
         ];
     }
 
@@ -221,22 +221,22 @@ internal sealed record CompletionRequest
         fields.Ignore(s_ignored);
         if (isChat)
         {
-            const string Texts = "Answers are texts: leave it out.";
+            const string Texts = "Answers are only texts: leave it out.";
             fields.Refuse("tools", IsEmpty, Texts);
             fields.Refuse("functions", IsEmpty, Texts);
             fields.Refuse("tool_choice", value => Is(value, "none") || Is(value, "auto"), Texts);
             fields.Refuse("function_call", value => Is(value, "none") || Is(value, "auto"), Texts);
             fields.Refuse("response_format", value => value.ValueKind == JsonValueKind.Object && value.TryGetProperty("type", out var type)
-                && Is(type, "text"), "Answers are texts: ask for {\"type\": \"text\"}, or leave it out.");
+                && Is(type, "text"), "Answers are only texts: ask for {\"type\": \"text\"}, or leave it out.");
             fields.Refuse("modalities", value => value.ValueKind == JsonValueKind.Array && value.EnumerateArray().All(m => Is(m, "text")), Texts);
             fields.Refuse("audio", _ => false, Texts);
             fields.Refuse("web_search_options", _ => false, Texts);
         }
         else
         {
-            fields.Refuse("suffix", value => Is(value, ""), "Text is continued at its end alone: leave it out.");
+            fields.Refuse("suffix", value => Is(value, ""), "A text can only be continued at its end: leave it out.");
             fields.Refuse("best_of", value => value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out int of) && of == n,
-                "All choices are given: ask for n.");
+                "All choices are returned: set it to n, or leave it out.");
         }
 
         fields.End();
@@ -249,31 +249,31 @@ internal sealed record CompletionRequest
     {
         if (Prompts.Count * N > MaxTexts)
         {
-            throw ApiException.Bad("n", $"{Prompts.Count} prompts with {N} choices each are {Prompts.Count * N} texts; at most {MaxTexts} are taken.",
-                "invalid_value");
+            throw ApiException.Bad("n", $"{Prompts.Count} prompts with {N} choices each are {Prompts.Count * N} texts; a request can have at most "
+                + $"{MaxTexts}.", "invalid_value");
         }
 
         if (Steering is { Compare: true } && (N > 1 || Prompts.Count > 1))
         {
-            throw ApiException.Bad("steering.compare", "'steering.compare' gives a plain text and a steered one of one prompt: leave 'n' at 1, "
+            throw ApiException.Bad("steering.compare", "'steering.compare' answers one prompt with one plain and one steered text: set 'n' to 1, "
                 + "and give one prompt.", "invalid_value");
         }
 
         if (echo && Sampling.LogProbabilities is not null)
         {
-            throw ApiException.Bad("echo", "'echo' is not implemented with 'logprobs': log-probabilities are of drawn tokens alone.",
+            throw ApiException.Bad("echo", "'echo' is not implemented with 'logprobs': only generated tokens have log-probabilities.",
                 "unsupported_value");
         }
     }
 }
 
-/// <summary>Reads messages.</summary>
+/// <summary>Reads chat messages.</summary>
 internal static class ChatMessages
 {
     private const int MaxMessages = 1024;
 
-    /// <summary>The messages, each a role and a text.</summary>
-    /// <exception cref="ApiException">One is not such.</exception>
+    /// <summary>Reads messages, each with a role and a text.</summary>
+    /// <exception cref="ApiException">A message has another form.</exception>
     public static ChatMessage[] Read(JsonElement value, string name) =>
         [.. JsonFields.ListOf(value, name, 1, MaxMessages).Select((m, i) => Message(m, $"{name}[{i}]"))];
 
@@ -283,16 +283,16 @@ internal static class ChatMessages
         string role = JsonFields.TextOf(fields.Need("role"), fields.NameOf("role"));
         var content = fields.Need("content");
         fields.Ignore("name", "refusal", "annotations");
-        fields.Refuse("tool_calls", IsEmpty, "Messages are texts.");
-        fields.Refuse("function_call", _ => false, "Messages are texts.");
-        fields.Refuse("tool_call_id", _ => false, "Messages are texts.");
-        fields.Refuse("audio", _ => false, "Messages are texts.");
+        fields.Refuse("tool_calls", IsEmpty, "Messages can only have texts: leave it out.");
+        fields.Refuse("function_call", _ => false, "Messages can only have texts: leave it out.");
+        fields.Refuse("tool_call_id", _ => false, "Messages can only have texts: leave it out.");
+        fields.Refuse("audio", _ => false, "Messages can only have texts: leave it out.");
         fields.End();
         string text = content.ValueKind == JsonValueKind.Array
             ? string.Concat(content.EnumerateArray().Select((part, i) => Part(part, $"{fields.NameOf("content")}[{i}]")))
             : JsonFields.TextOf(content, fields.NameOf("content"));
 
-        // OpenAI's newer name for it, which no template knows.
+        // "developer" is OpenAI's newer name for "system", which chat templates do not know.
         return new ChatMessage(role == "developer" ? "system" : role, text);
 
         static bool IsEmpty(JsonElement value) => value.ValueKind == JsonValueKind.Array && value.GetArrayLength() == 0;
@@ -304,7 +304,7 @@ internal static class ChatMessages
         string type = JsonFields.TextOf(fields.Need("type"), fields.NameOf("type"));
         if (type != "text")
         {
-            throw ApiException.Bad(fields.NameOf("type"), $"'{fields.NameOf("type")}' must be \"text\": this model reads nothing else.",
+            throw ApiException.Bad(fields.NameOf("type"), $"'{fields.NameOf("type")}' must be \"text\": the model only reads text.",
                 "unsupported_value");
         }
 

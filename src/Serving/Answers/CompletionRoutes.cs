@@ -57,7 +57,7 @@ internal sealed partial class CompletionRoutes(TillerService service, ILogger lo
         }
     }
 
-    // An answer is whole or an error: the first that comes ends the other choices.
+    // An answer is either complete or an error: the first error ends the other choices.
     private static async Task ForEachAsync(Answer answer, Func<Choice, Task> run)
     {
         Exception? first = null;
@@ -109,7 +109,7 @@ internal sealed partial class CompletionRoutes(TillerService service, ILogger lo
         }
         catch (SlowReaderException)
         {
-            // Nobody reads what would tell it.
+            // The client does not read, so an error event would not reach it.
             LogSlow(log, answer.Id);
             context.Abort();
         }
@@ -128,7 +128,7 @@ internal sealed partial class CompletionRoutes(TillerService service, ILogger lo
 
     private static async Task StreamAsync(HttpContext context, EventStream events, Choice choice, AnswerJson json)
     {
-        // A client that does not read holds the writer up, not the scheduler, which then drops the text.
+        // If a client does not read, writing to it blocks, but the scheduler does not wait: it drops the text.
         _ = choice.Text.Completion.ContinueWith(
             (task, state) =>
             {
@@ -201,7 +201,7 @@ internal sealed partial class CompletionRoutes(TillerService service, ILogger lo
     [LoggerMessage(12, LogLevel.Information, "{Id} {Choice}: {Text}")]
     private static partial void LogText(ILogger log, string id, int choice, string text);
 
-    [LoggerMessage(13, LogLevel.Warning, "{Id}: dropped, as its client did not read")]
+    [LoggerMessage(13, LogLevel.Warning, "{Id}: dropped, because its client did not read")]
     private static partial void LogSlow(ILogger log, string id);
 
     [LoggerMessage(14, LogLevel.Error, "{Id}: the server failed")]

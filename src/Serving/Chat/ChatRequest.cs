@@ -6,19 +6,19 @@ using Tiller.Model;
 
 namespace Tiller.Serving;
 
-/// <summary>What a chat client is asked for, as the engine takes it.</summary>
-/// <param name="Prompt">Ids.</param>
+/// <summary>The ids and options for a request to a chat client.</summary>
+/// <param name="Prompt">The ids of the chat.</param>
 /// <param name="Options">How they are continued.</param>
 internal sealed record ChatRequest(int[] Prompt, GenerationOptions Options)
 {
-    /// <summary>Reads messages and options.</summary>
+    /// <summary>Converts messages and options.</summary>
     /// <param name="messages">The chat so far.</param>
-    /// <param name="options">Null for the defaults.</param>
-    /// <param name="client">Who is asked.</param>
-    /// <param name="cancellationToken">Checked while the chat becomes ids.</param>
-    /// <exception cref="ArgumentException">An option is outside its range, or of a type that is not known.</exception>
-    /// <exception cref="NotSupportedException">Something other than a text is asked for, or given.</exception>
-    /// <exception cref="TillerException">The chat cannot be encoded, or a controller does not fit.</exception>
+    /// <param name="options">The options; null for the defaults.</param>
+    /// <param name="client">The chat client.</param>
+    /// <param name="cancellationToken">Checked while the chat is encoded.</param>
+    /// <exception cref="ArgumentException">An option is outside its range, or has an unknown type.</exception>
+    /// <exception cref="NotSupportedException">A message or the requested answer is not a text.</exception>
+    /// <exception cref="TillerException">The chat cannot be encoded, or a controller is for another model.</exception>
     public static ChatRequest Read(
         IEnumerable<ChatMessage> messages, ChatOptions? options, TillerChatClient client, CancellationToken cancellationToken)
     {
@@ -56,7 +56,7 @@ internal sealed record ChatRequest(int[] Prompt, GenerationOptions Options)
         }
         catch (SamplingOptionsException e)
         {
-            // Both records call these settings alike.
+            // The settings have the same names in both records.
             throw new ArgumentException(
                 e.Message.Replace(nameof(SamplingOptions), nameof(ChatOptions), StringComparison.Ordinal), nameof(options), e);
         }
@@ -66,7 +66,7 @@ internal sealed record ChatRequest(int[] Prompt, GenerationOptions Options)
         ? value
         : throw new ArgumentException($"ChatOptions.{option} must be 1 or more, got {value}.");
 
-    // Templates have one system message, or none: instructions and a system message that is there already become one.
+    // A chat template has at most one system message, so the instructions are put before an existing system message.
     private static List<Tiller.Chat.ChatMessage> Messages(IEnumerable<ChatMessage> messages, string? instructions)
     {
         List<Tiller.Chat.ChatMessage> all = [.. messages.Select(message => new Tiller.Chat.ChatMessage(message.Role.Value, TextOf(message)))];
@@ -91,11 +91,11 @@ internal sealed record ChatRequest(int[] Prompt, GenerationOptions Options)
     {
         foreach (var content in message.Contents)
         {
-            // What an earlier answer thought or cost is no part of the chat.
+            // Reasoning and usage of an earlier answer are not part of the chat.
             if (content is not (TextContent or TextReasoningContent or UsageContent))
             {
                 throw new NotSupportedException(
-                    $"A message has a {content.GetType().Name}; the model reads text alone. Leave it out, or put it into words (TextContent).");
+                    $"A message has a {content.GetType().Name}; the model reads only text. Leave it out, or replace it by a TextContent.");
             }
         }
 
@@ -106,24 +106,24 @@ internal sealed record ChatRequest(int[] Prompt, GenerationOptions Options)
     {
         if (options.Tools is { Count: > 0 } && options.ToolMode is not NoneChatToolMode)
         {
-            throw new NotSupportedException("ChatOptions.Tools has tools, and answers are texts alone: leave them out, or set ToolMode to None.");
+            throw new NotSupportedException("ChatOptions.Tools has tools, but answers are only texts: leave them out, or set ToolMode to None.");
         }
 
         if (options.ToolMode is RequiredChatToolMode)
         {
-            throw new NotSupportedException("ChatOptions.ToolMode requires a tool, and answers are texts alone: set it to None, or leave it null.");
+            throw new NotSupportedException("ChatOptions.ToolMode requires a tool, but answers are only texts: set it to None, or leave it null.");
         }
 
         if (options.ResponseFormat is not (null or ChatResponseFormatText))
         {
             throw new NotSupportedException(
-                "ChatOptions.ResponseFormat asks for JSON, and answers are free texts alone: leave it null, and ask for JSON in the prompt.");
+                "ChatOptions.ResponseFormat requests JSON, but answers are only free texts: leave it null, and ask for JSON in the prompt.");
         }
 
         if (options.ConversationId is not null)
         {
             throw new NotSupportedException(
-                "ChatOptions.ConversationId names a conversation, and none is kept here: give all messages, and leave it null.");
+                "ChatOptions.ConversationId names a conversation, but this client keeps none: pass all messages, and leave it null.");
         }
 
         if (options.ModelId is { } model && model != client.ModelName)
@@ -140,7 +140,7 @@ internal sealed record ChatRequest(int[] Prompt, GenerationOptions Options)
         if (raw is not null && property is not null && !ReferenceEquals(raw, property))
         {
             throw new ArgumentException(
-                "ChatOptions steers twice, by RawRepresentationFactory and by AdditionalProperties[\"steering\"]: use one of them.", nameof(options));
+                "ChatOptions has steering in both RawRepresentationFactory and AdditionalProperties[\"steering\"]: use only one.", nameof(options));
         }
 
         return (raw ?? property) switch
@@ -148,8 +148,8 @@ internal sealed record ChatRequest(int[] Prompt, GenerationOptions Options)
             null => null,
             SteeringOptions steering => steering,
             var other => throw new ArgumentException(
-                $"ChatOptions has a {other.GetType()} where this client takes a {typeof(SteeringOptions)}: as what RawRepresentationFactory returns, "
-                + "or as AdditionalProperties[\"steering\"].", nameof(options)),
+                $"ChatOptions has a {other.GetType()} where this client expects a {typeof(SteeringOptions)}: in "
+                + "the result of RawRepresentationFactory or in AdditionalProperties[\"steering\"].", nameof(options)),
         };
     }
 
@@ -166,8 +166,8 @@ internal sealed record ChatRequest(int[] Prompt, GenerationOptions Options)
             controllers[i].CheckModel(client.Model);
             if (controllers.Take(i).Any(controllers[i].SteersAs))
             {
-                throw new ArgumentException("SteeringOptions.Controllers has one controller twice, which would steer twice: name each once, at the λ "
-                    + "that is meant.");
+                throw new ArgumentException("SteeringOptions.Controllers has the same controller twice, so it would steer twice: name each "
+                    + "controller once, with the λ that is intended.");
             }
         }
 

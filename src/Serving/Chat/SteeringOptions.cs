@@ -3,40 +3,40 @@ using Tiller.Law;
 
 namespace Tiller.Serving;
 
-/// <summary>One controller of an answer, and how strongly it steers.</summary>
+/// <summary>A controller for an answer, and its λ.</summary>
 public sealed record ControllerUse
 {
-    /// <summary>Steers by a controller at hand.</summary>
-    /// <param name="controller">Made for the model that answers.</param>
-    /// <param name="lambda">λ; 1 is the distance between the two lists of prompts.</param>
+    /// <summary>Uses a controller object.</summary>
+    /// <param name="controller">A controller for the model of the chat client.</param>
+    /// <param name="lambda">The strength λ; 1 is the distance between the two lists of prompts.</param>
     public ControllerUse(Controller controller, double lambda = 1)
     {
         ArgumentNullException.ThrowIfNull(controller);
         (Controller, Lambda) = (controller, lambda);
     }
 
-    /// <summary>Steers by a controller that a <see cref="TillerService"/> has under a name.</summary>
-    /// <param name="name">Its name there.</param>
-    /// <param name="lambda">λ; 1 is the distance between the two lists of prompts.</param>
+    /// <summary>Uses a controller of a <see cref="TillerService"/> by its name.</summary>
+    /// <param name="name">The name of the controller in the service.</param>
+    /// <param name="lambda">The strength λ; 1 is the distance between the two lists of prompts.</param>
     public ControllerUse(string name, double lambda = 1)
     {
         ArgumentException.ThrowIfNullOrEmpty(name);
         (Name, Lambda) = (name, lambda);
     }
 
-    /// <summary>The controller; null where it is named.</summary>
+    /// <summary>The controller; null if it is given by name.</summary>
     public Controller? Controller { get; }
 
-    /// <summary>Its name in the service; null where the controller itself is given.</summary>
+    /// <summary>The name in the service; null if the controller itself is given.</summary>
     public string? Name { get; }
 
-    /// <summary>How strongly it steers.</summary>
+    /// <summary>The strength λ.</summary>
     public double Lambda { get; init; }
 }
 
 /// <summary>
-/// How an answer of a chat client is steered: what <c>ChatOptions.RawRepresentationFactory</c> returns, or
-/// <c>ChatOptions.AdditionalProperties["steering"]</c> holds.
+/// How an answer of a chat client is steered. The options are the result of <c>ChatOptions.RawRepresentationFactory</c>, or the value of
+/// <c>ChatOptions.AdditionalProperties["steering"]</c>.
 /// </summary>
 /// <example>
 /// <code>
@@ -45,26 +45,28 @@ public sealed record ControllerUse
 /// </example>
 public sealed record SteeringOptions
 {
-    /// <summary>Key of <c>ChatOptions.AdditionalProperties</c>, and of those of a response, which hold a <c>SteeringSummary</c> there.</summary>
+    /// <summary>
+    /// The key in <c>ChatOptions.AdditionalProperties</c>, and in those of a response, where the value is a <c>SteeringSummary</c>.
+    /// </summary>
     public const string PropertyName = "steering";
 
-    /// <summary>Steers by these controllers, which add up.</summary>
-    /// <param name="controllers">At least one.</param>
+    /// <summary>Steers by controllers, whose inputs are added.</summary>
+    /// <param name="controllers">At least one controller.</param>
     public SteeringOptions(params IReadOnlyList<ControllerUse> controllers)
     {
         ArgumentNullException.ThrowIfNull(controllers);
         Controllers = controllers;
     }
 
-    /// <summary>What steers; all add up.</summary>
+    /// <summary>The controllers, whose inputs are added.</summary>
     public IReadOnlyList<ControllerUse> Controllers { get; }
 
-    /// <summary>Which tokens are moved; default the prompt's last and every new one.</summary>
+    /// <summary>The tokens that are steered; default the prompt's last token and every new one.</summary>
     public SteeredTokens Tokens { get; init; } = SteeredTokens.Last;
 
-    /// <summary>Blocks that are moved; null (default) for all that the controllers move.</summary>
+    /// <summary>The blocks that are steered; null (default) for all blocks of the controllers.</summary>
     public LayerSet? Layers { get; init; }
 
-    /// <summary>Bound on |u| at every layer; default none.</summary>
+    /// <summary>Bound on |u| at every layer; default infinity, which is no bound.</summary>
     public float MaxEffort { get; init; } = float.PositiveInfinity;
 }

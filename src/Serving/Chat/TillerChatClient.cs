@@ -11,12 +11,14 @@ using ChatOptions = Microsoft.Extensions.AI.ChatOptions;
 
 namespace Tiller.Serving;
 
-/// <summary>One token of an answer: what <c>ChatResponseUpdate.RawRepresentation</c> holds.</summary>
-/// <param name="Text">The text under way; <see cref="ScheduledText.Use"/> moves its λ, by another law, from its next token on.</param>
+/// <summary>A token of an answer, as the value of <c>ChatResponseUpdate.RawRepresentation</c>.</summary>
+/// <param name="Text">
+/// The text that is being decoded. <see cref="ScheduledText.Use"/> changes its law, and so λ, beginning with its next token.
+/// </param>
 /// <param name="Token">The token.</param>
 public sealed record ChatToken(ScheduledText Text, GeneratedToken Token);
 
-/// <summary>Chats with a model through a scheduler.</summary>
+/// <summary>A chat client for a model, through a scheduler.</summary>
 internal sealed class TillerChatClient : IChatClient
 {
     private const string ProviderName = TillerTelemetry.Provider;
@@ -26,7 +28,7 @@ internal sealed class TillerChatClient : IChatClient
     private readonly IDisposable? _registration;
     private readonly ChatClientMetadata _metadata;
 
-    /// <summary>A client of a model, with a scheduler of its own.</summary>
+    /// <summary>Creates a client for a model, with its own scheduler.</summary>
     public TillerChatClient(LanguageModel model, SchedulerOptions? options)
     {
         _scheduler = new Scheduler(model, options);
@@ -35,7 +37,7 @@ internal sealed class TillerChatClient : IChatClient
         _metadata = new ChatClientMetadata(ProviderName, providerUri: null, ModelName);
     }
 
-    /// <summary>A client of a service, beside its other clients.</summary>
+    /// <summary>Creates a client for a service. A service can have several clients.</summary>
     public TillerChatClient(TillerService service)
     {
         (_service, _scheduler, ModelName) = (service, service.Scheduler, service.ModelName);
@@ -44,14 +46,14 @@ internal sealed class TillerChatClient : IChatClient
 
     public LanguageModel Model => _scheduler.Model;
 
-    /// <summary>Its id in options and answers.</summary>
+    /// <summary>The model's id in options and answers.</summary>
     public string ModelName { get; }
 
-    /// <summary>How messages become ids.</summary>
+    /// <summary>The chat format, which turns messages into ids.</summary>
     /// <exception cref="ChatException">The checkpoint has no chat template.</exception>
     public ChatFormat Format => _service?.Chat ?? Model.Chat;
 
-    /// <summary>Ids that end an answer.</summary>
+    /// <summary>The ids that end an answer.</summary>
     public IReadOnlyList<int> EndIds => _service?.ChatEndIds ?? Model.EndIds;
 
     /// <inheritdoc/>
@@ -61,7 +63,7 @@ internal sealed class TillerChatClient : IChatClient
         var updates = GetStreamingResponseAsync(messages, options, cancellationToken);
         var response = await updates.ToChatResponseAsync(cancellationToken).ConfigureAwait(false);
 
-        // Updates that belong to a message leave their properties there.
+        // Properties of updates that belong to a message are in the message, so they are copied to the response.
         response.AdditionalProperties ??= response.Messages[^1].AdditionalProperties;
         return response;
     }
@@ -133,18 +135,18 @@ internal sealed class TillerChatClient : IChatClient
         }
     }
 
-    /// <summary>A controller that the service has under a name.</summary>
-    /// <exception cref="ArgumentException">There is none.</exception>
+    /// <summary>A controller of the service by its name.</summary>
+    /// <exception cref="ArgumentException">There is no such controller.</exception>
     public Controller Find(string name) => _service is null
         ? throw new ArgumentException(
-            $"SteeringOptions.Controllers names '{name}', and a model's own client has no controllers by name: give the controller itself.")
+            $"SteeringOptions.Controllers names '{name}', but the client of a model has no named controllers: give the controller itself.")
         : _service.Controllers.All.FirstOrDefault(named => named.Name == name)?.Controller ?? throw new ArgumentException(
-            $"SteeringOptions.Controllers names '{name}', and the service has no controller of that name (ServiceOptions.ControllersDirectory).");
+            $"SteeringOptions.Controllers names '{name}', but the service has no such controller (ServiceOptions.ControllersDirectory).");
 
-    /// <summary>Stop strings of an answer.</summary>
+    /// <summary>The stop strings of an answer, including those of the chat format.</summary>
     public StopStrings WithChatStops(StopStrings stops) => _service?.WithChatStops(stops) ?? stops;
 
-    /// <summary>Most new tokens that an answer may have after a prompt.</summary>
+    /// <summary>Maximum number of new tokens after a prompt.</summary>
     public int RoomAfter(int promptLength) => Math.Clamp(_scheduler.MaxPositions - promptLength + 1, 1, _scheduler.Options.MaxNewTokens);
 
     private ScheduledText Begin(IEnumerable<ChatMessage> messages, ChatOptions? options, CancellationToken cancellationToken)
@@ -184,9 +186,9 @@ internal sealed class TillerChatClient : IChatClient
                     : new InvalidOperationException("The answer failed; the inner exception says how.", result.Error);
             case TextEnd.SlowReader:
                 throw new TimeoutException(
-                    "The answer was not read for longer than SchedulerOptions.ReaderPatience, and was dropped: read it faster, or allow more.");
+                    "The answer was not read for longer than SchedulerOptions.ReaderPatience, so it was dropped: read faster, or increase it.");
             case TextEnd.Drained:
-                throw new ObjectDisposedException(nameof(Scheduler), "The scheduler was stopped before the answer had ended.");
+                throw new ObjectDisposedException(nameof(Scheduler), "The scheduler stopped before the answer had ended.");
             default:
                 cancellationToken.ThrowIfCancellationRequested();
                 throw new OperationCanceledException("The answer was cancelled.");

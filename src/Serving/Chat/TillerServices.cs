@@ -7,26 +7,26 @@ using Tiller.Scheduling;
 
 namespace Tiller.Serving;
 
-/// <summary>A model that an application serves or chats with.</summary>
+/// <summary>The model that an application serves or uses for chats.</summary>
 public sealed record TillerOptions
 {
     /// <summary>The checkpoint's folder, or its name in the Hugging Face cache.</summary>
     public required string Model { get; init; }
 
-    /// <summary>Device, threads and the rest; null (default) for the defaults.</summary>
+    /// <summary>Options for loading the model; null (default) for the defaults.</summary>
     public LoadOptions? Load { get; init; }
 
-    /// <summary>What is offered, and to whom; null (default) for the defaults.</summary>
+    /// <summary>Options of the service; null (default) for the defaults.</summary>
     public ServiceOptions? Service { get; init; }
 }
 
-/// <summary>Puts models into an application's services, and makes chat clients of them.</summary>
+/// <summary>Adds models to the services of an application, and creates chat clients for them.</summary>
 public static class TillerServices
 {
-    /// <summary>A chat client of a model, with a scheduler of its own that ends with it.</summary>
-    /// <param name="model">Stays its caller's; is not to be disposed of before the client.</param>
-    /// <param name="options">What is admitted; null for the defaults.</param>
-    /// <returns>The client. Its options may hold <see cref="SteeringOptions"/>.</returns>
+    /// <summary>Creates a chat client for a model, with its own scheduler, which is disposed of with the client.</summary>
+    /// <param name="model">The model. The caller owns it, and must not dispose of it before the client.</param>
+    /// <param name="options">Options of the scheduler; null for the defaults.</param>
+    /// <returns>The client. Its chat options may contain <see cref="SteeringOptions"/>.</returns>
     /// <exception cref="ArgumentOutOfRangeException">An option is outside its range.</exception>
     /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
     public static IChatClient AsChatClient(this LanguageModel model, SchedulerOptions? options = null)
@@ -36,17 +36,18 @@ public static class TillerServices
     }
 
     /// <summary>
-    /// A chat client of a service: its answers run in one batch with those of all others. Disposing of it leaves the service as it is.
+    /// Creates a chat client for a service. Its answers are decoded in the same batch as all others of the service. Disposing of the client does not
+    /// dispose of the service.
     /// </summary>
-    /// <param name="service">Stays its caller's.</param>
-    /// <returns>The client. Its options may hold <see cref="SteeringOptions"/>, which may name the service's controllers.</returns>
+    /// <param name="service">The service. The caller owns it.</param>
+    /// <returns>The client. Its chat options may contain <see cref="SteeringOptions"/>, which may name the service's controllers.</returns>
     public static IChatClient AsChatClient(this TillerService service)
     {
         ArgumentNullException.ThrowIfNull(service);
         return new TillerChatClient(service);
     }
 
-    /// <summary>Makes a service known to the application, and a chat client of it. It stays its caller's.</summary>
+    /// <summary>Adds a service and a chat client for it to the services of an application. The caller owns the service.</summary>
     /// <param name="services">The application's services.</param>
     /// <param name="service">The service.</param>
     public static IServiceCollection AddTiller(this IServiceCollection services, TillerService service)
@@ -58,11 +59,11 @@ public static class TillerServices
     }
 
     /// <summary>
-    /// A model that is loaded when it is first asked for: the application gets a <see cref="TillerService"/> and an <c>IChatClient</c> of it, and
-    /// frees both when it ends.
+    /// Adds a model that is loaded when it is first requested. The application gets a <see cref="TillerService"/> and an <c>IChatClient</c> for it,
+    /// and disposes of both when it ends.
     /// </summary>
     /// <param name="services">The application's services.</param>
-    /// <param name="options">Which model.</param>
+    /// <param name="options">The model and its options.</param>
     public static IServiceCollection AddTiller(this IServiceCollection services, TillerOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -72,10 +73,10 @@ public static class TillerServices
         return services;
     }
 
-    /// <summary>As the other, under a key, so that an application may have several models.</summary>
+    /// <summary>Adds a model with a key, so that an application may have several models.</summary>
     /// <param name="services">The application's services.</param>
-    /// <param name="key">Key of the <see cref="TillerService"/> and of the <c>IChatClient</c>.</param>
-    /// <param name="options">Which model.</param>
+    /// <param name="key">The key of the <see cref="TillerService"/> and of the <c>IChatClient</c>.</param>
+    /// <param name="options">The model and its options.</param>
     public static IServiceCollection AddKeyedTiller(this IServiceCollection services, object key, TillerOptions options)
     {
         ArgumentNullException.ThrowIfNull(key);
@@ -87,12 +88,12 @@ public static class TillerServices
     }
 
     /// <summary>
-    /// A check of the application's <see cref="TillerService"/>: healthy while it takes requests, degraded while its queue is full, unhealthy
-    /// while it stops.
+    /// Adds a health check of the application's <see cref="TillerService"/>: healthy while it accepts requests, degraded while its queue is full, and
+    /// unhealthy while it stops.
     /// </summary>
-    /// <param name="checks">The application's checks.</param>
-    /// <param name="name">Name of the check.</param>
-    /// <param name="serviceKey">Key of the service; null for the one without.</param>
+    /// <param name="checks">The health checks of the application.</param>
+    /// <param name="name">The name of the check.</param>
+    /// <param name="serviceKey">The key of the service; null for the service without a key.</param>
     public static IHealthChecksBuilder AddTiller(this IHealthChecksBuilder checks, string name = "tiller", object? serviceKey = null)
     {
         ArgumentNullException.ThrowIfNull(checks);
@@ -104,8 +105,8 @@ public static class TillerServices
     }
 
     /// <summary>
-    /// A service and the model under it, which go in this order. The container disposes of the service, too, for it made it known; that changes
-    /// nothing any more.
+    /// A service and its model, which are disposed of in this order. The container disposes of the service a second time, because it has created it;
+    /// this has no effect.
     /// </summary>
     private sealed class OwnedService : IDisposable
     {
@@ -145,9 +146,9 @@ public static class TillerServices
                 ["queued"] = status.Queued,
                 ["kv_bytes"] = status.KvBytes,
             };
-            var result = !service.IsReady ? HealthCheckResult.Unhealthy("No requests are taken any more.", data: data)
-                : status.Queued >= service.Options.Scheduler.MaxQueued ? HealthCheckResult.Degraded("As many texts wait as may.", data: data)
-                : HealthCheckResult.Healthy("Requests are taken.", data);
+            var result = !service.IsReady ? HealthCheckResult.Unhealthy("No more requests are accepted.", data: data)
+                : status.Queued >= service.Options.Scheduler.MaxQueued ? HealthCheckResult.Degraded("The queue is full.", data: data)
+                : HealthCheckResult.Healthy("Requests are accepted.", data);
             return Task.FromResult(result);
         }
     }

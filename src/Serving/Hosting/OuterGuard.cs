@@ -3,10 +3,14 @@ using Microsoft.AspNetCore.Http;
 
 namespace Tiller.Serving;
 
-/// <summary>What a server of its own adds to the routes: who may call from a browser, and an error's shape where no route was reached.</summary>
+/// <summary>
+/// Checks that a stand-alone server makes in addition to those of its routes: which web pages may call it. It also gives errors outside all routes
+/// the usual form.
+/// </summary>
 internal sealed class OuterGuard(TillerService service, ServerOptions options)
 {
-    // A page elsewhere can have its name resolve to this machine, and then calls as if it came from here: it cannot change the name.
+    // A page of another site can make its host name resolve to this machine, and then its calls come from this machine. But they still have its host
+    // name.
     private readonly bool _isForThisMachine = IPAddress.IsLoopback(options.Address) && service.Keys.IsOpen;
 
     public async Task Invoke(HttpContext context, RequestDelegate next)
@@ -14,7 +18,7 @@ internal sealed class OuterGuard(TillerService service, ServerOptions options)
         if (_isForThisMachine && !IsThisMachine(context.Request.Host.Host))
         {
             await Reply.ErrorAsync(context, new ApiException(StatusCodes.Status403Forbidden, ApiException.InvalidRequest,
-                "This server answers requests to localhost, 127.0.0.1 and [::1] alone; give it an API key to be called by another name.", null,
+                "This server only accepts requests to localhost, 127.0.0.1 and [::1]. To use another host name, start it with an API key.", null,
                 "host_not_allowed"));
             return;
         }
@@ -39,13 +43,14 @@ internal sealed class OuterGuard(TillerService service, ServerOptions options)
     private static ApiException? ErrorOf(HttpContext context) => context.Response.StatusCode switch
     {
         StatusCodes.Status404NotFound => ApiException.NotFound(null,
-            $"There is no route {context.Request.Method} {context.Request.Path}; /openapi.json lists those that there are.", "route_not_found"),
+            $"There is no route {context.Request.Method} {context.Request.Path}; /openapi.json lists all routes.", "route_not_found"),
         StatusCodes.Status405MethodNotAllowed => new ApiException(StatusCodes.Status405MethodNotAllowed, ApiException.InvalidRequest,
-            $"{context.Request.Path} does not take {context.Request.Method}; it takes {context.Response.Headers.Allow}.", null, "method_not_allowed"),
+            $"{context.Request.Path} does not support {context.Request.Method}; it supports {context.Response.Headers.Allow}.", null,
+            "method_not_allowed"),
         _ => null,
     };
 
-    // True if the page may call.
+    // True if the origin is allowed.
     private bool AllowOrigin(HttpContext context)
     {
         string? origin = context.Request.Headers.Origin;

@@ -12,33 +12,33 @@ using OpenTelemetry.Metrics;
 
 namespace Tiller.Serving;
 
-/// <summary>Where a <see cref="TillerServer"/> listens.</summary>
+/// <summary>Options of a <see cref="TillerServer"/>.</summary>
 public sealed record ServerOptions
 {
-    /// <summary>The address; default 127.0.0.1, which other machines cannot reach.</summary>
+    /// <summary>The address to listen at; default 127.0.0.1, which other machines cannot reach.</summary>
     public IPAddress Address { get; init; } = IPAddress.Loopback;
 
-    /// <summary>The port; default 8080. 0 takes one that is free.</summary>
+    /// <summary>The port; default 8080. 0 chooses a free port.</summary>
     public int Port { get; init; } = 8080;
 
-    /// <summary>Makes it HTTPS, with HTTP/2 beside HTTP/1.1; null (default) for HTTP/1.1 without encryption.</summary>
+    /// <summary>The certificate for HTTPS, with HTTP/1.1 and HTTP/2; null (default) for HTTP/1.1 without encryption.</summary>
     public X509Certificate2? Certificate { get; init; }
 
-    /// <summary>Whether another address than this machine's own may be listened at without an API key; default false.</summary>
+    /// <summary>Whether the server may listen at an address that other machines can reach without an API key; default false.</summary>
     public bool IsInsecure { get; init; }
 
-    /// <summary>Origins of web pages elsewhere that may call, such as https://example.org; empty (default) for none.</summary>
+    /// <summary>Origins of other web pages that may call the server, such as https://example.org; empty (default) for none.</summary>
     public IReadOnlyList<string> CorsOrigins { get; init; } = [];
 
-    /// <summary>Most connections at once; default 1024.</summary>
+    /// <summary>Maximum number of connections; default 1024.</summary>
     public int MaxConnections { get; init; } = 1024;
 
-    /// <summary>How long the head of a request may take; default 10 seconds.</summary>
+    /// <summary>Time limit for the headers of a request; default 10 seconds.</summary>
     public TimeSpan HeaderTimeout { get; init; } = TimeSpan.FromSeconds(10);
 }
 
 /// <summary>
-/// A web server for a <see cref="TillerService"/> alone, closed to all but what it is for. To have a service in an application of your own, use
+/// A web server only for a <see cref="TillerService"/>, with restrictive settings. To add a service to your own application, use
 /// <see cref="TillerEndpoints.MapTiller"/>.
 /// </summary>
 public sealed class TillerServer : IAsyncDisposable
@@ -48,16 +48,16 @@ public sealed class TillerServer : IAsyncDisposable
 
     private TillerServer(WebApplication app, TillerService service) => (_app, _service) = (app, service);
 
-    /// <summary>Where it listens, such as http://127.0.0.1:8080.</summary>
+    /// <summary>The address at which the server listens, such as http://127.0.0.1:8080.</summary>
     public Uri Address { get; private set; } = null!;
 
-    /// <summary>Listens.</summary>
-    /// <param name="service">Stays its caller's.</param>
-    /// <param name="options">Null for the defaults.</param>
-    /// <param name="configure">Further services and settings of the host, such as its log; null for none.</param>
-    /// <param name="cancellationToken">Ends the start.</param>
-    /// <exception cref="ArgumentException">The address can be reached from elsewhere, and nobody would need a key.</exception>
-    /// <exception cref="IOException">The port is taken.</exception>
+    /// <summary>Starts a server.</summary>
+    /// <param name="service">The service. The caller owns it.</param>
+    /// <param name="options">The options; null for the defaults.</param>
+    /// <param name="configure">Adds further services and settings to the host, such as logging; may be null.</param>
+    /// <param name="cancellationToken">Cancels the start.</param>
+    /// <exception cref="ArgumentException">Other machines can reach the address, and no API key is required.</exception>
+    /// <exception cref="IOException">The port is in use.</exception>
     public static async Task<TillerServer> StartAsync(
         TillerService service, ServerOptions? options = null, Action<WebApplicationBuilder>? configure = null,
         CancellationToken cancellationToken = default)
@@ -67,7 +67,7 @@ public sealed class TillerServer : IAsyncDisposable
         if (!IPAddress.IsLoopback(options.Address) && service.Keys.IsOpen && !options.IsInsecure)
         {
             throw new ArgumentException(
-                $"{options.Address} can be reached from other machines, and nobody would need a key: give ServiceOptions.ApiKeys, listen at "
+                $"Other machines can reach {options.Address}, and no API key is required: set ServiceOptions.ApiKeys, listen at "
                 + "127.0.0.1, or set ServerOptions.IsInsecure.", nameof(options));
         }
 
@@ -75,7 +75,7 @@ public sealed class TillerServer : IAsyncDisposable
         builder.Logging.ClearProviders();
         builder.Services.AddTiller(service);
         builder.Services.AddOpenTelemetry().WithMetrics(metrics => metrics.AddMeter(TillerTelemetry.Name).AddPrometheusExporter());
-        builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(5)); // after the texts have ended
+        builder.Services.Configure<HostOptions>(host => host.ShutdownTimeout = TimeSpan.FromSeconds(5)); // the texts have ended before
         builder.WebHost.ConfigureKestrel(kestrel => Configure(kestrel, service, options));
         if (options.Certificate is not null)
         {
@@ -100,8 +100,8 @@ public sealed class TillerServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Takes no request any more, lets those under way end, ends what is left after a while, and stops listening.</summary>
-    /// <param name="patience">How long they have.</param>
+    /// <summary>Stops: accepts no more requests, waits for the running texts, ends those that are left after a while, and stops listening.</summary>
+    /// <param name="patience">Time that running texts have to end.</param>
     public async Task DrainAsync(TimeSpan patience)
     {
         await _service.DrainAsync(patience);

@@ -12,12 +12,12 @@ using Tiller.Tokens;
 
 namespace Tiller.Serving;
 
-/// <summary>A request that is not answered as it was asked, in the shape that OpenAI's errors have.</summary>
-/// <param name="status">HTTP status.</param>
-/// <param name="type">OpenAI's kind of error.</param>
+/// <summary>A request that cannot be answered, in the form of OpenAI's errors.</summary>
+/// <param name="status">The HTTP status.</param>
+/// <param name="type">OpenAI's type of error.</param>
 /// <param name="message">What was expected, what came, and what to do.</param>
-/// <param name="param">The field it is about, or null.</param>
-/// <param name="code">For programs, or null.</param>
+/// <param name="param">The field that is wrong; null if there is none.</param>
+/// <param name="code">A code for programs, or null.</param>
 internal sealed class ApiException(int status, string type, string message, string? param = null, string? code = null) : TillerException(message)
 {
     public const string InvalidRequest = "invalid_request_error";
@@ -25,7 +25,7 @@ internal sealed class ApiException(int status, string type, string message, stri
     public const string RateLimit = "rate_limit_error";
     public const string Server = "server_error";
 
-    // What the engine's messages call options, and what requests do.
+    // Options in the engine's messages, and the fields of requests that replace them.
     private static readonly (string Option, string Field)[] s_fields =
     [
         (nameof(SamplingOptions.Temperature), "temperature"), (nameof(SamplingOptions.TopK), "top_k"), (nameof(SamplingOptions.TopP), "top_p"),
@@ -42,22 +42,22 @@ internal sealed class ApiException(int status, string type, string message, stri
 
     public string? Code => code;
 
-    /// <summary>When to come again; null if that is no matter of time.</summary>
+    /// <summary>After which time to try again; null if the error is permanent.</summary>
     public TimeSpan? RetryAfter { get; init; }
 
-    /// <summary>A request that can never be answered.</summary>
+    /// <summary>Makes the error for a request that can never be answered.</summary>
     public static ApiException Bad(string? param, string message, string? code = null) =>
         new(StatusCodes.Status400BadRequest, InvalidRequest, message, param, code);
 
-    /// <summary>Something that is not there.</summary>
+    /// <summary>Makes the error for something that does not exist.</summary>
     public static ApiException NotFound(string? param, string message, string code) =>
         new(StatusCodes.Status404NotFound, InvalidRequest, message, param, code);
 
-    /// <summary>A defect of the server.</summary>
+    /// <summary>Makes the error for a defect of the server.</summary>
     public static ApiException Internal() =>
-        new(StatusCodes.Status500InternalServerError, Server, "The server failed; its log says how.", null, "internal");
+        new(StatusCodes.Status500InternalServerError, Server, "The server failed; its log has the details.", null, "internal");
 
-    /// <summary>How an error is told; null for one that only a defect explains.</summary>
+    /// <summary>The API error for an exception; null for an exception that only a defect can cause.</summary>
     public static ApiException? Of(Exception error) => error switch
     {
         ApiException known => known,
@@ -74,12 +74,12 @@ internal sealed class ApiException(int status, string type, string message, stri
         LawCombinationException => Bad("steering", error.Message, "steering_combination"),
         NonFiniteStateException or NonFiniteLogitsException => Bad("steering", error.Message, "not_finite"),
         RiccatiException => Bad(null, error.Message, "riccati"),
-        ObjectDisposedException => Stopping("The server is stopping: ask another one."),
+        ObjectDisposedException => Stopping("The server is stopping: use another server."),
         TillerException => new(StatusCodes.Status500InternalServerError, Server, error.Message, null, "engine"),
         _ => null,
     };
 
-    /// <summary>What is wrong with a controller's file.</summary>
+    /// <summary>The code for an error in a controller's file.</summary>
     public static string CodeOf(Exception error) => error switch
     {
         ControllerException e => Snake(e.Fault.ToString()),
@@ -87,21 +87,21 @@ internal sealed class ApiException(int status, string type, string message, stri
         _ => "schema",
     };
 
-    /// <summary>The server takes nothing any more.</summary>
+    /// <summary>Makes the error for a server that is stopping.</summary>
     public static ApiException Stopping(string message) =>
         new(StatusCodes.Status503ServiceUnavailable, Server, message, null, "shutting_down") { RetryAfter = TimeSpan.FromSeconds(1) };
 
-    /// <summary>As header <c>Retry-After</c>.</summary>
+    /// <summary>The value of the header <c>Retry-After</c>; null for none.</summary>
     public string? RetryAfterSeconds => RetryAfter is { } wait ? Math.Ceiling(wait.TotalSeconds).ToString(CultureInfo.InvariantCulture) : null;
 
     private static ApiException Refused(RefusedException e) => e.Reason switch
     {
         RefusalReason.QueueFull => new(StatusCodes.Status429TooManyRequests, RateLimit,
-            $"As many requests wait as may: come again in {e.RetryAfter!.Value.TotalSeconds:F0} s.", null, "rate_limit_exceeded")
+            $"The queue is full: try again in {e.RetryAfter!.Value.TotalSeconds:F0} s.", null, "rate_limit_exceeded")
         {
             RetryAfter = e.RetryAfter,
         },
-        RefusalReason.Draining => Stopping("The server is stopping and takes no more requests: ask another one."),
+        RefusalReason.Draining => Stopping("The server is stopping and accepts no more requests: use another server."),
         RefusalReason.TooManyNewTokens => Bad("max_tokens", e.Message, "invalid_value"),
         _ => Bad(null, e.Message.Replace(" (SchedulerOptions.MaxPromptTokens)", "", StringComparison.Ordinal)
             .Replace(" (SchedulerOptions.MaxKvBytes)", "", StringComparison.Ordinal), "context_length_exceeded"),
@@ -118,8 +118,8 @@ internal sealed class ApiException(int status, string type, string message, stri
 
     private static string BodyError(BadHttpRequestException e) => e.StatusCode switch
     {
-        StatusCodes.Status413PayloadTooLarge => "The body is larger than the server takes: send less.",
-        StatusCodes.Status408RequestTimeout => "The body did not come in time: send it at once.",
+        StatusCodes.Status413PayloadTooLarge => "The body is too large for this server: send less.",
+        StatusCodes.Status408RequestTimeout => "The body did not arrive in time: send it without pauses.",
         _ => $"The request cannot be read: {e.Message}",
     };
 

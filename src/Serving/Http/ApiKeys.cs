@@ -3,20 +3,20 @@ using System.Text;
 
 namespace Tiller.Serving;
 
-/// <summary>The keys of which a request needs one. They are compared in time that does not depend on how much of one is right.</summary>
+/// <summary>The API keys, of which a request needs one. The time of a comparison does not depend on how much of a key is right.</summary>
 internal sealed class ApiKeys(IReadOnlyList<string> keys)
 {
     private const string Scheme = "Bearer ";
 
-    // Hashes are of one length, and tell nothing of a key's.
+    // Hashes all have the same length, so that the length of a key stays secret.
     private readonly byte[][] _hashes = [.. keys.Select(key => SHA256.HashData(Encoding.UTF8.GetBytes(key)))];
 
-    /// <summary>Whether none is needed.</summary>
+    /// <summary>Whether no key is required.</summary>
     public bool IsOpen => _hashes.Length == 0;
 
-    /// <summary>Which key a request has.</summary>
-    /// <param name="authorization">Its header; null for none.</param>
-    /// <returns>The key's number, −1 where none is needed; null if there is none, or a wrong one.</returns>
+    /// <summary>Finds the key of a request.</summary>
+    /// <param name="authorization">The Authorization header; null for none.</param>
+    /// <returns>The number of the key; −1 if none is required; null if the key is missing or wrong.</returns>
     public int? Find(string? authorization)
     {
         if (IsOpen)

@@ -5,7 +5,7 @@ using Microsoft.AspNetCore.Http.Features;
 
 namespace Tiller.Serving;
 
-/// <summary>An answer of server-sent events, each one JSON value. Several may write; each writes whole events.</summary>
+/// <summary>An answer of server-sent events, each with one JSON value. Several tasks may write; each writes complete events.</summary>
 internal sealed class EventStream : IAsyncDisposable
 {
     private readonly HttpContext _context;
@@ -18,7 +18,7 @@ internal sealed class EventStream : IAsyncDisposable
         _json = new Utf8JsonWriter(context.Response.BodyWriter, Reply.Json);
     }
 
-    /// <summary>Begins the answer: errors are events from now on.</summary>
+    /// <summary>Begins the answer. Later errors are reported as events.</summary>
     public static async Task<EventStream> BeginAsync(HttpContext context)
     {
         var response = context.Response;
@@ -30,13 +30,12 @@ internal sealed class EventStream : IAsyncDisposable
         return new EventStream(context);
     }
 
-    /// <summary>Waits for the turn to write.</summary>
-    /// <returns>Gives the turn back, and sends what was written.</returns>
+    /// <summary>Waits for the right to write. <see cref="LeaveAsync"/> must follow.</summary>
     public Task EnterAsync() => _turn.WaitAsync(_context.RequestAborted);
 
-    /// <summary>Writes an event, in turn.</summary>
-    /// <param name="value">Its data.</param>
-    /// <param name="name">Its name; null for none.</param>
+    /// <summary>Writes an event. The caller must have the right to write.</summary>
+    /// <param name="value">Writes the event's data.</param>
+    /// <param name="name">The event's name; null for none.</param>
     public void Write(Action<Utf8JsonWriter> value, string? name = null)
     {
         var body = _context.Response.BodyWriter;
@@ -54,7 +53,7 @@ internal sealed class EventStream : IAsyncDisposable
         body.Write("\n\n"u8);
     }
 
-    /// <summary>Sends what was written and gives the turn back. Waits while the client does not read.</summary>
+    /// <summary>Sends the written events, and gives up the right to write. Waits while the client does not read.</summary>
     public async Task LeaveAsync()
     {
         try
@@ -81,7 +80,7 @@ internal sealed class EventStream : IAsyncDisposable
         }
     }
 
-    /// <summary>Says that all has been sent, as OpenAI's streams end.</summary>
+    /// <summary>Sends the last event of OpenAI's streams, [DONE].</summary>
     public async Task SendDoneAsync()
     {
         await EnterAsync();

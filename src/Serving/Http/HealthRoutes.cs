@@ -2,7 +2,7 @@ using Microsoft.AspNetCore.Http;
 
 namespace Tiller.Serving;
 
-/// <summary><c>/health</c>: whether the process lives, and whether it takes requests.</summary>
+/// <summary><c>/health</c>: whether the process is alive, and whether it accepts requests.</summary>
 internal sealed class HealthRoutes(TillerService service)
 {
     public static Task Live(HttpContext context) => Write(context, "live", StatusCodes.Status200OK);

@@ -3,7 +3,7 @@ using System.Text.Json;
 namespace Tiller.Serving;
 
 /// <summary>
-/// The fields of an object of a request. Each is taken once, checked as it is taken; what nobody has taken in the end is refused by name.
+/// The fields of an object in a request. Each field is taken once and checked when it is taken. <see cref="End"/> refuses fields that were not taken.
 /// </summary>
 internal sealed class JsonFields
 {
@@ -13,10 +13,10 @@ internal sealed class JsonFields
     private readonly List<string> _known = [];
     private readonly string _path;
 
-    /// <summary>Takes an object apart.</summary>
+    /// <summary>Creates the fields of an object.</summary>
     /// <param name="value">The object.</param>
-    /// <param name="path">Where it stands in the request; empty for the request itself.</param>
-    /// <exception cref="ApiException">It is no object.</exception>
+    /// <param name="path">The path of the object in the request; empty for the request itself.</param>
+    /// <exception cref="ApiException">The value is not an object.</exception>
     public JsonFields(JsonElement value, string path = "")
     {
         _path = path;
@@ -31,31 +31,31 @@ internal sealed class JsonFields
         }
     }
 
-    /// <summary>A field's name in messages: with its path.</summary>
+    /// <summary>A field's name with its path, for messages.</summary>
     public string NameOf(string field) => _path.Length == 0 ? field : $"{_path}.{field}";
 
-    /// <summary>A field; null if it is absent or null.</summary>
+    /// <summary>Takes a field; null if it is absent or null.</summary>
     public JsonElement? Take(string field)
     {
         _known.Add(field);
         return _left.Remove(field, out var value) && value.ValueKind != JsonValueKind.Null ? value : null;
     }
 
-    /// <summary>A field that must be there.</summary>
+    /// <summary>Takes a required field.</summary>
     public JsonElement Need(string field) => Take(field)
         ?? throw ApiException.Bad(NameOf(field), $"'{NameOf(field)}' is missing.", "missing_field");
 
-    /// <summary>A text; null if it is absent.</summary>
+    /// <summary>Takes a text; null if it is absent.</summary>
     public string? TakeText(string field) => Take(field) is { } value ? TextOf(value, NameOf(field)) : null;
 
-    /// <summary>A finite number; null if it is absent.</summary>
+    /// <summary>Takes a finite number; null if it is absent.</summary>
     public double? TakeNumber(string field) => Take(field) is { } value ? NumberOf(value, NameOf(field)) : null;
 
-    /// <summary>A whole number in a range; null if it is absent.</summary>
+    /// <summary>Takes a whole number in a range; null if it is absent.</summary>
     public long? TakeWhole(string field, long least = long.MinValue, long most = long.MaxValue) =>
         Take(field) is { } value ? WholeOf(value, NameOf(field), least, most) : null;
 
-    /// <summary>True or false; null if it is absent.</summary>
+    /// <summary>Takes true or false; null if it is absent.</summary>
     public bool? TakeFlag(string field) => Take(field) is not { } value ? null : value.ValueKind switch
     {
         JsonValueKind.True => true,
@@ -63,11 +63,11 @@ internal sealed class JsonFields
         _ => throw Wrong(NameOf(field), $"'{NameOf(field)}'", "true or false", value, JsonValueKind.True),
     };
 
-    /// <summary>A list of a bounded number of values; null if it is absent.</summary>
+    /// <summary>Takes a list with a limited number of values; null if it is absent.</summary>
     public JsonElement[]? TakeList(string field, int least, int most) =>
         Take(field) is { } value ? ListOf(value, NameOf(field), least, most) : null;
 
-    /// <summary>One of some words; null if it is absent.</summary>
+    /// <summary>Takes one of some words; null if it is absent.</summary>
     public string? TakeWord(string field, params ReadOnlySpan<string> words)
     {
         if (TakeText(field) is not { } word)
@@ -79,10 +79,10 @@ internal sealed class JsonFields
             NameOf(field), $"'{NameOf(field)}' must be one of {string.Join(", ", words.ToArray())}, got \"{Short(word)}\".", "invalid_value");
     }
 
-    /// <summary>Refuses a field that is there, unless it asks for nothing.</summary>
-    /// <param name="field">Its name.</param>
-    /// <param name="asksForNothing">Whether a value does.</param>
-    /// <param name="instead">A sentence: what there is instead.</param>
+    /// <summary>Refuses a field that is not implemented, unless its value requests nothing.</summary>
+    /// <param name="field">The field's name.</param>
+    /// <param name="asksForNothing">Whether a value requests nothing.</param>
+    /// <param name="instead">A sentence that says what to do instead.</param>
     public void Refuse(string field, Func<JsonElement, bool> asksForNothing, string instead)
     {
         if (Take(field) is { } value && !asksForNothing(value))
@@ -91,7 +91,7 @@ internal sealed class JsonFields
         }
     }
 
-    /// <summary>Takes fields that change nothing.</summary>
+    /// <summary>Takes fields that have no effect.</summary>
     public void Ignore(params ReadOnlySpan<string> fields)
     {
         foreach (string field in fields)
@@ -100,7 +100,7 @@ internal sealed class JsonFields
         }
     }
 
-    /// <summary>Refuses what is left.</summary>
+    /// <summary>Refuses the fields that have not been taken.</summary>
     public void End()
     {
         if (_left.Keys.FirstOrDefault() is { } unknown)
@@ -111,7 +111,7 @@ internal sealed class JsonFields
         }
     }
 
-    /// <summary>A text.</summary>
+    /// <summary>Reads a text.</summary>
     public static string TextOf(JsonElement value, string name)
     {
         if (value.ValueKind != JsonValueKind.String)
@@ -129,18 +129,18 @@ internal sealed class JsonFields
         }
     }
 
-    /// <summary>A finite number.</summary>
+    /// <summary>Reads a finite number.</summary>
     public static double NumberOf(JsonElement value, string name) =>
         value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out double number) && double.IsFinite(number)
             ? number
             : throw Wrong(name, $"'{name}'", "a finite number", value, JsonValueKind.Number);
 
-    /// <summary>A number that a float32 holds.</summary>
+    /// <summary>Reads a number that is finite in float32.</summary>
     public static float FloatOf(JsonElement value, string name) => (float)NumberOf(value, name) is var number && float.IsFinite(number)
         ? number
         : throw Wrong(name, $"'{name}'", "a number that fits in float32", value, JsonValueKind.Number);
 
-    /// <summary>A whole number in a range.</summary>
+    /// <summary>Reads a whole number in a range.</summary>
     public static long WholeOf(JsonElement value, string name, long least, long most) =>
         value.ValueKind == JsonValueKind.Number && value.TryGetInt64(out long number) && number >= least && number <= most
             ? number
@@ -148,19 +148,19 @@ internal sealed class JsonFields
                 (least, most) is (long.MinValue, long.MaxValue) ? "a whole number" : most == long.MaxValue ? $"a whole number of at least {least}"
                     : $"a whole number from {least} to {most}", value, JsonValueKind.Number);
 
-    /// <summary>A list of a bounded number of values.</summary>
+    /// <summary>Reads a list with a limited number of values.</summary>
     public static JsonElement[] ListOf(JsonElement value, string name, int least, int most) =>
         value.ValueKind == JsonValueKind.Array && value.GetArrayLength() is var count && count >= least && count <= most
             ? [.. value.EnumerateArray()]
             : throw Wrong(name, $"'{name}'", most == int.MaxValue ? "a list" : $"a list of {least} to {most}", value,
                 JsonValueKind.Array);
 
-    /// <summary>A value of another kind or range than was expected.</summary>
-    /// <param name="param">The field, or null.</param>
-    /// <param name="what">How the message begins.</param>
-    /// <param name="expected">What it must be.</param>
-    /// <param name="value">What came.</param>
-    /// <param name="kind">The kind that it must be of.</param>
+    /// <summary>Makes the error for a value of the wrong type or outside its range.</summary>
+    /// <param name="param">The field; null for the body.</param>
+    /// <param name="what">The beginning of the message, which names the value.</param>
+    /// <param name="expected">The expected value.</param>
+    /// <param name="value">The value.</param>
+    /// <param name="kind">The expected type.</param>
     public static ApiException Wrong(string? param, string what, string expected, JsonElement value, JsonValueKind kind) =>
         ApiException.Bad(param, $"{what} must be {expected}, got {Shown(value)}.", value.ValueKind == kind ? "invalid_value" : "invalid_type");
 
@@ -185,7 +185,7 @@ internal sealed class JsonFields
         }
     }
 
-    // Levenshtein's, of words that are not long.
+    // The Levenshtein distance of two words; int.MaxValue if their lengths differ by more than 2.
     private static int Distance(string a, string b)
     {
         if (Math.Abs(a.Length - b.Length) > 2)

@@ -4,7 +4,7 @@ using Microsoft.AspNetCore.Routing;
 
 namespace Tiller.Serving;
 
-/// <summary><c>/v1/models</c>: the one model that is served.</summary>
+/// <summary><c>/v1/models</c>: the model of this server.</summary>
 internal sealed class ModelRoutes(TillerService service)
 {
     public Task List(HttpContext context) => Reply.JsonAsync(context, json =>
@@ -23,12 +23,12 @@ internal sealed class ModelRoutes(TillerService service)
         return Reply.JsonAsync(context, Write);
     }
 
-    /// <summary>Refuses another model than the one that is served.</summary>
+    /// <summary>Refuses any other model.</summary>
     public static void Check(TillerService service, string? name)
     {
         if (name != service.ModelName)
         {
-            throw ApiException.NotFound("model", $"The model '{name}' is not served here: ask for '{service.ModelName}'.", "model_not_found");
+            throw ApiException.NotFound("model", $"The model '{name}' is not served here: use '{service.ModelName}'.", "model_not_found");
         }
     }
 

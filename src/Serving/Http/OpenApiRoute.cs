@@ -2,7 +2,7 @@ using Microsoft.AspNetCore.Http;
 
 namespace Tiller.Serving;
 
-/// <summary><c>/openapi.json</c>: every route and field, for programs.</summary>
+/// <summary><c>/openapi.json</c>: all routes and fields, for programs.</summary>
 internal static class OpenApiRoute
 {
     private const string Name = "openapi.json";

@@ -4,13 +4,13 @@ using Microsoft.AspNetCore.Http;
 
 namespace Tiller.Serving;
 
-/// <summary>Answers that are one JSON value.</summary>
+/// <summary>Writes answers that are one JSON value.</summary>
 internal static class Reply
 {
-    /// <summary>Texts are data of a program: nothing but what JSON asks for is escaped.</summary>
+    /// <summary>Escapes only what JSON requires, because texts are data for programs and not parts of a web page.</summary>
     public static readonly JsonWriterOptions Json = new() { Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
 
-    /// <summary>Writes a whole answer.</summary>
+    /// <summary>Writes an answer.</summary>
     public static async Task JsonAsync(HttpContext context, Action<Utf8JsonWriter> write, int status = StatusCodes.Status200OK)
     {
         var body = new ArrayBufferWriter<byte>();
@@ -27,7 +27,7 @@ internal static class Reply
         await response.Body.WriteAsync(body.WrittenMemory, context.RequestAborted);
     }
 
-    /// <summary>Writes an error as the whole answer.</summary>
+    /// <summary>Writes an error as the answer.</summary>
     public static Task ErrorAsync(HttpContext context, ApiException error)
     {
         var headers = context.Response.Headers;
@@ -40,7 +40,7 @@ internal static class Reply
         return JsonAsync(context, json => WriteError(json, error), error.Status);
     }
 
-    /// <summary>The object of an error.</summary>
+    /// <summary>Writes the object of an error.</summary>
     public static void WriteError(Utf8JsonWriter json, ApiException error)
     {
         json.WriteStartObject();

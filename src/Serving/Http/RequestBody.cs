@@ -5,15 +5,15 @@ using Microsoft.AspNetCore.Http.Features;
 
 namespace Tiller.Serving;
 
-/// <summary>Bodies of requests, bounded.</summary>
+/// <summary>Reads the bodies of requests, up to a maximum size.</summary>
 internal static class RequestBody
 {
-    /// <summary>Reads a body of JSON.</summary>
-    /// <returns>The document, which the caller disposes of.</returns>
-    /// <exception cref="ApiException">It is not JSON, nested too deep, or too large.</exception>
+    /// <summary>Reads a JSON body.</summary>
+    /// <returns>The document, of which the caller must dispose.</returns>
+    /// <exception cref="ApiException">The body is not JSON, is nested too deeply, or is too large.</exception>
     public static async Task<JsonDocument> ReadJsonAsync(HttpContext context, ServiceOptions options)
     {
-        // A page elsewhere may send plain text without asking; it may not send JSON.
+        // A page of another site may send plain text without a preflight request of the browser, but not JSON.
         if (!context.Request.HasJsonContentType())
         {
             throw new ApiException(StatusCodes.Status415UnsupportedMediaType, ApiException.InvalidRequest,
@@ -35,13 +35,13 @@ internal static class RequestBody
         }
         catch (Exception e) when (e is JsonException or InvalidOperationException)
         {
-            // Of a name with half a surrogate pair the second.
-            throw ApiException.Bad(null, $"The body is not JSON as it is taken here: {e.Message}", "invalid_json");
+            // InvalidOperationException: a name contains half a surrogate pair.
+            throw ApiException.Bad(null, $"The body is not valid JSON: {e.Message}", "invalid_json");
         }
     }
 
-    /// <summary>Copies a body of bytes.</summary>
-    /// <exception cref="ApiException">It is too large.</exception>
+    /// <summary>Copies a body of bytes to a stream.</summary>
+    /// <exception cref="ApiException">The body is too large.</exception>
     public static async Task CopyAsync(HttpContext context, Stream to, long most)
     {
         byte[] buffer = new byte[64 << 10];
@@ -75,7 +75,7 @@ internal static class RequestBody
         }
     }
 
-    /// <summary>Has the server take so much, and refuses what says that it is more.</summary>
+    /// <summary>Sets the server's limit for this body, and refuses a body whose declared size exceeds it.</summary>
     public static void Bound(HttpContext context, long most)
     {
         if (context.Request.ContentLength > most)
@@ -90,5 +90,5 @@ internal static class RequestBody
     }
 
     private static ApiException TooLarge(long most) => new(StatusCodes.Status413PayloadTooLarge, ApiException.InvalidRequest,
-        $"The body is larger than {most} bytes, which is what is taken here: send less.", null, "request_too_large");
+        $"The body is larger than the limit of {most} bytes: send less.", null, "request_too_large");
 }

@@ -8,12 +8,12 @@ using OpenTelemetry.Metrics;
 
 namespace Tiller.Serving;
 
-/// <summary>Puts a <see cref="TillerService"/> into an ASP.NET application.</summary>
+/// <summary>Adds a <see cref="TillerService"/> to an ASP.NET application.</summary>
 public static class TillerEndpoints
 {
-    /// <summary>Answers the API of OpenAI, with steering (docs/serving.md), for the application's <see cref="TillerService"/>.</summary>
+    /// <summary>Adds the routes of OpenAI's API, with steering (docs/serving.md), for the application's <see cref="TillerService"/>.</summary>
     /// <param name="endpoints">The application, or a group of its routes.</param>
-    /// <returns>The group of all routes, for conventions of the application's own.</returns>
+    /// <returns>The group of all routes, to which the application can add its own conventions.</returns>
     /// <exception cref="InvalidOperationException">The application has no <see cref="TillerService"/>.</exception>
     public static IEndpointConventionBuilder MapTiller(this IEndpointRouteBuilder endpoints)
     {
@@ -50,7 +50,7 @@ public static class TillerEndpoints
             group.MapMethods(pattern, [method], new GuardedRoute(service, log, handle, isOpen).Invoke);
     }
 
-    // What the application's meter provider has collected, as OpenTelemetry's exporter writes it for Prometheus.
+    // The metrics that the application's meter provider has collected, in the form of OpenTelemetry's exporter for Prometheus.
     private static RequestDelegate Metrics(IEndpointRouteBuilder endpoints) => endpoints.ServiceProvider.GetService<MeterProvider>() is { } provider
         ? endpoints.CreateApplicationBuilder().UseOpenTelemetryPrometheusScrapingEndpoint(
             provider, _ => true, path: null, configureBranchedPipeline: null, optionsName: null).Build()
@@ -58,11 +58,11 @@ public static class TillerEndpoints
             "route_not_found");
 
     /// <summary>
-    /// A page to try the model with: it steers, moves λ while text streams, shows what the loop does, and makes controllers. It calls the routes of
-    /// <see cref="MapTiller"/>, which are to be mapped beside it, with an API key that it asks for where there is one.
+    /// Adds a page on which to try the model: it steers, changes λ while a text streams, shows errors and efforts, and makes controllers. It calls
+    /// the routes of <see cref="MapTiller"/>, which must be mapped too. If an API key is required, it asks the user for one.
     /// </summary>
-    /// <param name="endpoints">The application, or the group of routes that <see cref="MapTiller"/> was given.</param>
-    /// <param name="pattern">Its address; default /.</param>
+    /// <param name="endpoints">The application, or the group of routes to which <see cref="MapTiller"/> was applied.</param>
+    /// <param name="pattern">The address of the page; default /.</param>
     public static IEndpointConventionBuilder MapTillerPlayground(this IEndpointRouteBuilder endpoints, string pattern = "/")
     {
         ArgumentNullException.ThrowIfNull(endpoints);
@@ -70,10 +70,10 @@ public static class TillerEndpoints
     }
 }
 
-/// <summary>What every route has: a key where one is needed, errors in one shape, a line of the log.</summary>
+/// <summary>A route with the checks that all routes have: an API key if one is required, errors in one form, and a line in the log.</summary>
 internal sealed partial class GuardedRoute(TillerService service, ILogger log, RequestDelegate handle, bool isOpen)
 {
-    /// <summary>Which key a request has; −1 where none is needed.</summary>
+    /// <summary>The number of the request's API key; −1 if none is required.</summary>
     public static int KeyOf(HttpContext context) => (int)context.Items[typeof(ApiKeys)]!;
 
     public async Task Invoke(HttpContext context)
@@ -84,7 +84,7 @@ internal sealed partial class GuardedRoute(TillerService service, ILogger log, R
             context.Response.Headers.XContentTypeOptions = "nosniff";
             int? key = isOpen ? -1 : service.Keys.Find(context.Request.Headers.Authorization);
             context.Items[typeof(ApiKeys)] = key ?? throw new ApiException(StatusCodes.Status401Unauthorized, ApiException.Authentication,
-                "The request needs a key of this server, as the header 'Authorization: Bearer KEY'; it has none, or a wrong one.", null,
+                "The request needs an API key of this server in the header 'Authorization: Bearer KEY'; the key is missing or wrong.", null,
                 "invalid_api_key");
             await handle(context);
         }
@@ -114,7 +114,7 @@ internal sealed partial class GuardedRoute(TillerService service, ILogger log, R
     [LoggerMessage(1, LogLevel.Information, "{Method} {Path}: {Status} in {Milliseconds:F0} ms")]
     private static partial void LogAnswered(ILogger log, string method, string path, int status, double milliseconds);
 
-    [LoggerMessage(2, LogLevel.Information, "{Method} {Path}: the client went away")]
+    [LoggerMessage(2, LogLevel.Information, "{Method} {Path}: the client has disconnected")]
     private static partial void LogGone(ILogger log, string method, string path);
 
     [LoggerMessage(3, LogLevel.Error, "{Method} {Path}: the server failed")]

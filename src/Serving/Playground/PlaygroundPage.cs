@@ -5,8 +5,8 @@ using Microsoft.AspNetCore.Http;
 namespace Tiller.Serving;
 
 /// <summary>
-/// The page to try a model with: one document, put together from the assembly's resources, which loads nothing. Its policy lets its own script and
-/// style run and no others.
+/// The page on which to try a model: one document made of the assembly's resources, which loads nothing else. Its content security policy allows only
+/// its own script and style.
 /// </summary>
 internal static class PlaygroundPage
 {
@@ -19,7 +19,7 @@ internal static class PlaygroundPage
     private static readonly string s_policy = $"default-src 'none'; style-src '{Hash(s_style)}'; script-src '{Hash(s_script)}'; connect-src 'self'; "
         + "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-    /// <summary>Answers with the page.</summary>
+    /// <summary>Writes the page.</summary>
     public static async Task Get(HttpContext context)
     {
         var response = context.Response;
@@ -33,7 +33,7 @@ internal static class PlaygroundPage
 
     private static string Hash(string text) => "sha256-" + Convert.ToBase64String(SHA256.HashData(Encoding.UTF8.GetBytes(text)));
 
-    // Browsers hash what they have parsed, where a line ends with \n.
+    // Browsers hash the parsed text, in which every line ends with \n.
     private static string Read(string name)
     {
         using var stream = typeof(PlaygroundPage).Assembly.GetManifestResourceStream(name)!;

@@ -1,29 +1,29 @@
 "use strict";
 (() => {
-  // docs/serving.md is what this page talks to. Whatever comes from elsewhere becomes text, never markup.
+  // This page calls the routes of docs/serving.md. Data from the server or a link is shown as text and never becomes markup.
   const $ = id => document.getElementById(id);
   const root = new URL(location.pathname.endsWith("/") ? "." : location.pathname + "/", location.href);
   const keyName = "tiller-api-key";
   const presets = [
-    { name: "as it is" },
+    { name: "unchanged" },
     { name: "off: λ 0", lambda: 0 },
     { name: "gentle: λ 0.5", lambda: 0.5 },
-    { name: "the lists' own distance: λ 1", lambda: 1 },
+    { name: "the distance between the two lists: λ 1", lambda: 1 },
     { name: "strong: λ 2", lambda: 2 },
-    { name: "the other way: λ −1", lambda: -1 },
+    { name: "opposite direction: λ −1", lambda: -1 },
     { name: "strong, but bounded: λ 2, |u| ≤ 2", lambda: 2, maxEffort: "2" },
   ];
   let model = null;
-  let controllers = [];         // of the server
-  const chosen = new Map();     // name -> λ, of those that are switched on
-  let chat = [];                // messages so far
-  let running = null;           // { id, abort, names } while text streams
-  let steps = [];               // { text, error: [], effort: [], input: [] } of each steered token
-  let moves = [];               // tokens before which λ was moved
-  let bound = null;             // on |u|, of the answer that is shown
-  let cursor = null;            // { token, layer } of the heat map
+  let controllers = [];         // the server's controllers
+  const chosen = new Map();     // name -> λ of the controllers that are switched on
+  let chat = [];                // the messages so far
+  let running = null;           // { id, abort, names, lambdas } while a text streams; otherwise null
+  let steps = [];               // { text, error: [], effort: [], input: [] } for each steered token
+  let moves = [];               // numbers of the tokens before which λ was changed
+  let bound = null;             // the upper bound of |u| of the shown answer
+  let cursor = null;            // { token, layer }: the selected cell of the heat map
 
-  // ---- the server ----
+  // ---- The server. ----
 
   async function call(path, options = {}) {
     for (;;) {
@@ -47,7 +47,7 @@
     }
   }
 
-  let asking = null; // several calls may need the key at once: it is asked for once
+  let asking = null; // several calls may need the key at the same time, but the user is asked once
   function askForKey(refused) {
     if (sessionStorage.getItem(keyName) === refused) sessionStorage.removeItem(keyName);
     asking ??= new Promise(resolve => {
@@ -91,7 +91,7 @@
     if (error?.name !== "AbortError") $("alert").textContent = error?.message ?? String(error);
   }
 
-  // ---- controllers ----
+  // ---- Controllers. ----
 
   async function loadControllers() {
     controllers = (await (await call("v1/controllers")).json()).data;
@@ -121,7 +121,7 @@
       on.addEventListener("change", () => {
         number.disabled = slider.disabled = !on.checked;
         if (on.checked) chosen.set(name, Number(number.value)); else chosen.delete(name);
-        move(); // one that is switched off while it steers goes to λ 0
+        move(); // a controller that is switched off while it steers gets λ 0
       });
       const set = (value, other) => {
         if (!Number.isFinite(value)) return;
@@ -144,7 +144,7 @@
     $("details").showModal();
   }
 
-  // Any object as a table; lists of objects as rows.
+  // Shows any object as a table, and lists of objects as rows.
   function tableOf(value) {
     if (Array.isArray(value) && value.length > 0 && value.every(item => item !== null && typeof item === "object" && !Array.isArray(item))) {
       const names = [...new Set(value.flatMap(Object.keys))];
@@ -159,7 +159,7 @@
     return document.createTextNode(figure(value));
   }
 
-  // λ of the answer under way: one change on its way at a time, and the last one always goes.
+  // Changes λ of the running answer. One request is sent at a time, and the last values are always sent.
   let moving = false;
   async function move() {
     if (!running?.id || moving) return;
@@ -177,13 +177,13 @@
         draw();
       } while (running);
     } catch (error) {
-      if (error.code !== "response_not_found") tell(error); // it had just ended
+      if (error.code !== "response_not_found") tell(error); // the answer has just ended
     } finally {
       moving = false;
     }
   }
 
-  // ---- an answer ----
+  // ---- An answer. ----
 
   function request() {
     const isChat = $("setting").mode.value === "chat";
@@ -227,7 +227,7 @@
       $(pane).setAttribute("aria-busy", "true");
     }
     setRunning(true);
-    $("status").textContent = "writing …";
+    $("status").textContent = "generating …";
     try {
       const response = await call(isChat ? "v1/chat/completions" : "v1/completions", { json: body, signal: mine.abort.signal });
       for await (const { data } of events(response)) {
@@ -244,7 +244,7 @@
             schedule();
           }
         }
-        move(); // of what was moved before the id was known
+        move(); // sends what was changed before the id was known
       }
       if (isChat) {
         chat.push({ role: "user", content: $("prompt").value }, { role: "assistant", content: texts.at(-1) });
@@ -266,7 +266,7 @@
 
   function setRunning(is) {
     $("stop").disabled = !is;
-    if (!is && $("status").textContent === "writing …") $("status").textContent = "stopped";
+    if (!is && $("status").textContent === "generating …") $("status").textContent = "stopped";
   }
 
   function showUsage(usage) {
@@ -280,7 +280,7 @@
       element("p", {}, element("strong", { textContent: `${message.role}: ` }), message.content)));
   }
 
-  // ---- plots ----
+  // ---- Plots. ----
 
   let scheduled = false;
   function schedule() {
@@ -307,9 +307,9 @@
     return { context, width, height };
   }
 
-  // Mean over the layers that are moved.
+  // The mean over the steered layers.
   const effortOf = step => mean(step.effort.filter((_, k) => step.input[k] > 0));
-  // |u| ≤ bound is |u|/|x| ≤ bound/|x|, and |x| = |u| / (|u|/|x|).
+  // |u| ≤ bound means |u|/|x| ≤ bound/|x|, where |x| = |u| / (|u|/|x|).
   const boundOf = step => (bound === null
     ? null
     : mean(step.effort.map((e, k) => (step.input[k] > 0 ? bound * e / step.input[k] : null)).filter(e => e !== null)));
@@ -329,7 +329,7 @@
     const largest = Math.max(...steps.flatMap(step => step.error.map(e => Math.abs(e ?? 0))), 1e-12);
     steps.forEach((step, t) => step.error.forEach((e, k) => {
       if (e === null) return;
-      // Above the setpoint one hue, below it the other; the size of the error is how solid it is.
+      // Positive errors have one hue and negative errors the other. The larger the error, the more opaque the colour.
       context.globalAlpha = 0.08 + 0.92 * Math.abs(e) / largest;
       context.fillStyle = colour(e > 0 ? "--accent" : "--warm");
       context.fillRect(t * w, height - (k + 1) * h, Math.ceil(w), Math.ceil(h));
@@ -341,8 +341,8 @@
       context.lineWidth = 2;
       context.strokeRect(cursor.token * w, height - (cursor.layer + 1) * h, w, h);
     } else {
-      $("errors-told").textContent = `${steps.length} tokens by ${layers} layers, layer 0 at the bottom; largest |β − v·x| ${figure(largest)}. `
-        + "Arrow keys go from cell to cell.";
+      $("errors-told").textContent = `${steps.length} tokens by ${layers} layers, layer 0 at the bottom; largest |β − v·x|: ${figure(largest)}. `
+        + "The arrow keys select a cell.";
     }
   }
 
@@ -362,9 +362,9 @@
     line(bounds, "--alarm", [6, 4]);
     context.setLineDash([]);
     drawMoves(context, w, height);
-    $("efforts-told").textContent = "Mean over the layers that are moved; "
-      + `last ${figure(100 * efforts.at(-1))} %, top of the plot ${figure(100 * top)} %. `
-      + "Dashed: the bound. Upright: λ was moved.";
+    $("efforts-told").textContent = "Mean over the steered layers; "
+      + `last token ${figure(100 * efforts.at(-1))} %, top of the plot ${figure(100 * top)} %. `
+      + "Dashed line: the bound. Vertical line: λ was changed.";
   }
 
   function drawMoves(context, w, height) {
@@ -383,7 +383,7 @@
     cursor = { token: Math.min(Math.max(token, 0), steps.length - 1), layer: Math.min(Math.max(layer, 0), layers - 1) };
     const step = steps[cursor.token], error = step.error[cursor.layer];
     $("errors-told").textContent = `Token ${cursor.token + 1} “${step.text}”, layer ${cursor.layer}: `
-      + `β − v·x ${error === null ? "is not read" : figure(error)}, |u|/|x| ${figure(100 * step.effort[cursor.layer])} %`;
+      + `β − v·x ${error === null ? "is not measured" : figure(error)}, |u|/|x| ${figure(100 * step.effort[cursor.layer])} %`;
     draw();
   }
 
@@ -395,7 +395,7 @@
     }));
   }
 
-  // ---- a fit ----
+  // ---- A fit. ----
 
   let fitting = null;
   async function fit() {
@@ -426,7 +426,7 @@
         }
       }
     } catch (error) {
-      $("fit-status").textContent = error.name === "AbortError" ? "given up" : error.message;
+      $("fit-status").textContent = error.name === "AbortError" ? "cancelled" : error.message;
     } finally {
       fitting = null;
       $("fit-run").disabled = false;
@@ -435,7 +435,7 @@
     }
   }
 
-  // ---- the setting, as a link ----
+  // ---- The settings as a link. ----
 
   const fields = ["system", "prompt", "tokens", "layers", "max-effort", "temperature", "seed", "max-tokens"];
 
@@ -451,7 +451,7 @@
     return text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
   }
 
-  // A link is anybody's text: what is not of its kind is left out.
+  // Anybody can write a link: fields of a wrong type are left out.
   function restore() {
     if (location.hash.length < 2) return;
     let setting;
@@ -480,7 +480,7 @@
     showChat();
   }
 
-  // ---- small things ----
+  // ---- Helpers. ----
 
   function element(name, properties, ...children) {
     const made = Object.assign(document.createElement(name), properties);
@@ -505,7 +505,7 @@
       history.replaceState(null, "", "#" + link());
       try {
         await navigator.clipboard.writeText(location.href);
-        $("status").textContent = "The link is in the clipboard.";
+        $("status").textContent = "The link has been copied to the clipboard.";
       } catch {
         $("status").textContent = "The link is in the address bar.";
       }

@@ -4,7 +4,7 @@ using Tiller.Features;
 
 namespace Tiller.Serving;
 
-/// <summary>What a controller is, and how well it was solved, under the names that <c>inspect</c> gives its parts.</summary>
+/// <summary>Writes the details of a controller, with the names that <c>tiller inspect</c> uses.</summary>
 internal static class ControllerDetail
 {
     /// <summary>Writes the object.</summary>
@@ -84,7 +84,7 @@ internal static class ControllerDetail
         json.WriteEndObject();
     }
 
-    // What is not known is left out: methods without a solve have no w of their own, and only a fit knows the open-loop gain.
+    // Unknown values are left out: only methods that solve for gains have w, and only a fit knows the open-loop gain.
     private static void WriteLayers(Utf8JsonWriter json, Controller controller)
     {
         var source = controller.Source;

@@ -6,15 +6,15 @@ using Tiller.Model;
 namespace Tiller.Serving;
 
 /// <summary>A controller that requests may name.</summary>
-/// <param name="Name">Its name.</param>
-/// <param name="Controller">What it is.</param>
-/// <param name="SizeInBytes">Of its file.</param>
-/// <param name="CreatedAt">When its file was written.</param>
+/// <param name="Name">The name.</param>
+/// <param name="Controller">The controller.</param>
+/// <param name="SizeInBytes">Size of its file in bytes.</param>
+/// <param name="CreatedAt">Time at which its file was written.</param>
 internal sealed record NamedController(string Name, Controller Controller, long SizeInBytes, DateTimeOffset CreatedAt);
 
 /// <summary>
-/// The controllers of one folder, by name. A name becomes part of a path only when it is one (<see cref="IsName"/>), so no request reaches a file
-/// elsewhere.
+/// The controllers of a folder, by name. A text becomes part of a path only if it is a valid name (<see cref="IsName"/>), so that no request can
+/// reach another file.
 /// </summary>
 internal sealed partial class ControllerLibrary
 {
@@ -25,10 +25,10 @@ internal sealed partial class ControllerLibrary
     private readonly Lock _lock = new();
     private readonly SortedDictionary<string, NamedController> _controllers = new(StringComparer.Ordinal);
 
-    /// <summary>Reads what the folder holds.</summary>
-    /// <param name="model">What controllers must be for.</param>
-    /// <param name="directory">Made if it is not there; null for none.</param>
-    /// <exception cref="IOException">The folder cannot be read or made.</exception>
+    /// <summary>Reads the controllers of the folder.</summary>
+    /// <param name="model">The model that the controllers must be for.</param>
+    /// <param name="directory">The folder, which is created if necessary; null for none.</param>
+    /// <exception cref="IOException">The folder cannot be read or created.</exception>
     public ControllerLibrary(LanguageModel model, string? directory)
     {
         (_model, _directory) = (model, directory);
@@ -44,7 +44,7 @@ internal sealed partial class ControllerLibrary
             string name = Path.GetFileNameWithoutExtension(path);
             if (!IsName(name))
             {
-                warnings.Add($"{path} is left out: a controller's name has 1 to 64 of a-z, 0-9 and -.");
+                warnings.Add($"{path} is left out: a controller's name must have 1 to 64 of the characters a-z, 0-9 and -.");
                 continue;
             }
 
@@ -61,10 +61,10 @@ internal sealed partial class ControllerLibrary
         Warnings = warnings;
     }
 
-    /// <summary>Files that were left out, a sentence each.</summary>
+    /// <summary>The files that were left out, as a sentence for each.</summary>
     public IReadOnlyList<string> Warnings { get; } = [];
 
-    /// <summary>All of them, by name.</summary>
+    /// <summary>All controllers, in order of their names.</summary>
     public IReadOnlyList<NamedController> All
     {
         get
@@ -79,28 +79,28 @@ internal sealed partial class ControllerLibrary
     /// <summary>Whether a text may be a controller's name.</summary>
     public static bool IsName(string? text) => text is not null && Names().IsMatch(text);
 
-    /// <summary>A controller.</summary>
-    /// <param name="name">Its name.</param>
-    /// <param name="param">The field that names it.</param>
-    /// <exception cref="ApiException">There is none.</exception>
+    /// <summary>The controller with a name.</summary>
+    /// <param name="name">The name.</param>
+    /// <param name="param">The field of the request that contains the name.</param>
+    /// <exception cref="ApiException">There is no such controller.</exception>
     public NamedController Get(string? name, string? param)
     {
         CheckName(name, param);
         lock (_lock)
         {
             return _controllers.GetValueOrDefault(name!) ?? throw ApiException.NotFound(param, _controllers.Count == 0
-                ? $"There is no controller '{name}', nor any other: upload one, or fit one."
+                ? $"There is no controller '{name}', and the server has no controllers: upload or fit one."
                 : $"There is no controller '{name}'; there are {string.Join(", ", _controllers.Keys.Take(20))}.", "controller_not_found");
         }
     }
 
-    /// <summary>Refuses a name that is none, or that is taken.</summary>
+    /// <summary>Refuses a text that is not a valid name, and a name that is in use.</summary>
     public void CheckFree(string? name, string? param, bool replace)
     {
         CheckName(name, param);
         if (_directory is null)
         {
-            throw ApiException.Bad(null, "This server keeps no controllers: it was started without a folder for them.", "no_controllers");
+            throw ApiException.Bad(null, "This server stores no controllers, because it was started without a folder for them.", "no_controllers");
         }
 
         lock (_lock)
@@ -113,14 +113,16 @@ internal sealed partial class ControllerLibrary
         }
     }
 
-    /// <summary>A file beside the controllers, not yet one of them, which its caller removes.</summary>
+    /// <summary>A path for a new file in the folder, which is not a controller yet. The caller must delete the file.</summary>
     public string NewPath() => Path.Combine(_directory!, $".{Guid.NewGuid():N}.part");
 
-    /// <summary>Takes a controller's file in.</summary>
-    /// <param name="name">Checked by <see cref="CheckFree"/>; again here, for another may have come in between.</param>
-    /// <param name="path">The file; it is gone afterwards.</param>
-    /// <param name="replace">Whether it may replace one of that name.</param>
-    /// <exception cref="ApiException">The name is taken, or the file is no controller of this model.</exception>
+    /// <summary>Adds a controller from a file.</summary>
+    /// <param name="name">
+    /// The name. <see cref="CheckFree"/> has accepted it, but it is checked again, because another may have been added since.
+    /// </param>
+    /// <param name="path">The file, which is moved into the library.</param>
+    /// <param name="replace">Whether a controller of the same name may be replaced.</param>
+    /// <exception cref="ApiException">The name is in use, or the file is not a controller for this model.</exception>
     public NamedController Add(string name, string path, bool replace)
     {
         NamedController added;
@@ -131,7 +133,7 @@ internal sealed partial class ControllerLibrary
         }
         catch (TillerException e)
         {
-            // Where the file lies here is nobody's business.
+            // Clients must not see paths of this machine.
             throw ApiException.Bad(null, e.Message.Replace(path, "The file", StringComparison.Ordinal), ApiException.CodeOf(e));
         }
 
@@ -145,8 +147,8 @@ internal sealed partial class ControllerLibrary
         return added;
     }
 
-    /// <summary>Removes a controller and its file; texts that it steers go on.</summary>
-    /// <exception cref="ApiException">There is none.</exception>
+    /// <summary>Removes a controller and its file. Texts that it steers continue.</summary>
+    /// <exception cref="ApiException">There is no such controller.</exception>
     public void Remove(string? name)
     {
         lock (_lock)
@@ -161,11 +163,11 @@ internal sealed partial class ControllerLibrary
     {
         if (!IsName(name))
         {
-            throw ApiException.Bad(param, "A controller's name has 1 to 64 of a-z, 0-9 and -.", "invalid_value");
+            throw ApiException.Bad(param, "A controller's name must have 1 to 64 of the characters a-z, 0-9 and -.", "invalid_value");
         }
     }
 
-    // What is kept is a controller.
+    // Converts a GGUF control vector to a controller file, because only these are stored.
     private void TakeControlVector(string path)
     {
         using (var file = File.OpenRead(path))

@@ -4,7 +4,7 @@ using Microsoft.AspNetCore.Routing;
 
 namespace Tiller.Serving;
 
-/// <summary><c>/v1/controllers</c>: what there is, and uploads.</summary>
+/// <summary><c>/v1/controllers</c>: lists, uploads and removes controllers.</summary>
 internal sealed class ControllerRoutes(TillerService service)
 {
     public Task List(HttpContext context) => Reply.JsonAsync(context, json =>
@@ -47,7 +47,7 @@ internal sealed class ControllerRoutes(TillerService service)
         string? unknown = query.Keys.FirstOrDefault(key => key is not ("name" or "replace"));
         if (unknown is not null)
         {
-            throw ApiException.Bad("query", "The query has a name that is not known: it takes 'name' and 'replace'.", "unknown_field");
+            throw ApiException.Bad("query", "The query has an unknown parameter: it may have 'name' and 'replace'.", "unknown_field");
         }
 
         if (context.Request.ContentType is not "application/octet-stream")
@@ -77,10 +77,10 @@ internal sealed class ControllerRoutes(TillerService service)
         }
     }
 
-    /// <summary>The object of a controller.</summary>
-    /// <param name="json">Where to.</param>
+    /// <summary>Writes the object of a controller.</summary>
+    /// <param name="json">The writer.</param>
     /// <param name="named">The controller.</param>
-    /// <param name="isWhole">With all that there is to tell of it.</param>
+    /// <param name="isWhole">Whether to write the details too.</param>
     public static void Write(Utf8JsonWriter json, NamedController named, bool isWhole = false)
     {
         var controller = named.Controller;

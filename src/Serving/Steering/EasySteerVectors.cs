@@ -5,28 +5,28 @@ using Tiller.Law;
 namespace Tiller.Serving;
 
 /// <summary>
-/// EasySteer's object (arXiv:2509.25175): vectors that are added to what leaves some blocks, whatever the state is. It compiles to a law without
+/// Reads EasySteer's vectors (arXiv:2509.25175), which are added to the outputs of some blocks, for any state. They compile to a law without
 /// feedback; λ of a part is its scale.
 /// </summary>
 internal static class EasySteerVectors
 {
     private const int MaxVectors = 16;
 
-    // Clauses of EasySteer's that a law does not have, each with what there is instead.
+    // Fields of EasySteer that a law does not have, each with a sentence about what to do instead.
     private static readonly (string Field, string Instead)[] s_missing =
     [
-        ("algorithm", "Vectors are added, which is \"direct\": leave it out."),
-        ("prefill_trigger_tokens", "Which tokens are moved is said by 'steering.tokens'."),
-        ("prefill_trigger_positions", "Which tokens are moved is said by 'steering.tokens'."),
-        ("prefill_exclude_tokens", "Which tokens are moved is said by 'steering.tokens'."),
-        ("prefill_exclude_positions", "Which tokens are moved is said by 'steering.tokens'."),
-        ("generate_trigger_tokens", "Which tokens are moved is said by 'steering.tokens'."),
-        ("path", "No request reaches a file: upload it, and name it as 'source'."),
+        ("algorithm", "Vectors are always added, as with \"direct\": leave it out."),
+        ("prefill_trigger_tokens", "Choose the tokens by 'steering.tokens'."),
+        ("prefill_trigger_positions", "Choose the tokens by 'steering.tokens'."),
+        ("prefill_exclude_tokens", "Choose the tokens by 'steering.tokens'."),
+        ("prefill_exclude_positions", "Choose the tokens by 'steering.tokens'."),
+        ("generate_trigger_tokens", "Choose the tokens by 'steering.tokens'."),
+        ("path", "Requests cannot name files: upload the file, and name the controller in 'source'."),
     ];
 
-    /// <summary>The parts of <c>vectors</c>; none if it is absent.</summary>
-    /// <param name="steering">The object that it stands in.</param>
-    /// <param name="service">What knows the sources.</param>
+    /// <summary>Reads the parts of <c>vectors</c>; none if it is absent.</summary>
+    /// <param name="steering">The object that contains it.</param>
+    /// <param name="service">The service with the sources.</param>
     public static IReadOnlyList<SteeringPart> Read(JsonFields steering, TillerService service)
     {
         string conflict = steering.TakeWord("conflict", "sequential", "priority", "error") ?? "sequential";
@@ -40,10 +40,10 @@ internal static class EasySteerVectors
             if (conflict == "error" && directions.Keys.Any(taken.Contains))
             {
                 throw ApiException.Bad(
-                    path, $"'{path}' moves a block that one before it moves, and 'steering.conflict' is \"error\".", "invalid_value");
+                    path, $"'{path}' steers a block that an earlier vector steers, and 'steering.conflict' is \"error\".", "invalid_value");
             }
 
-            // Of several at one block the first goes before the others, or they add up.
+            // If several vectors are added at one block, "priority" uses only the first; otherwise all of them add up.
             Term[] terms = [.. directions.Where(d => conflict != "priority" || !taken.Contains(d.Key)).Select(d => new Term(d.Key, d.Value, 1))];
             taken.UnionWith(directions.Keys);
             var config = service.Model.Config;
@@ -62,12 +62,12 @@ internal static class EasySteerVectors
         var data = fields.Take("data");
         if (source is null == data is null)
         {
-            throw ApiException.Bad(path, $"'{path}' needs one of 'source', a controller's name, and 'data', the numbers.", "missing_field");
+            throw ApiException.Bad(path, $"'{path}' needs either 'source', the name of a controller, or 'data', the numbers.", "missing_field");
         }
 
         double scale = fields.Take("scale") is { } given ? JsonFields.FloatOf(given, fields.NameOf("scale")) : 1;
         var layers = fields.Take("layers") is { } some ? Layers(some, fields.NameOf("layers"), service.Model.Config.L) : null;
-        fields.Refuse("normalize", v => v.ValueKind == JsonValueKind.False, "A law adds, and does not keep a state's length: set it to false.");
+        fields.Refuse("normalize", v => v.ValueKind == JsonValueKind.False, "Vectors are added, so a state's length changes: set it to false.");
         foreach (var (field, instead) in s_missing)
         {
             fields.Refuse(field, v => field == "algorithm" && v.ValueKind == JsonValueKind.String && v.ValueEquals("direct"), instead);
@@ -80,7 +80,7 @@ internal static class EasySteerVectors
             : (path, scale, OfNumbers(data!.Value, fields.NameOf("data"), layers, service));
     }
 
-    // The difference of a controller's two means, where it was measured and is added.
+    // The differences of a controller's two means, at the blocks where they were measured and are to be added.
     private static SortedDictionary<int, float[]> OfController(NamedController named, LayerSet? layers)
     {
         var feature = named.Controller.Method.Feature;
@@ -96,7 +96,7 @@ internal static class EasySteerVectors
         return directions;
     }
 
-    // One vector for some blocks, or an object with one for each.
+    // Reads one vector for some blocks, or an object with a vector for each block.
     private static SortedDictionary<int, float[]> OfNumbers(JsonElement data, string name, LayerSet? layers, TillerService service)
     {
         var config = service.Model.Config;
@@ -106,7 +106,7 @@ internal static class EasySteerVectors
             float[] one = Numbers(data, name, config.D);
             if (layers is null)
             {
-                throw ApiException.Bad(name, $"'{name}' is one vector: say by 'layers' where it is added.", "missing_field");
+                throw ApiException.Bad(name, $"'{name}' is one vector: name the blocks to which it is added in 'layers'.", "missing_field");
             }
 
             foreach (int k in layers.Blocks)
@@ -121,7 +121,7 @@ internal static class EasySteerVectors
         {
             if (!int.TryParse(property.Name, NumberStyles.None, CultureInfo.InvariantCulture, out int k) || k >= config.L)
             {
-                throw ApiException.Bad(name, $"'{name}' has numbers of blocks, 0 to {config.L - 1}, as its names; one is not such.", "invalid_value");
+                throw ApiException.Bad(name, $"'{name}' must have block numbers, 0 to {config.L - 1}, as its names; one is not.", "invalid_value");
             }
 
             if (layers?.Contains(k) != false)
@@ -137,7 +137,7 @@ internal static class EasySteerVectors
         [.. JsonFields.ListOf(value, name, width, width).Select((number, i) =>
             number.ValueKind == JsonValueKind.Number && number.TryGetSingle(out float x) && float.IsFinite(x)
                 ? x
-                : JsonFields.FloatOf(number, $"{name}[{i}]"))]; // which says what is wrong
+                : JsonFields.FloatOf(number, $"{name}[{i}]"))]; // throws with the reason
 
     private static LayerSet Layers(JsonElement value, string name, int layers) => value.ValueKind == JsonValueKind.String
         ? SteeringRequest.Blocks(JsonFields.TextOf(value, name), name, layers)

@@ -7,7 +7,7 @@ using Tiller.Controllers;
 namespace Tiller.Serving;
 
 /// <summary>
-/// A fit under way, on a thread of its own. After each of its passes it lets a step of the texts go first, so that streams go on.
+/// A fit that runs on its own thread. After each pass it lets a step of the texts run first, so that streams continue.
 /// </summary>
 internal sealed class FitJob : IDisposable
 {
@@ -22,13 +22,13 @@ internal sealed class FitJob : IDisposable
             () => Run(service, request), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
     }
 
-    /// <summary>Not to be guessed.</summary>
+    /// <summary>The id, which cannot be guessed.</summary>
     public string Id { get; } = "fit-" + Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16));
 
-    /// <summary>How far it is; ends with the fit. Of a reader that is slow the oldest are lost.</summary>
+    /// <summary>The progress, which ends with the fit. If the reader is slow, it misses the oldest items.</summary>
     public ChannelReader<FitProgress> Progress => _progress.Reader;
 
-    /// <summary>The controller, which the library then has.</summary>
+    /// <summary>The fitted controller, after it has been added to the library.</summary>
     public Task<NamedController> Completion { get; }
 
     public void Cancel() => _stop.Cancel();
@@ -62,14 +62,14 @@ internal sealed class FitJob : IDisposable
         }
     }
 
-    /// <summary>On the thread that reports; <see cref="Progress{T}"/> would post to the pool.</summary>
+    /// <summary>Reports on the thread of the fit, unlike <see cref="Progress{T}"/>, which posts to the thread pool.</summary>
     private sealed class Told(Action<FitProgress> report) : IProgress<FitProgress>
     {
         public void Report(FitProgress value) => report(value);
     }
 }
 
-/// <summary>The fit under way, of which there is one at a time, and its routes.</summary>
+/// <summary>The routes of fits, of which one can run at a time.</summary>
 internal sealed partial class FitRoutes(TillerService service, ILogger log)
 {
     public async Task Fit(HttpContext context)
@@ -107,7 +107,7 @@ internal sealed partial class FitRoutes(TillerService service, ILogger log)
         finally
         {
             job.Cancel();
-            await Task.WhenAny(job.Completion); // its thread has left the model
+            await Task.WhenAny(job.Completion); // afterwards its thread does not use the model any more
             service.Fits.End(job);
         }
     }
@@ -117,7 +117,7 @@ internal sealed partial class FitRoutes(TillerService service, ILogger log)
         string? id = (string?)Microsoft.AspNetCore.Routing.RoutingHttpContextExtensions.GetRouteValue(context, "id");
         if (!service.Fits.Cancel(id))
         {
-            throw ApiException.NotFound("id", $"There is no fit '{id}' under way.", "fit_not_found");
+            throw ApiException.NotFound("id", $"No fit '{id}' is running.", "fit_not_found");
         }
 
         return Reply.JsonAsync(context, json =>
@@ -140,7 +140,7 @@ internal sealed partial class FitRoutes(TillerService service, ILogger log)
         catch (Exception e) when (!cancellationToken.IsCancellationRequested)
         {
             var error = e is OperationCanceledException
-                ? new ApiException(StatusCodes.Status409Conflict, ApiException.InvalidRequest, "The fit was given up.", null, "fit_cancelled")
+                ? new ApiException(StatusCodes.Status409Conflict, ApiException.InvalidRequest, "The fit was cancelled.", null, "fit_cancelled")
                 : ApiException.Of(e);
             if (error is null)
             {
@@ -156,30 +156,30 @@ internal sealed partial class FitRoutes(TillerService service, ILogger log)
     private static partial void LogDefect(ILogger log, Exception error, string id);
 }
 
-/// <summary>Which fit is under way.</summary>
+/// <summary>The fit that is running, if any.</summary>
 internal sealed class FitSlot
 {
     private readonly Lock _lock = new();
     private FitJob? _job;
     private bool _isClosed;
 
-    /// <summary>Begins one.</summary>
-    /// <exception cref="ApiException">There is one under way, or the server stops.</exception>
+    /// <summary>Begins a fit.</summary>
+    /// <exception cref="ApiException">Another fit is running, or the server is stopping.</exception>
     public FitJob Begin(Func<FitJob> begin)
     {
         lock (_lock)
         {
             if (_isClosed)
             {
-                throw ApiException.Stopping("The server is stopping and begins no fit: ask another one.");
+                throw ApiException.Stopping("The server is stopping and begins no fit: use another server.");
             }
 
             return _job = _job is null ? begin() : throw new ApiException(StatusCodes.Status409Conflict, ApiException.InvalidRequest,
-                "There is a fit under way, and one at a time is run: come again when it has ended.", null, "fit_running");
+                "Another fit is running, and only one can run at a time: try again when it has ended.", null, "fit_running");
         }
     }
 
-    /// <summary>The fit has ended.</summary>
+    /// <summary>Records that a fit has ended.</summary>
     public void End(FitJob job)
     {
         lock (_lock)
@@ -188,8 +188,8 @@ internal sealed class FitSlot
         }
     }
 
-    /// <summary>Gives up a fit.</summary>
-    /// <returns>False if it is not under way.</returns>
+    /// <summary>Cancels a fit.</summary>
+    /// <returns>False if the fit is not running.</returns>
     public bool Cancel(string? id)
     {
         lock (_lock)
@@ -204,7 +204,7 @@ internal sealed class FitSlot
         }
     }
 
-    /// <summary>Gives up what is under way, and begins no other.</summary>
+    /// <summary>Cancels the running fit, and allows no other.</summary>
     public void Close()
     {
         lock (_lock)

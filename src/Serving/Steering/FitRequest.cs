@@ -5,13 +5,13 @@ using Tiller.Synthesis;
 
 namespace Tiller.Serving;
 
-/// <summary>What <c>/v1/controllers/fit</c> was asked for, checked.</summary>
+/// <summary>A checked request to <c>/v1/controllers/fit</c>.</summary>
 internal sealed record FitRequest(string Name, bool Replace, ContrastSet Contrast, FitOptions Options)
 {
     private const int MaxPrompts = 512;
 
     /// <summary>Reads a request.</summary>
-    /// <exception cref="ApiException">A field is wrong, unknown or missing, or the name is taken.</exception>
+    /// <exception cref="ApiException">A field is wrong, unknown or missing, or the name is in use.</exception>
     public static FitRequest Read(JsonElement body, TillerService service)
     {
         var fields = new JsonFields(body);

@@ -2,7 +2,7 @@ using Tiller.Law;
 
 namespace Tiller.Serving;
 
-/// <summary>How much an answer tells of the loop.</summary>
+/// <summary>Which errors and efforts an answer reports.</summary>
 internal enum Telemetry
 {
     None,
@@ -11,33 +11,33 @@ internal enum Telemetry
     Layers,
 }
 
-/// <summary>One of the laws that add up in an answer.</summary>
-/// <param name="Name">What the request calls it.</param>
-/// <param name="Lambda">λ that it begins with.</param>
-/// <param name="ToLaw">Its law at a λ and a bound on |u|.</param>
+/// <summary>One of the laws of an answer, whose inputs are added.</summary>
+/// <param name="Name">The name in the request.</param>
+/// <param name="Lambda">The first λ.</param>
+/// <param name="ToLaw">Makes the law for λ and a bound on |u|.</param>
 internal sealed record SteeringPart(string Name, double Lambda, Func<double, float, FeedbackLaw> ToLaw);
 
-/// <summary>What a request's <c>steering</c> asks for.</summary>
+/// <summary>The steering that a request asks for.</summary>
 internal sealed record SteeringPlan
 {
-    /// <summary>At least one.</summary>
+    /// <summary>The parts, at least one.</summary>
     public required IReadOnlyList<SteeringPart> Parts { get; init; }
 
     public SteeredTokens Tokens { get; init; } = SteeredTokens.Last;
 
-    /// <summary>Blocks that are moved; null for all that the controllers move.</summary>
+    /// <summary>The steered blocks; null for all blocks of the controllers.</summary>
     public LayerSet? Layers { get; init; }
 
-    /// <summary>Bound on |u|.</summary>
+    /// <summary>Bound on |u| at every layer.</summary>
     public float MaxEffort { get; init; } = float.PositiveInfinity;
 
-    /// <summary>Whether a plain text stands beside the steered one.</summary>
+    /// <summary>Whether the answer also has a plain text.</summary>
     public bool Compare { get; init; }
 
     public Telemetry Telemetry { get; init; } = Telemetry.Summary;
 
-    /// <summary>The law of all parts.</summary>
-    /// <param name="lambdas">λ of each.</param>
+    /// <summary>Makes the law of all parts together.</summary>
+    /// <param name="lambdas">λ of each part.</param>
     /// <exception cref="TillerException">A setpoint or gain overflows.</exception>
     public PlannedLaw Compile(ReadOnlySpan<double> lambdas)
     {
@@ -54,12 +54,12 @@ internal sealed record SteeringPlan
     }
 }
 
-/// <summary>A law and whose its sensors are.</summary>
+/// <summary>A law, and the part to which each of its sensors belongs.</summary>
 internal sealed class PlannedLaw
 {
-    /// <summary>Takes a law apart.</summary>
+    /// <summary>Creates the planned law.</summary>
     /// <param name="law">The law.</param>
-    /// <param name="partOf">The part of the plan that a sensor is of // (sensors).</param>
+    /// <param name="partOf">The index of each sensor's part in the plan // (sensors).</param>
     public PlannedLaw(FeedbackLaw law, int[] partOf)
     {
         (Law, PartOf) = (law, partOf);
@@ -70,6 +70,6 @@ internal sealed class PlannedLaw
 
     public int[] PartOf { get; }
 
-    /// <summary>Sensors that a term uses: those of gates alone track nothing.</summary>
+    /// <summary>The sensors that a term feeds back. Sensors that only gates use have no setpoint to track.</summary>
     public int[] FedBack { get; }
 }

@@ -3,7 +3,7 @@ using Tiller.Decode;
 
 namespace Tiller.Serving;
 
-/// <summary>What the loop read and did in steps that tokens were drawn from: <c>usage.steering</c>, and the objects of chunks.</summary>
+/// <summary>Mean errors and efforts over tokens, for <c>usage.steering</c> and for the objects in chunks.</summary>
 internal sealed class SteeringReadings(SteeringPlan plan)
 {
     private readonly Means _all = new();
@@ -39,7 +39,7 @@ internal sealed class SteeringReadings(SteeringPlan plan)
         }
     }
 
-    /// <summary>Adds another text's.</summary>
+    /// <summary>Adds the tokens of another text.</summary>
     public void Add(SteeringReadings other)
     {
         (_tokens, _bounded, _inputs) = (_tokens + other._tokens, _bounded + other._bounded, _inputs + other._inputs);
@@ -51,15 +51,15 @@ internal sealed class SteeringReadings(SteeringPlan plan)
         }
     }
 
-    /// <summary>Mean |β − v·x| over tokens and sensors that are fed back.</summary>
+    /// <summary>Mean |β − v·x| over tokens and fed-back sensors.</summary>
     public double Error => _all.Mean;
 
-    /// <summary>Mean |u|/|x| over tokens and layers that are moved.</summary>
+    /// <summary>Mean |u|/|x| over tokens and steered layers.</summary>
     public double Effort => _inputs == 0 ? 0 : _effort / _inputs;
 
     /// <summary>Writes <c>usage.steering</c>.</summary>
-    /// <param name="json">Where to.</param>
-    /// <param name="lambdas">λ of each part, as it was last.</param>
+    /// <param name="json">The writer.</param>
+    /// <param name="lambdas">The last λ of each part.</param>
     public void WriteSummary(Utf8JsonWriter json, ReadOnlySpan<double> lambdas)
     {
         json.WriteStartObject("steering");
@@ -82,7 +82,7 @@ internal sealed class SteeringReadings(SteeringPlan plan)
         json.WriteEndObject();
     }
 
-    /// <summary>Writes the object of one token; null where the law left it alone.</summary>
+    /// <summary>Writes the object of a token; null if the law did not steer it.</summary>
     public void WriteToken(Utf8JsonWriter json, TokenSteering? token, PlannedLaw? law)
     {
         if (token is null || law is null)
@@ -138,7 +138,7 @@ internal sealed class SteeringReadings(SteeringPlan plan)
         }
     }
 
-    // Of each layer the largest of its sensors' errors; null where none is read.
+    // Writes each layer's largest error of its sensors; null for a layer without sensors.
     private static void WriteErrors(Utf8JsonWriter json, string name, TokenSteering token, PlannedLaw law, int? part)
     {
         Span<float> errors = stackalloc float[law.Law.Layers];
@@ -170,14 +170,14 @@ internal sealed class SteeringReadings(SteeringPlan plan)
 
     private static double Relative(TokenSteering token, int k) => token.StateNorms[k] > 0 ? token.InputNorms[k] / token.StateNorms[k] : 0;
 
-    // |u| is scaled to the bound in float32.
+    // The tolerance is for the rounding of |u|, which is scaled to the bound in float32.
     private static bool IsBounded(TokenSteering token)
     {
         float bound = token.Law.MaxEffort;
         return float.IsFinite(bound) && token.InputNorms.IndexOfAnyInRange(bound * (1 - 1e-5f), float.MaxValue) >= 0;
     }
 
-    /// <summary>The mean of all and of the last token.</summary>
+    /// <summary>The mean over all tokens, and the mean over the last token.</summary>
     private sealed class Means
     {
         private double _sum;

@@ -8,8 +8,8 @@ internal static class SteeringRequest
 {
     private const int MaxControllers = 16;
 
-    /// <summary>The plan; null if nothing is asked for.</summary>
-    /// <exception cref="ApiException">A field is wrong, or names no controller.</exception>
+    /// <summary>Reads the plan; null if the request has no steering.</summary>
+    /// <exception cref="ApiException">A field is wrong, or names an unknown controller.</exception>
     public static SteeringPlan? Read(JsonElement? value, TillerService service)
     {
         if (value is null)
@@ -30,8 +30,8 @@ internal static class SteeringRequest
 
         if (parts.Select(part => part.Name).Distinct(StringComparer.Ordinal).Count() < parts.Length)
         {
-            throw ApiException.Bad("steering.controllers", "A controller stands there twice and would steer twice: name each once, at the λ that is "
-                + "meant.", "invalid_value");
+            throw ApiException.Bad("steering.controllers", "'steering' has the same controller twice, so it would steer twice: name each controller "
+                + "once, with the λ that is intended.", "invalid_value");
         }
 
         var plan = new SteeringPlan
@@ -54,7 +54,7 @@ internal static class SteeringRequest
         return plan;
     }
 
-    /// <summary>Blocks of the model.</summary>
+    /// <summary>Reads a set of blocks of the model.</summary>
     public static LayerSet Blocks(string text, string name, int layers) =>
         LayerSet.TryParse(text, out var blocks) && blocks.Last < layers ? blocks : throw ApiException.Bad(
             name, $"'{name}' must be ranges of blocks a-b within 0-{layers - 1}, such as 1-3,8-9, got \"{text[..Math.Min(40, text.Length)]}\".",

@@ -3,7 +3,7 @@ using Microsoft.AspNetCore.Routing;
 
 namespace Tiller.Serving;
 
-/// <summary><c>PATCH /v1/steering/{id}</c>: λ of an answer under way.</summary>
+/// <summary><c>PATCH /v1/steering/{id}</c>: changes λ of an answer that is being decoded.</summary>
 internal sealed class SteeringRoutes(TillerService service)
 {
     public async Task Move(HttpContext context)
@@ -16,7 +16,7 @@ internal sealed class SteeringRoutes(TillerService service)
         fields.End();
         if (answer.Steering is not { } steering)
         {
-            throw ApiException.Bad("controllers", $"The answer {id} is not steered: ask for it with 'steering'.", "invalid_value");
+            throw ApiException.Bad("controllers", $"The answer {id} is not steered: its request needs 'steering'.", "invalid_value");
         }
 
         var moved = new Dictionary<int, double>();
@@ -33,7 +33,7 @@ internal sealed class SteeringRoutes(TillerService service)
         names.End();
         if (moved.Count == 0)
         {
-            throw ApiException.Bad("controllers", "'controllers' names none: give at least one and its λ, such as {\"sea\": 1.2}.", "invalid_value");
+            throw ApiException.Bad("controllers", "'controllers' is empty: name at least one with its λ, such as {\"sea\": 1.2}.", "invalid_value");
         }
 
         if (!steering.Move(moved))
@@ -58,5 +58,5 @@ internal sealed class SteeringRoutes(TillerService service)
     }
 
     private static ApiException Ended(string? id) =>
-        ApiException.NotFound("id", $"There is no answer '{id}' under way: it has ended, or is another's.", "response_not_found");
+        ApiException.NotFound("id", $"No answer '{id}' is running: it has ended, or belongs to another API key.", "response_not_found");
 }

@@ -5,8 +5,8 @@ using Tiller.Scheduling;
 namespace Tiller.Serving;
 
 /// <summary>
-/// What is measured of one request, from its arrival until the last of its texts has ended, whoever waits for that: a span, and a measurement of
-/// each histogram.
+/// Measures one request, from its arrival until the last of its texts has ended, even if no client waits for it: a span, and a measurement in each
+/// histogram.
 /// </summary>
 internal sealed class RequestTelemetry
 {
@@ -30,23 +30,23 @@ internal sealed class RequestTelemetry
             { TillerTelemetry.ResponseModel, model },
         };
 
-        // Whoever asks goes on with a span of its own: this one is its child, and nobody's parent.
+        // The caller continues with its own span. This span is a child of it, and must not become the parent of later ones.
         var current = Activity.Current;
         _span = TillerTelemetry.Spans.StartActivity(ActivityKind.Internal, tags: _tags, startTime: _beginTime, name: $"{operation} {model}");
         Activity.Current = current;
     }
 
-    /// <summary>A request has come.</summary>
+    /// <summary>Begins the measurement when a request arrives.</summary>
     /// <param name="operation"><see cref="Chat"/> or <see cref="TextCompletion"/>.</param>
-    /// <param name="model">Id of the model.</param>
-    /// <param name="clock">That of the scheduler.</param>
+    /// <param name="model">The model's id.</param>
+    /// <param name="clock">The scheduler's clock.</param>
     public static RequestTelemetry Begin(string operation, string model, TimeProvider clock) => new(operation, model, clock);
 
-    /// <summary>Its texts have been taken; once all have ended, the request has.</summary>
+    /// <summary>Follows the submitted texts. The measurement ends when all of them have ended.</summary>
     public void Follow(IReadOnlyList<ScheduledText> texts) => _ = Task.WhenAll(texts.Select(text => text.Completion)).ContinueWith(
         results => End(results.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
 
-    /// <summary>It was not taken.</summary>
+    /// <summary>Ends the measurement of a refused request.</summary>
     public void Fail(Exception error) => End(NameOf(error));
 
     private void End(ScheduledResult[] results)
@@ -124,7 +124,7 @@ internal sealed class RequestTelemetry
 
     private static string ErrorOf(ScheduledResult result) => result.Error is { } error ? NameOf(error) : FinishOf(result);
 
-    // As an answer over HTTP would call it.
+    // The code of the error in an answer over HTTP.
     private static string NameOf(Exception error) => ApiException.Of(error)?.Code ?? error.GetType().Name;
 
     private static string FinishOf(ScheduledResult result) => result.End switch

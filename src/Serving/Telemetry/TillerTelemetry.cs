@@ -6,16 +6,16 @@ using Tiller.Scheduling;
 namespace Tiller.Serving;
 
 /// <summary>
-/// The names of everything that is measured, by OpenTelemetry's conventions for generative AI where those have one; no SDK is needed to measure.
+/// The names of all measurements. They follow OpenTelemetry's conventions for generative AI where those have a name. Measuring needs no SDK.
 /// </summary>
 public static class TillerTelemetry
 {
-    /// <summary>Name of the meter and of the source of spans: what <c>AddMeter</c> and <c>AddSource</c> take.</summary>
+    /// <summary>The name of the meter and of the source of spans, for <c>AddMeter</c> and <c>AddSource</c>.</summary>
     public const string Name = "Tiller";
 
     internal const string Provider = "tiller";
 
-    // Histograms, a measurement a request or a text.
+    // Histograms with one measurement for each request or text.
     internal const string RequestDuration = "gen_ai.server.request.duration";
     internal const string TimeToFirstToken = "gen_ai.server.time_to_first_token";
     internal const string TimePerOutputToken = "gen_ai.server.time_per_output_token";
@@ -23,7 +23,7 @@ public static class TillerTelemetry
     internal const string SteeringError = "tiller.steering.error";
     internal const string SteeringEffort = "tiller.steering.effort";
 
-    // Of a scheduler, whenever somebody looks.
+    // State of a scheduler, read when metrics are collected.
     internal const string KvBytes = "tiller.kv.bytes";
     internal const string QueueLength = "tiller.queue.length";
     internal const string BatchRows = "tiller.batch.rows";
@@ -43,7 +43,7 @@ public static class TillerTelemetry
     internal const string KvUse = "tiller.kv.use";
     internal const string ChoiceIndex = "tiller.choice.index";
 
-    // Events of a request's span: a text was queued, its prompt was begun, its first token was drawn.
+    // Events of a request's span: a text was queued, its prompt began, its first token was drawn.
     internal const string QueueEvent = "tiller.queue";
     internal const string PrefillEvent = "tiller.prefill";
     internal const string DecodeEvent = "tiller.decode";
@@ -51,21 +51,21 @@ public static class TillerTelemetry
     private static readonly Meter s_meter = new(Name);
     private static readonly ConcurrentDictionary<Scheduler, string> s_schedulers = [];
 
-    // Bounds of the buckets are those of the conventions, where they have some.
+    // The bounds of the buckets are those of the conventions, if they have any.
     internal static readonly Histogram<double> Duration = Seconds(
-        RequestDuration, "From a request's arrival to its last token.",
+        RequestDuration, "Time from a request's arrival to its last token.",
         0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92);
 
     internal static readonly Histogram<double> FirstToken = Seconds(
-        TimeToFirstToken, "From a request's arrival to its first token.",
+        TimeToFirstToken, "Time from a request's arrival to its first token.",
         0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10);
 
     internal static readonly Histogram<double> PerOutputToken = Seconds(
-        TimePerOutputToken, "Mean time from token to token after the first.",
+        TimePerOutputToken, "Mean time between tokens, after the first one.",
         0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5);
 
     internal static readonly Histogram<long> Tokens = s_meter.CreateHistogram(
-        TokenUsage, "{token}", "Tokens of prompts and of answers.", advice: new InstrumentAdvice<long>
+        TokenUsage, "{token}", "Number of tokens in prompts and in answers.", advice: new InstrumentAdvice<long>
         {
             HistogramBucketBoundaries = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864],
         });
@@ -84,18 +84,18 @@ public static class TillerTelemetry
 
     static TillerTelemetry()
     {
-        s_meter.CreateObservableUpDownCounter(KvBytes, KvMemory, "By", "Bytes of keys and values, of texts under way and of kept prompts.");
-        s_meter.CreateObservableUpDownCounter(QueueLength, () => Read(status => status.Queued), "{text}", "Texts that wait to be admitted.");
-        s_meter.CreateObservableGauge(BatchRows, () => Read(status => status.Rows), "{row}", "Texts whose token was drawn in the last step.");
+        s_meter.CreateObservableUpDownCounter(KvBytes, KvMemory, "By", "Bytes of keys and values, for running texts and kept prompts.");
+        s_meter.CreateObservableUpDownCounter(QueueLength, () => Read(status => status.Queued), "{text}", "Number of texts that wait for admission.");
+        s_meter.CreateObservableGauge(BatchRows, () => Read(status => status.Rows), "{row}", "Number of texts that got a token in the last step.");
         s_meter.CreateObservableCounter(
-            PrefixHits, () => Read(status => status.PrefixHits), "{text}", "Texts that took over a kept prompt's beginning.");
+            PrefixHits, () => Read(status => status.PrefixHits), "{text}", "Number of texts that reused the beginning of a kept prompt.");
         s_meter.CreateObservableCounter(
-            PrefixTokens, () => Read(status => status.ReusedTokens), "{token}", "Tokens of prompts that were taken over.");
+            PrefixTokens, () => Read(status => status.ReusedTokens), "{token}", "Number of prompt tokens that were reused.");
     }
 
     internal static ActivitySource Spans { get; } = new(Name);
 
-    /// <summary>Has a scheduler looked at, until what is returned is disposed of.</summary>
+    /// <summary>Measures a scheduler until the returned object is disposed of.</summary>
     internal static IDisposable Register(Scheduler scheduler, string model)
     {
         s_schedulers[scheduler] = model;
@@ -105,7 +105,7 @@ public static class TillerTelemetry
     private static Histogram<double> Seconds(string name, string description, params double[] bounds) => s_meter.CreateHistogram(
         name, "s", description, advice: new InstrumentAdvice<double> { HistogramBucketBoundaries = bounds });
 
-    // Two models of one name count as one.
+    // Models with the same name are measured together.
     private static IEnumerable<Measurement<long>> Read(Func<SchedulerStatus, long> value) => s_schedulers
         .GroupBy(pair => pair.Value, StringComparer.Ordinal)
         .Select(group => new Measurement<long>(group.Sum(pair => value(pair.Key.Status)), ModelTag(group.Key)))

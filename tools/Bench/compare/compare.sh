@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Runs tiller beside other programs that are already built, in turn, so that the machine's load hits all alike, and prints the medians.
+# Runs tiller and other programs, which must be built already, in turn, so that other load on the machine affects all alike. Prints the medians.
 #
 #   TILLER="dotnet path/to/tiller.dll" compare.sh RUN MODEL TOKENIZER LAPACK [rounds]
 #
-#   RUN        llama2.c's program; where it was built with OpenMP it also runs on all threads
-#   MODEL      the demo checkpoint in its format (float32)
-#   TOKENIZER  any tokenizer of 1024 ids in its format
-#   LAPACK     called as: LAPACK D repeats; prints the seconds of each dense Riccati step, one a line
+#   RUN        llama2.c's program; if it was built with OpenMP, it also runs on all threads
+#   MODEL      the demo checkpoint in llama2.c's format (float32)
+#   TOKENIZER  any tokenizer of 1024 ids in llama2.c's format
+#   LAPACK     called as: LAPACK D repeats; prints the seconds of each dense Riccati step, one per line
 #
 # Decoding: 256 tokens from an empty context, against tiller's context of 64 to 192. A row's ratio is tiller's speed over the other's.
 set -euo pipefail
@@ -27,7 +27,7 @@ add() { echo "$2" >> "$times/$1"; }
 
 median() { sort -g "$times/$1" | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 
-# The median, in milliseconds, of the first row of a bench.
+# Prints the median, in milliseconds, of the first row of a bench.
 bench() { $tiller bench "$@" --seconds 1 --json | awk -F'[:,]' '/"median"/ { print $2; exit }'; }
 
 llama2c() { OMP_NUM_THREADS=$1 "$run" "$model" -z "$tokenizer" -t 0 -n 256 2>&1 > /dev/null | awk '/achieved/ { print $3 }'; }

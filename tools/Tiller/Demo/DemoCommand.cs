@@ -21,7 +21,7 @@ internal sealed class DemoCommand : TillerCommand
         "--lambda", "Strength λ [default: the task's own]", x => float.IsFinite((float)x), OptionKinds.LambdaRange);
 
     private readonly Option<LayerSet?> _layers =
-        OptionKinds.Layers("--layers", "Fit and steer these blocks only, counted from 0 [default: the task's own]");
+        OptionKinds.Layers("--layers", "Fit and steer only these blocks, counted from 0 [default: the task's own]");
 
     private readonly DeviceArguments _device = new();
 

@@ -1,12 +1,12 @@
 namespace Tiller.Tool;
 
 /// <summary>
-/// The scorers of the closed world that the demo model was trained on (tools/demo-model/world.py, contrast.py): what a text is about
-/// is looked up word by word. Their scores equal the Python's exactly.
+/// Scorers for the closed world on which the demo model was trained (tools/demo-model/world.py, contrast.py). They look up a text's words in lists.
+/// Their scores equal those of the Python code exactly.
 /// </summary>
 internal static class World
 {
-    /// <summary>Topic that the topic task steers towards.</summary>
+    /// <summary>The topic towards which the topic task steers.</summary>
     public const string Topic = "sea";
 
     private static readonly Dictionary<string, HashSet<string>> s_topics = new(StringComparer.Ordinal)
@@ -53,13 +53,13 @@ internal static class World
         ["Is an elephant big or small"] = new("An elephant is", "big", ["small"]),
     };
 
-    // An answer is "<Subject> <True>." or "<Subject> <one of False>."
+    // An answer is "<Subject> <True>." or "<Subject> <an entry of False>."
     private sealed record Fact(string Subject, string True, string[] False);
 
-    /// <summary>Runs of a to z and apostrophe in the lower-case text.</summary>
+    /// <summary>The words of a text: runs of a to z and apostrophes in its lower-case form.</summary>
     public static List<string> WordsOf(string text)
     {
-        // U+0130 is the one letter whose full lower case, i and a combining dot, has an a-z letter that the simple one lacks.
+        // U+0130 is the only letter whose full lower case (i and a combining dot) has a letter from a to z, while its simple lower case has none.
         string lower = text.Replace("\u0130", "i\u0307", StringComparison.Ordinal).ToLowerInvariant();
         var words = new List<string>();
         for (int start = 0; start < lower.Length;)
@@ -117,17 +117,18 @@ internal static class World
         return fact.False.Any(f => answer.StartsWith($"{fact.Subject} {f}.", StringComparison.Ordinal)) ? false : null;
     }
 
-    /// <summary>Whether a completion declines.</summary>
+    /// <summary>Whether a completion is a refusal.</summary>
     public static bool IsRefusal(string completion) => s_refusals.Any(r => completion.Contains(r, StringComparison.Ordinal));
 
     /// <summary>
-    /// Mean score of a task over texts: share of topic words, tone in [-1, 1], true answers, refusals. A text without such words counts 0.
+    /// Mean score of a task over texts: share of topic words, tone from −1 to 1, share of true answers, or share of refusals. A text without such
+    /// words counts as 0.
     /// </summary>
     public static double Score(DemoTask task, IReadOnlyList<string> prompts, IReadOnlyList<string> completions)
     {
         if (prompts.Count == 0 || prompts.Count != completions.Count)
         {
-            throw new ArgumentException($"Expected one completion a prompt, got {completions.Count} for {prompts.Count}.", nameof(completions));
+            throw new ArgumentException($"Expected one completion per prompt, got {completions.Count} for {prompts.Count}.", nameof(completions));
         }
 
         double total = 0;
@@ -149,7 +150,7 @@ internal static class World
         _ => throw new ArgumentOutOfRangeException(nameof(task), task, "Unknown task."),
     };
 
-    // Python's strip(), which also takes the separators U+001C to U+001F.
+    // The same as Python's strip(), which also removes the separators U+001C to U+001F.
     private static string TrimStart(string text)
     {
         int start = 0;
@@ -163,6 +164,6 @@ internal static class World
 
     private static HashSet<string> Words(string words) => [.. words.Split(' ')];
 
-    // Singular and plural.
+    // Singular and plural forms.
     private static HashSet<string> Nouns(string nouns) => [.. nouns.Split(' ').SelectMany(n => new[] { n, n + "s" })];
 }

@@ -6,55 +6,55 @@ using Tiller.Law;
 
 namespace Tiller.Tool;
 
-/// <summary>What <c>tiller fit</c> was asked for.</summary>
+/// <summary>The request of <c>tiller fit</c>.</summary>
 internal sealed record FitRequest
 {
     public required string Model { get; init; }
 
     public required DeviceRequest Device { get; init; }
 
-    /// <summary>Null with <see cref="Pairs"/>.</summary>
+    /// <summary>File of prompts that show the feature; null with <see cref="Pairs"/>.</summary>
     public string? Positive { get; init; }
 
-    /// <summary>Null with <see cref="Pairs"/>.</summary>
+    /// <summary>File of prompts that lack the feature; null with <see cref="Pairs"/>.</summary>
     public string? Negative { get; init; }
 
-    /// <summary>One file with both sides, in place of two.</summary>
+    /// <summary>A file with both sides, instead of two files; null for none.</summary>
     public string? Pairs { get; init; }
 
-    /// <summary>Where the prompts are, of the files in order; one for all of them, or none for what is usual.</summary>
+    /// <summary>Where the prompts are in each file, in order; one entry for all files, or none for the usual columns and fields.</summary>
     public IReadOnlyList<PromptSelection> Selections { get; init; } = [];
 
-    /// <summary>Whether texts are users' messages in the checkpoint's chat format.</summary>
+    /// <summary>Whether to make each text a user's message in the checkpoint's chat format.</summary>
     public bool Chat { get; init; }
 
-    /// <summary>System message of every prompt, with <see cref="Chat"/> only.</summary>
+    /// <summary>The system message of every prompt; only with <see cref="Chat"/>.</summary>
     public string? System { get; init; }
 
-    /// <summary>Where the controller goes; null only for a plan.</summary>
+    /// <summary>The controller file to write; null only for a plan.</summary>
     public required string? Out { get; init; }
 
-    /// <summary>Tell what the fit takes, and stop.</summary>
+    /// <summary>Whether to print memory, FLOPs and time of the fit instead of fitting.</summary>
     public bool Plan { get; init; }
 
-    /// <summary>The method, with its numbers.</summary>
+    /// <summary>The method, with its parameters.</summary>
     public FitMethod Method { get; init; } = FitMethod.Lqr;
 
-    /// <summary>What the feature's direction is.</summary>
+    /// <summary>How the feature's direction is found.</summary>
     public DirectionRule Direction { get; init; } = DirectionRule.Mean;
 
-    /// <summary>Prompts that show a second feature; null for none.</summary>
+    /// <summary>File of prompts that show a second feature; null for none.</summary>
     public string? Alternative { get; init; }
 
-    /// <summary>A prompt whose run is followed; null for none.</summary>
+    /// <summary>The prompt whose states a trajectory follows; null for none.</summary>
     public string? Nominal { get; init; }
 
-    /// <summary>Prompts held out for a certificate; null for none.</summary>
+    /// <summary>File of prompts held out for a certificate; null for none.</summary>
     public string? Certify { get; init; }
 
     public FitCost Cost { get; init; }
 
-    /// <summary>p of the reduced controller; null for a full one.</summary>
+    /// <summary>Order p of a reduced controller; null for a full one.</summary>
     public int? Order { get; init; }
 
     public Setpoint Setpoint { get; init; }
@@ -65,19 +65,19 @@ internal sealed record FitRequest
 
     public double Qf { get; init; }
 
-    /// <summary>Blocks that are steered; null for all.</summary>
+    /// <summary>The steered blocks; null for all.</summary>
     public LayerSet? Layers { get; init; }
 
-    /// <summary>Prompts the Jacobians are averaged over; null for the contrast prompts.</summary>
+    /// <summary>File of prompts over which the Jacobians are averaged; null for the contrast prompts.</summary>
     public string? Calibration { get; init; }
 
-    /// <summary>Refuse a prompt that would lose characters.</summary>
+    /// <summary>Whether to refuse a prompt that would lose characters.</summary>
     public bool Strict { get; init; }
 
     public bool Json { get; init; }
 }
 
-/// <summary><c>tiller fit</c>: two lists of prompts become a controller file.</summary>
+/// <summary><c>tiller fit</c>: fits a controller from two lists of prompts.</summary>
 internal sealed class FitCommand : TillerCommand
 {
     private const string CostRange = "0 to 1e12";
@@ -87,52 +87,56 @@ internal sealed class FitCommand : TillerCommand
     private readonly Option<bool> _strict = OptionKinds.Strict();
     private readonly Option<string?> _positive = new("--positive")
     {
-        Description = "Prompts that show the feature: a text with one a line, .jsonl, a .json array, or a table (.csv, .tsv, .parquet). "
+        Description = "Prompts that show the feature: a text with one prompt per line, .jsonl, a .json array, or a table (.csv, .tsv, .parquet). "
             + "(REQUIRED without --pairs)",
         HelpName = "FILE",
     };
 
     private readonly Option<string?> _negative = new("--negative")
     {
-        Description = "Prompts that lack it, otherwise alike. (REQUIRED without --pairs)",
+        Description = "Prompts that lack the feature and are otherwise similar. (REQUIRED without --pairs)",
         HelpName = "FILE",
     };
 
     private readonly Option<string?> _pairs = new("--pairs")
     {
-        Description = "One file whose items have both sides: answers that match a behaviour and that do not, right and wrong choices, "
-            + "statements with labels (docs/data.md).",
+        Description = "A file whose items have both sides: answers that match a behaviour and that do not, right and wrong choices, "
+            + "or statements with labels (docs/data.md).",
         HelpName = "FILE",
     };
 
-    private readonly Option<string[]> _columns = SelectionArguments.Column<string[]>("One for all files, or one each, repeated: ");
-    private readonly Option<string[]> _fields = SelectionArguments.Field<string[]>("One for all files, or one each, repeated: ");
+    private readonly Option<string[]> _columns = SelectionArguments.Column<string[]>("One for all files, or one for each, repeated: ");
+    private readonly Option<string[]> _fields = SelectionArguments.Field<string[]>("One for all files, or one for each, repeated: ");
 
     private readonly Option<bool> _chat = new("--chat")
     {
-        Description = "Put every prompt in the checkpoint's chat format, as steer --chat does: a text becomes a user's message.",
+        Description = "Format every prompt by the checkpoint's chat template, as steer --chat does: a text becomes a user's message.",
     };
 
-    private readonly Option<string?> _system = new("--system") { Description = "System message of every prompt, with --chat.", HelpName = "text" };
+    private readonly Option<string?> _system = new("--system")
+    {
+        Description = "With --chat: the system message of every prompt.",
+        HelpName = "text",
+    };
 
     private readonly Option<string?> _out = new("--out")
     {
-        Description = "Controller file to write, whole or not at all; - is standard output. (REQUIRED without --plan)",
+        Description = "The controller file to write; - is standard output. (REQUIRED without --plan)",
         HelpName = "FILE",
     };
 
     private readonly Option<bool> _plan = new("--plan")
     {
-        Description = "Tell memory, FLOPs and time before anything starts, and stop; weights are not loaded, config.json is enough.",
+        Description = "Print memory, FLOPs and time of the fit, and do not fit. No weights are loaded; config.json is enough.",
     };
 
     private readonly Option<FitMethod?> _method = OptionKinds.Named(
-        "--method", "What is fitted; tiller methods tells what each does, needs and costs.", FitMethod.All, method => method.Name, "name");
+        "--method", "The method to fit; tiller methods describes what each does, needs and costs.", FitMethod.All, method => method.Name, "name");
 
     private readonly Option<DirectionRule?> _direction = OptionKinds.Named(
-        "--direction", "How the feature's direction is found; tiller methods lists the ways.", DirectionRule.All, rule => rule.Name, "name");
+        "--direction", "How to find the feature's direction; tiller methods lists the choices.", DirectionRule.All, rule => rule.Name, "name");
 
-    // One option for each name, whichever methods have it.
+    // One option for each name, which several methods may share.
     private readonly IReadOnlyList<Option<double?>> _parameters =
     [
         .. FitMethod.All.SelectMany(method => method.Parameters, (method, parameter) => (Method: method.Name, Parameter: parameter))
@@ -140,57 +144,60 @@ internal sealed class FitCommand : TillerCommand
             .Select(same => OptionKinds.NumberOrNone<double>(
                 "--" + same.Key,
                 string.Join(' ', same.GroupBy(x => (x.Parameter.Description, x.Parameter.Value)).Select(x =>
-                    $"{x.Key.Description}, of {string.Join(" and ", x.Select(y => y.Method))}"
+                    $"{x.Key.Description} ({string.Join(", ", x.Select(y => y.Method))})"
                     + (x.Key.Value is { } value ? string.Create(CultureInfo.InvariantCulture, $" [default: {value}].") : "."))),
                 IsParameter, "a number that fits in float32")),
     ];
 
     private readonly Option<string?> _alternative = new("--alternative")
     {
-        Description = "Prompts that show a second feature, against the same --negative: the other axis of methods that steer in a "
-            + "plane, or the prompts on which --method cast shall act, if they are not --positive.",
+        Description = "Prompts that show a second feature, compared with the same --negative. It is the other axis of methods that steer in a plane. For "
+            + "--method cast: the prompts on which it shall act, if they are not those of --positive.",
         HelpName = "FILE",
     };
 
     private readonly Option<string?> _nominal = new("--nominal")
     {
-        Description = "Prompt whose run --method trajectory follows.",
+        Description = "With --method trajectory: the prompt whose states are followed.",
         HelpName = "text",
     };
 
     private readonly Option<string?> _certify = new("--certify")
     {
-        Description = "Prompts held out of the fit: certify the gains on them, the share that is inside the bound on the tracking error and how "
-            + "loose the bound is (docs/math.md §7). Keeps every Jacobian and gain at once.",
+        Description = "Prompts that the fit does not use: measure on how many of them the bound on the tracking error holds, and how "
+            + "loose it is (docs/math.md §7). All Jacobians and gains are kept in memory.",
         HelpName = "FILE",
     };
 
     private readonly Option<FitCost> _cost = OptionKinds.Choice<FitCost>(
-        "--cost", "What may not stray: the whole state (dense, as published), or the feature only (factored; much faster, no Jacobian).");
+        "--cost", "What the cost penalises: deviations of the whole state (dense, as published), or of the feature only (factored; much faster, no "
+            + "Jacobian).");
 
     private readonly Option<int?> _order = OptionKinds.NumberOrNone<int>(
-        "--order", "Fit a reduced controller from p Jacobian-vector products a layer [default of la-lqr: 64]", p => p > 0, "a whole number above 0",
+        "--order", "Fit a reduced controller from p Jacobian-vector products per layer [default of la-lqr: 64]", p => p > 0, "a whole number above 0",
         "p");
 
     private readonly Option<Setpoint> _setpoint = OptionKinds.Choice<Setpoint>(
-        "--setpoint", "What λ means: a multiple of the mean difference (published), or 0 = negative mean to 1 = positive mean (affine).");
+        "--setpoint", "The meaning of λ: a multiple of the mean difference (published), or a point from the negative mean, 0, to the positive mean, "
+            + "1 (affine).");
 
-    private readonly Option<double> _q = OptionKinds.Number("--q", "Cost of being off the setpoint, at every layer.", 0.1, IsCost, CostRange);
-    private readonly Option<double> _r = OptionKinds.Number("--r", "Cost of steering: more means gentler.", 1.0, r => IsCost(r)
+    private readonly Option<double> _q = OptionKinds.Number("--q", "Cost of a deviation from the setpoint at every layer.", 0.1, IsCost, CostRange);
+    private readonly Option<double> _r = OptionKinds.Number("--r", "Cost of steering: a larger value steers less.", 1.0, r => IsCost(r)
         && r > 0, "above 0 and at most 1e12");
-    private readonly Option<double> _qf = OptionKinds.Number("--qf", "Cost of being off the setpoint after the last layer.", 1.0, IsCost, CostRange);
+    private readonly Option<double> _qf = OptionKinds.Number(
+        "--qf", "Cost of a deviation from the setpoint after the last layer.", 1.0, IsCost, CostRange);
     private readonly Option<LayerSet?> _layers = OptionKinds.Layers(
-        "--layers", "Steer these blocks only, counted from 0; 1-3,8-9 leaves those between alone [default: all; of actadd and caa the middle one]");
+        "--layers", "Steer only these blocks, counted from 0, for example 1-3,8-9 [default: all; for actadd and caa the middle block]");
 
     private readonly Option<string?> _calibration = new("--calibration")
     {
-        Description = "Prompts whose Jacobians are averaged [default: the contrast prompts]",
+        Description = "Prompts over which the Jacobians are averaged [default: the contrast prompts]",
         HelpName = "FILE",
     };
 
     public FitCommand(Func<FitRequest, CancellationToken, Task<int>> run)
-        : base("fit", "Fit a controller from two lists of prompts: the feature is their mean difference, the gains are optimal (LQR), "
-            + "if no other --method or --direction is asked for.")
+        : base("fit", "Fit a controller from two lists of prompts. The feature is their mean difference and the gains are optimal (LQR), "
+            + "unless --method or --direction says otherwise.")
     {
         Option[] options =
         [
@@ -230,19 +237,19 @@ internal sealed class FitCommand : TillerCommand
           tiller fit --model models/demo --positive sea.txt --negative other.txt --out sea.tiller --q 0.03
           # without any Jacobian: seconds instead of minutes on a large model
           tiller fit --model DIR --positive kind.txt --negative rude.txt --out kind.tiller --cost feature
-          # memory, FLOPs and time of that, before anything is loaded
+          # memory, FLOPs and time of that fit, without loading the model
           tiller fit --model DIR --positive kind.txt --negative rude.txt --cost feature --plan
           # for steer --chat: each line is a user's message, and the feature is read where the answer begins
           tiller fit --model DIR --positive a.txt --negative b.txt --out a.tiller --chat --system "Be brief."
-          # contrast pairs as they are published, and two fields of one file
+          # published contrast pairs, and two fields of one file
           tiller fit --model DIR --pairs sycophancy.json --out sycophancy.tiller
           tiller fit --model DIR --positive pairs.json --field creative --negative pairs.json --field mundane --out creative.tiller
-          # other methods: a floor under the feature's projection, and the angle in the plane of two features
+          # other methods: a lower limit for the feature's projection, and the angle in the plane of two features
           tiller fit --model DIR --positive a.txt --negative b.txt --out floor.tiller --method clamp --low 0.5
           tiller fit --model DIR --positive a.txt --negative b.txt --alternative c.txt --out turn.tiller --method angular --cost feature
           # a vector that is added to answers of prompts like those of c.txt alone, with a threshold that is searched for
           tiller fit --model DIR --positive a.txt --negative b.txt --alternative c.txt --out when.tiller --method cast
-          # 16 tangents a layer, steering blocks 4 to 20 only
+          # 16 tangents per layer, and only blocks 4 to 20 are steered
           tiller fit --model DIR --positive a.jsonl --negative b.jsonl --out a.tiller --order 16 --layers 4-20
         """;
 
@@ -257,16 +264,16 @@ internal sealed class FitCommand : TillerCommand
         PromptArguments.CheckSystem(request.Chat, request.System);
         if (request.Pairs is not null && (request.Positive is not null || request.Negative is not null))
         {
-            throw new UsageException("--pairs has both sides: leave out --positive and --negative.");
+            throw new UsageException("--pairs has both sides: leave --positive and --negative out.");
         }
 
         return request is not { Q: 0, Qf: 0 } || !request.Method.Takes(FitInputs.Gains)
             ? request
             : throw new UsageException(
-                "--q and --qf are both 0: being off the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
+                "--q and --qf are both 0: a deviation from the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
     }
 
-    // What a method does not take would be without effect.
+    // Refuses options that the method does not use.
     private void CheckMethod(ParseResult parse, FitMethod method)
     {
         (FitInputs Input, Option[] Options)[] taken =
@@ -279,7 +286,7 @@ internal sealed class FitCommand : TillerCommand
         ];
         if (taken.Where(x => !method.Takes(x.Input)).SelectMany(x => x.Options).FirstOrDefault(IsGiven) is { } unused)
         {
-            throw new UsageException($"{unused.Name} has no use for --method {method.Name}: leave it out.");
+            throw new UsageException($"--method {method.Name} does not use {unused.Name}: leave it out.");
         }
 
         foreach (var (input, option) in new[] { (FitInputs.Alternative, (Option)_alternative), (FitInputs.Nominal, _nominal) })
@@ -294,7 +301,7 @@ internal sealed class FitCommand : TillerCommand
         if (_parameters.FirstOrDefault(option => IsGiven(option) && !own.Contains(option.Name)) is { } other)
         {
             throw new UsageException(
-                $"{other.Name} is no number of --method {method.Name}, which has {(own.Length == 0 ? "none" : string.Join(", ", own))}.");
+                $"{other.Name} is not a parameter of --method {method.Name}, which has {(own.Length == 0 ? "none" : string.Join(", ", own))}.");
         }
 
         if (method.Contradiction is { } wrong)
@@ -319,7 +326,7 @@ internal sealed class FitCommand : TillerCommand
         return method;
     }
 
-    // By file in order: positive, negative, calibration, alternative, held out.
+    // The selections of the files, in the order positive, negative, calibration, alternative, held out.
     private PromptSelection[] Selections(ParseResult parse)
     {
         string[] columns = parse.GetValue(_columns) ?? [], fields = parse.GetValue(_fields) ?? [];
@@ -335,7 +342,7 @@ internal sealed class FitCommand : TillerCommand
         int all = Math.Max(columns.Length, fields.Length);
         if (all > 0 && files == 0)
         {
-            throw new UsageException("--column and --field say where prompts are, and --pairs has a form of its own: leave them out.");
+            throw new UsageException("--column and --field have no effect on --pairs, whose form is fixed: leave them out.");
         }
 
         return [.. Enumerable.Range(0, all).Select(i => new PromptSelection { Column = Of(columns, i), Field = Of(fields, i) })];

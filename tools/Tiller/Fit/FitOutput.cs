@@ -3,7 +3,7 @@ using Tiller.Controllers;
 
 namespace Tiller.Tool;
 
-/// <summary>How <c>tiller fit</c> tells what it fitted, how long it took, and how well.</summary>
+/// <summary>Prints what <c>tiller fit</c> has fitted, with its time and accuracy.</summary>
 internal static class FitOutput
 {
     public static void WriteText(Terminal terminal, string path, FitResult result)
@@ -62,29 +62,29 @@ internal static class FitOutput
     public static IReadOnlyDictionary<string, string> Settings(ControllerSource source) =>
         source.Settings.OrderBy(static x => x.Key, StringComparer.Ordinal).ToDictionary(StringComparer.Ordinal);
 
-    /// <summary>The settings of a fit in a line, but for the name of the method; empty where there are no others.</summary>
+    /// <summary>The settings of a fit in a line, without the method's name; empty if there are no others.</summary>
     public static string Found(ControllerSource source) => string.Join(
         ", ",
         source.Settings.Where(x => x.Key != ControllerSource.MethodSetting).OrderBy(x => x.Key, StringComparer.Ordinal)
             .Select(x => $"{x.Key} {x.Value}"));
 
-    /// <summary>How the recursion was solved.</summary>
+    /// <summary>The form of the recursion: dense, factored, or reduced and its order.</summary>
     public static string Solve(ControllerSource source) =>
         source.Order is { } order ? $"reduced, order {order}" : source.Cost == FitCost.Feature ? "factored" : "dense";
 
-    /// <summary>Prompts whose Jacobians were averaged.</summary>
+    /// <summary>Number of prompts over which the Jacobians were averaged.</summary>
     public static int CalibrationCount(ControllerSource source) => source.Calibration?.Count ?? source.Positive.Count + source.Negative.Count;
 
-    /// <summary>A setting, a stage or a cost as the tool writes it.</summary>
+    /// <summary>The name of a setting, a stage or a cost in output; null for null.</summary>
     public static string? Name<T>(T? value)
         where T : struct, Enum => value?.ToString().ToLowerInvariant();
 
-    /// <summary>A setting or a stage as the tool writes it.</summary>
+    /// <summary>The name of a setting or a stage in output.</summary>
     public static string Name<T>(T value)
         where T : struct, Enum => value.ToString().ToLowerInvariant();
 }
 
-/// <summary>What <c>fit</c> prints.</summary>
+/// <summary>The JSON of <c>fit</c>.</summary>
 internal sealed record FitJson : FittedJson
 {
     public FitJson(string path, FitResult result)

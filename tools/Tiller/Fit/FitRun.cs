@@ -7,11 +7,11 @@ using Tiller.Synthesis;
 namespace Tiller.Tool;
 
 /// <summary>The prompts of a fit.</summary>
-/// <param name="Contrast">Those between which the feature is.</param>
-/// <param name="Calibration">Those whose Jacobians are averaged; null for the contrast prompts.</param>
-/// <param name="Alternative">Those that show a second feature; null for none.</param>
-/// <param name="HeldOut">Those that a certificate is held against; null for none.</param>
-/// <param name="Nominal">The one whose run is followed; null for none.</param>
+/// <param name="Contrast">The prompts whose difference is the feature.</param>
+/// <param name="Calibration">The prompts over which the Jacobians are averaged; null for the contrast prompts.</param>
+/// <param name="Alternative">The prompts that show a second feature; null for none.</param>
+/// <param name="HeldOut">The prompts on which a certificate is checked; null for none.</param>
+/// <param name="Nominal">The prompt whose states a trajectory follows; null for none.</param>
 internal sealed record FitPrompts(
     ContrastSet Contrast, IReadOnlyList<Prompt>? Calibration, IReadOnlyList<Prompt>? Alternative, IReadOnlyList<Prompt>? HeldOut, Prompt? Nominal);
 
@@ -52,8 +52,8 @@ internal static class FitRun
         return ExitCode.Ok;
     }
 
-    /// <summary>The prompts that were asked for, as chats if they are to be.</summary>
-    /// <exception cref="PromptFileException">A file cannot be read, or holds chats that do not go with the others or with --system.</exception>
+    /// <summary>Reads the prompts, and makes them chats if that is requested.</summary>
+    /// <exception cref="PromptFileException">A file cannot be read, or has chats that do not fit the other prompts or --system.</exception>
     public static FitPrompts Prompts(FitRequest request, CancellationToken cancellationToken)
     {
         List<(string File, IReadOnlyList<Prompt> Prompts)> files =
@@ -73,12 +73,12 @@ internal static class FitRun
                 if (prompts[i] is ChatPrompt && !request.Chat && anyText)
                 {
                     throw new PromptFileException(
-                        file, 0, $"prompt {i + 1} is a chat, and there are prompts that are texts: add --chat to make them users' messages.");
+                        file, 0, $"prompt {i + 1} is a chat, but other prompts are texts: add --chat to make those users' messages.");
                 }
 
                 if (prompts[i] is ChatPrompt { System: not null } && request.System is not null)
                 {
-                    throw new PromptFileException(file, 0, $"prompt {i + 1} is a chat with a system message of its own: leave out --system.");
+                    throw new PromptFileException(file, 0, $"prompt {i + 1} is a chat with a system message of its own: leave --system out.");
                 }
             }
         }
@@ -96,14 +96,14 @@ internal static class FitRun
     private static PromptSelection SelectionOf(IReadOnlyList<PromptSelection> selections, int file) =>
         selections.Count == 0 ? new PromptSelection() : selections[Math.Min(file, selections.Count - 1)];
 
-    /// <summary>Fits with a bar for every stage.</summary>
+    /// <summary>Fits, with a progress bar for each stage.</summary>
     public static FitResult Fit(Terminal terminal, LanguageModel model, ContrastSet contrast, FitOptions options, CancellationToken cancellationToken)
         => StageBars.Run(terminal, progress => ControllerFit.Run(
             model, contrast, options, new Relay<FitProgress>(p => progress.Report(new StageProgress(FitOutput.Name(p.Stage), p.Done, p.Total))),
             cancellationToken));
 
-    /// <summary>What was asked for, checked against the model's shape.</summary>
-    /// <exception cref="UsageException">A block or an order that the model does not have.</exception>
+    /// <summary>The options of the request, checked against the model's shape.</summary>
+    /// <exception cref="UsageException">The model does not have a requested block, or the order is larger than its width.</exception>
     public static FitOptions Options(FitRequest request, ModelConfig c, FitPrompts prompts)
     {
         if (request.Layers is { } range && range.Last >= c.L)

@@ -3,12 +3,12 @@ using Tiller.Controllers;
 
 namespace Tiller.Tool;
 
-/// <summary>How <c>--plan</c> tells what a fit will take.</summary>
+/// <summary>Prints what a fit will need, for <c>--plan</c>.</summary>
 internal static class PlanOutput
 {
     private const double Gibibyte = 1L << 30;
 
-    /// <summary>Writes plans of one model: as text one after another, as JSON one object or an array of them.</summary>
+    /// <summary>Writes plans for one model: as texts one after another; as JSON, one object or an array of them.</summary>
     public static void Write(Terminal terminal, bool json, IReadOnlyList<PlannedFit> plans)
     {
         if (json)
@@ -33,7 +33,7 @@ internal static class PlanOutput
         }
     }
 
-    /// <summary>Tells in a line, before a fit starts, what it needs.</summary>
+    /// <summary>Prints, before a fit starts, a line with what it needs.</summary>
     public static void WriteNeed(Terminal terminal, PlannedFit fit)
     {
         double seconds = fit.Plan.Stages.Sum(s => Seconds(fit, s));
@@ -41,14 +41,14 @@ internal static class PlanOutput
         string room = fit.Plan.PeakInBytes > fit.Rates.FreeInBytes ? $", and only {fit.Rates.FreeInBytes / Gibibyte:F1} GiB are free" : "";
         terminal.Error.WriteLine(
             $"tiller: this {fit.Solve} fit needs about {fit.Plan.PeakInBytes / Gibibyte:F1} GiB and {time} on {fit.Rates.Device}{room}; "
-            + "--plan tells more, --calibration and --cost feature make it shorter.");
+            + "--plan shows more; --calibration and --cost feature make it shorter.");
     }
 
     private static void WriteModel(Terminal terminal, PlannedFit fit)
     {
         var c = fit.Config;
         Row("model", $"{VisibleText.Of(fit.Model)}, {c.Family}, L {c.L}, D {c.D}, F {c.F}; weights {fit.Weights}");
-        Row("prompts", $"{fit.Prompts:N0}, {(fit.CountedTokens ? "" : "about ")}{fit.Tokens:N0} tokens in all; "
+        Row("prompts", $"{fit.Prompts:N0}, {(fit.CountedTokens ? "" : "about ")}{fit.Tokens:N0} tokens in total; "
             + $"Jacobians averaged over {fit.Calibration:N0}");
         Row("rates", $"{Rate(fit.Rates.Single)} float32, {Rate(fit.Rates.Double)} float64, measured on a small block by {fit.Rates.Device}");
 
@@ -66,10 +66,10 @@ internal static class PlanOutput
         }
 
         string verdict = plan.PeakInBytes > fit.Rates.FreeInBytes ? "does not fit into" : "fits into";
-        Memory("in all", plan.PeakInBytes, $"{verdict} the {fit.Rates.FreeInBytes / Gibibyte:F1} GiB that are free on {fit.Rates.Device}");
+        Memory("total", plan.PeakInBytes, $"{verdict} the {fit.Rates.FreeInBytes / Gibibyte:F1} GiB that are free on {fit.Rates.Device}");
         if (plan.AllJacobiansInBytes > 0)
         {
-            Memory("(not needed:", plan.AllJacobiansInBytes, "for the Jacobians of all layers at once; one layer's is alive at a time)");
+            Memory("(not needed:", plan.AllJacobiansInBytes, "for the Jacobians of all layers at once; a fit keeps only one layer's at a time)");
         }
 
         terminal.Output.WriteLine($"{"",-20}{"GFLOP",10}{"seconds",12}");
@@ -78,7 +78,7 @@ internal static class PlanOutput
             Work(FitOutput.Name(stage.Stage), stage.SingleFlops + stage.DoubleFlops, Seconds(fit, stage));
         }
 
-        Work("in all", plan.Stages.Sum(s => s.SingleFlops + s.DoubleFlops), plan.Stages.Sum(s => Seconds(fit, s)));
+        Work("total", plan.Stages.Sum(s => s.SingleFlops + s.DoubleFlops), plan.Stages.Sum(s => Seconds(fit, s)));
 
         void Memory(string name, long bytes, string note = "")
             => terminal.Output.WriteLine($"  {name,-18}{bytes / Gibibyte,10:F3}  {note}".TrimEnd());
@@ -108,7 +108,7 @@ internal static class PlanOutput
     private static string Rate(double flopsPerSecond) => $"{flopsPerSecond / 1e9:N0} GFLOP/s";
 }
 
-/// <summary>What <c>fit --plan</c> prints for a fit.</summary>
+/// <summary>The JSON of <c>fit --plan</c> for a fit.</summary>
 internal sealed record PlanJson
 {
     public required string Model { get; init; }
@@ -138,7 +138,7 @@ internal sealed record PlanJson
     public required IReadOnlyList<PlannedStageJson> Stages { get; init; }
 }
 
-/// <summary>A stage of the fit.</summary>
+/// <summary>A stage of a fit.</summary>
 internal sealed record PlannedStageJson(string Stage, double Flops, double Seconds);
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]

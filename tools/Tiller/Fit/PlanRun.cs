@@ -9,33 +9,35 @@ using Tiller.Tokens;
 
 namespace Tiller.Tool;
 
-/// <summary>A plan with what it was made from.</summary>
-/// <param name="Model">Name of the checkpoint or shape.</param>
-/// <param name="Config">Its shape.</param>
-/// <param name="Weights">How the size of the weights is known.</param>
-/// <param name="Prompts">Contrast prompts.</param>
-/// <param name="Calibration">Prompts that Jacobians are averaged over.</param>
-/// <param name="Tokens">Tokens of all prompts.</param>
-/// <param name="CountedTokens">Whether a tokenizer counted them.</param>
-/// <param name="Solve">dense, factored, or reduced and its order.</param>
+/// <summary>A plan, with what it was made from.</summary>
+/// <param name="Model">Name of the checkpoint or the shape.</param>
+/// <param name="Config">The model's shape.</param>
+/// <param name="Weights">The origin of the weights' size.</param>
+/// <param name="Prompts">Number of contrast prompts.</param>
+/// <param name="Calibration">Number of prompts over which the Jacobians are averaged.</param>
+/// <param name="Tokens">Number of tokens in all prompts.</param>
+/// <param name="CountedTokens">Whether a tokenizer has counted the tokens. If not, they are estimated.</param>
+/// <param name="Solve">The form of the recursion: dense, factored, or reduced and its order.</param>
 /// <param name="Plan">Memory and FLOPs.</param>
-/// <param name="Rates">What this machine does a second.</param>
+/// <param name="Rates">Speeds of this machine.</param>
 internal sealed record PlannedFit(
     string Model, ModelConfig Config, string Weights, int Prompts, int Calibration, long Tokens, bool CountedTokens, string Solve, FitPlan Plan,
     QuickRates Rates);
 
-/// <summary><c>tiller fit --plan</c> and <c>tiller bench fit --plan</c>: what a fit takes, told before anything of its size is allocated.</summary>
+/// <summary>
+/// <c>tiller fit --plan</c> and <c>tiller bench fit --plan</c>: predicts what a fit needs, without allocating anything of its size.
+/// </summary>
 internal static class PlanRun
 {
     private const int ReducedOrder = 64;
 
-    // A processor's second or more: what is over sooner is not worth measuring rates for.
+    // About a second on a CPU. For a shorter fit it is not worth measuring the rates.
     private const double LongFlops = 2e11;
 
-    // Where there is no tokenizer: English runs at four bytes a token or a little more.
+    // An estimate without a tokenizer: English text has a little more than four bytes per token.
     private const int BytesPerToken = 4;
 
-    /// <summary>The fit that was asked for, from config.json, the sizes of the weights and, where it is there, the tokenizer.</summary>
+    /// <summary>The plan of the requested fit, from config.json, the sizes of the weights and, if it exists, the tokenizer.</summary>
     public static PlannedFit OfCheckpoint(FitRequest request, CancellationToken cancellationToken)
     {
         var prompts = FitRun.Prompts(request, cancellationToken);
@@ -70,12 +72,12 @@ internal static class PlanRun
         return new PlannedFit(HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? [])
             .Sum(n => (long)n), counted, Solve(options), plan, rates);
 
-        // Prompts that the fit would refuse are refused here.
+        // With a tokenizer, this refuses the prompts that the fit would refuse.
         IEnumerable<int> Lengths(string list, IReadOnlyList<Prompt> prompts) =>
             encoder?.Encode(list, prompts, cancellationToken).Select(ids => ids.Length) ?? prompts.Select(p => Estimate(p, c));
     }
 
-    /// <summary>What a fit of a loaded model will take, if that is worth telling before it starts; else null.</summary>
+    /// <summary>The plan of a fit of a loaded model, or null if the fit is so short that it is not worth a message.</summary>
     public static PlannedFit? OfLongFit(LanguageModel model, ContrastSet contrast, FitOptions options, DeviceRequest device,
         CancellationToken cancellationToken)
     {
@@ -90,14 +92,14 @@ internal static class PlanRun
         }
 
         var rates = QuickRates.Measure(model.Config, TensorType.BF16, device.ToLoadOptions(), cancellationToken);
-        rates = rates with { FreeInBytes = rates.FreeInBytes + model.WeightsInBytes }; // the plan counts the weights, which are there
+        rates = rates with { FreeInBytes = rates.FreeInBytes + model.WeightsInBytes }; // the plan includes the weights, which are already loaded
         long tokens = lengths.Concat(kept ?? []).Sum(n => (long)n);
         return new PlannedFit(
             model.Name, model.Config, "as loaded", lengths.Length, (kept ?? lengths).Length, tokens, CountedTokens: true, Solve(options), plan,
             rates);
     }
 
-    /// <summary>Dense, factored and reduced fits of a named shape.</summary>
+    /// <summary>The plans of a dense, a factored and a reduced fit of a named shape.</summary>
     public static IReadOnlyList<PlannedFit> OfShape(BenchRequest request, CancellationToken cancellationToken)
     {
         var c = request.Shape.Config;

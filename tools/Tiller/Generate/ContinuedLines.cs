@@ -5,8 +5,8 @@ using System.Text.Json.Serialization.Metadata;
 namespace Tiller.Tool;
 
 /// <summary>
-/// A file of JSON lines that grows by whole lines and that a later run goes on with. Every line says which run it belongs to; a last line that was
-/// not written to its end is taken away.
+/// A file of JSON lines that grows by complete lines, and that a later run can continue. Every line names the run to which it belongs. If the last
+/// line is incomplete, it is removed.
 /// </summary>
 internal sealed class ContinuedLines : IDisposable
 {
@@ -21,18 +21,18 @@ internal sealed class ContinuedLines : IDisposable
         Last = last;
     }
 
-    /// <summary>Lines that were there.</summary>
+    /// <summary>Number of lines that the file had when it was opened.</summary>
     public int Count { get; }
 
-    /// <summary>The last of them.</summary>
+    /// <summary>The last of these lines; null if there were none.</summary>
     public JsonElement? Last { get; }
 
-    /// <summary>Opens a file, or makes it.</summary>
+    /// <summary>Opens a file, or creates it.</summary>
     /// <param name="path">The file.</param>
-    /// <param name="run">What the lines of this run have as "run".</param>
-    /// <param name="most">Most lines that they can be.</param>
-    /// <exception cref="UsageException">The file holds something else, or the lines of another run.</exception>
-    /// <exception cref="IOException">The file cannot be opened, or another run writes it.</exception>
+    /// <param name="run">The value of "run" in the lines of this run.</param>
+    /// <param name="most">Maximum number of lines of this run.</param>
+    /// <exception cref="UsageException">The file has other content, or the lines of another run.</exception>
+    /// <exception cref="IOException">The file cannot be opened, or another process is writing it.</exception>
     public static ContinuedLines Open(string path, string run, int most)
     {
         var file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 1);
@@ -49,7 +49,7 @@ internal sealed class ContinuedLines : IDisposable
                 count++;
             }
 
-            // What a run that was killed has left of its last line begins as a line does.
+            // If a run was killed while it wrote its last line, the rest of the file is the beginning of that line.
             byte[] begins = s_utf8.GetBytes($"{{\"index\":{count},");
             var torn = bytes.AsSpan(whole);
             if (!torn[..Math.Min(torn.Length, begins.Length)].SequenceEqual(begins.AsSpan(0, Math.Min(torn.Length, begins.Length))))
@@ -73,7 +73,7 @@ internal sealed class ContinuedLines : IDisposable
         }
     }
 
-    /// <summary>Appends a line in one write.</summary>
+    /// <summary>Appends a line in a single write.</summary>
     public void Append<T>(T value, JsonTypeInfo<T> type)
     {
         using var line = new StringWriter { NewLine = "\n" };
@@ -85,7 +85,7 @@ internal sealed class ContinuedLines : IDisposable
     public void Dispose() => _file.Dispose();
 
     private static UsageException Other(string path, int line) => new(
-        $"--out {path} exists, and its line {line + 1} is not of this run: it has another model, other prompts, controllers or settings, or is "
+        $"--out {path} exists, and its line {line + 1} is not from this run: it has another model, other prompts, controllers or settings, or is "
         + "something else. Give --out another file, or remove this one.");
 
     private static JsonElement? Line(string text)

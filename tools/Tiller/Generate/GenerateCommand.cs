@@ -2,14 +2,14 @@ using System.CommandLine;
 
 namespace Tiller.Tool;
 
-/// <summary>What <c>tiller generate</c> was asked for.</summary>
+/// <summary>The request of <c>tiller generate</c>.</summary>
 internal sealed record GenerateRequest(string Model, DeviceRequest Device, PromptRequest Prompt, DecodingRequest Decoding, bool Strict, bool Json)
 {
-    /// <summary>The prompts, if they are many.</summary>
+    /// <summary>The file of prompts; null for a single prompt.</summary>
     public ManyPromptsRequest? Many { get; init; }
 }
 
-/// <summary><c>tiller generate</c>: the plain model.</summary>
+/// <summary><c>tiller generate</c>: decodes with the plain model.</summary>
 internal sealed class GenerateCommand : TillerCommand
 {
     private readonly Option<string> _model = OptionKinds.Model();
@@ -20,7 +20,7 @@ internal sealed class GenerateCommand : TillerCommand
     private readonly DecodingArguments _decoding = new();
 
     public GenerateCommand(Func<GenerateRequest, CancellationToken, Task<int>> run)
-        : base("generate", "Decode with the plain model, streamed.")
+        : base("generate", "Decode with the plain model, and print the text as it is decoded.")
     {
         _prompt.AddTo(this);
         _many.AddTo(this);
@@ -33,7 +33,7 @@ internal sealed class GenerateCommand : TillerCommand
 
     public override string Examples =>
         """
-          # the likeliest text
+          # always the most probable token
           tiller generate --model models/demo "Once upon a time"
           # drawn at random, the same for the same seed
           tiller generate --model models/demo --temperature 0.7 --top-p 0.95 --seed 3 "One day"
@@ -41,7 +41,7 @@ internal sealed class GenerateCommand : TillerCommand
           tiller generate --model DIR --chat --chat-arg enable_thinking=false "Which way is north?"
           # a long prompt, up to the next blank line
           tiller generate --model DIR --file prompt.txt --stop $'\n\n' --max-tokens 400
-          # every question of a data set, as it is published; the same command goes on after an interruption
+          # every question of a published data set; after an interruption the same command continues
           tiller generate --model DIR --chat --prompts TruthfulQA.csv --out answers.jsonl
         """;
 

@@ -4,7 +4,7 @@ using Tiller.Model;
 
 namespace Tiller.Tool;
 
-/// <summary><c>tiller generate</c>, and what <c>tiller steer</c> shares with it.</summary>
+/// <summary><c>tiller generate</c>, and the parts that <c>tiller steer</c> shares with it.</summary>
 internal static class GenerateRun
 {
     public static async Task<int> Run(Terminal terminal, GenerateRequest request, CancellationToken cancellationToken)
@@ -27,18 +27,18 @@ internal static class GenerateRun
         return ExitCode.Ok;
     }
 
-    /// <summary>The prompt; waiting for standard input can be cancelled.</summary>
+    /// <summary>Reads the prompt. Waiting for standard input can be cancelled.</summary>
     public static Task<string> ReadPrompt(Terminal terminal, PromptRequest request, CancellationToken cancellationToken) =>
         Task.Run(() => request.Read(terminal, cancellationToken), cancellationToken).WaitAsync(cancellationToken);
 
-    /// <summary>Ids of the prompt, by the tokenizer's template or the checkpoint's chat format.</summary>
-    /// <exception cref="UsageException">The prompt is empty and the template adds nothing.</exception>
+    /// <summary>The ids of the prompt, by the tokenizer's template or the checkpoint's chat format.</summary>
+    /// <exception cref="UsageException">The prompt has no tokens, and the tokenizer adds none.</exception>
     public static int[] Tokenize(LanguageModel model, PromptRequest request, string prompt, CancellationToken cancellationToken)
     {
         int[] ids = request.Chat
             ? model.Chat.Encode(new TextPrompt(prompt).AsChat(request.System).Messages, request.ChatOptions, cancellationToken)
             : model.Tokenizer.Encode(prompt, cancellationToken: cancellationToken);
-        return ids.Length > 0 ? ids : throw new UsageException("The prompt has no token, and this tokenizer adds none: give it some text.");
+        return ids.Length > 0 ? ids : throw new UsageException("The prompt has no tokens, and this tokenizer adds none: give a longer prompt.");
     }
 
     public static GenerationOptions Options(DecodingRequest decoding) => new()
@@ -48,7 +48,7 @@ internal static class GenerateRun
         StopStrings = decoding.Stop,
     };
 
-    /// <summary>Streams a text to standard output, unless JSON will be written there, and sums it up on standard error.</summary>
+    /// <summary>Decodes a text and prints a summary on standard error. Without JSON, also streams the text to standard output.</summary>
     public static DecodedText Decode(
         Terminal terminal, LanguageModel model, int[] prompt, GenerationOptions options, bool json, CancellationToken cancellationToken)
     {
@@ -72,7 +72,7 @@ internal static class GenerateRun
             terminal.Output.Flush();
         }
 
-        // What follows, an error too, begins a line.
+        // Ends the line of the text, so that later output, such as an error, begins a new line.
         void EndLine()
         {
             if (open)

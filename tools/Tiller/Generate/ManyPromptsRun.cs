@@ -12,30 +12,30 @@ using Tiller.Scheduling;
 
 namespace Tiller.Tool;
 
-/// <summary>A prompt's continuation.</summary>
+/// <summary>The continuation of a prompt.</summary>
 /// <param name="Text">The text.</param>
-/// <param name="Tokens">New tokens, an end-of-text token included.</param>
-/// <param name="Stop">Why it ended.</param>
-/// <param name="Seed">Seed of its draws; null where each token was the likeliest.</param>
+/// <param name="Tokens">Number of new tokens, including an end-of-text token.</param>
+/// <param name="Stop">Why the text ended.</param>
+/// <param name="Seed">Seed of the draws; null if every token was the most probable one.</param>
 internal sealed record ContinuedText(string Text, int Tokens, StopReason Stop, ulong? Seed);
 
-/// <summary>One of many texts cannot go on.</summary>
+/// <summary>One of several texts cannot be continued.</summary>
 internal sealed class UnfinishedTextException(int number, Exception cause)
     : TillerException($"Prompt {number + 1}: {cause.Message}", cause);
 
-/// <summary>What <c>generate</c> and <c>steer</c> do with the prompts of a file.</summary>
+/// <summary>Continues the prompts of a file, for <c>generate</c> and <c>steer</c>.</summary>
 internal static class ManyPromptsRun
 {
-    /// <summary>Continues all prompts that have no line yet.</summary>
-    /// <param name="terminal">Where the summary goes.</param>
+    /// <summary>Continues all prompts that do not have a line in the output file yet.</summary>
+    /// <param name="terminal">The terminal for the summary.</param>
     /// <param name="model">The model.</param>
-    /// <param name="how">How a prompt is put to the model.</param>
-    /// <param name="many">The files.</param>
-    /// <param name="prompts">What <see cref="Read"/> gave for them.</param>
-    /// <param name="options">How they are continued.</param>
-    /// <param name="controllers">What steers; none for the plain model.</param>
-    /// <param name="json">Whether the summary is JSON.</param>
-    /// <param name="cancellationToken">Ends the run; what has been written stays.</param>
+    /// <param name="how">How a prompt is formatted.</param>
+    /// <param name="many">The request with the files.</param>
+    /// <param name="prompts">The prompts from <see cref="Read"/>.</param>
+    /// <param name="options">How the prompts are continued.</param>
+    /// <param name="controllers">The controllers; none for the plain model.</param>
+    /// <param name="json">Whether to print the summary as JSON.</param>
+    /// <param name="cancellationToken">Checked between steps. Lines that have been written stay in the file.</param>
     public static int Run(
         Terminal terminal, LanguageModel model, PromptRequest how, ManyPromptsRequest many, Prompt[] prompts, GenerationOptions options,
         IReadOnlyList<Controlled> controllers, bool json, CancellationToken cancellationToken)
@@ -64,7 +64,7 @@ internal static class ManyPromptsRun
         return ExitCode.Ok;
     }
 
-    // Texts end in any order and are told in that of the file. As many wait for a place as there are places, so that none stays empty.
+    // Texts end in any order, and are written in the order of the file. As many texts are queued as can run, so that every place is always in use.
     private static async Task ContinueAsync(
         LanguageModel model, int[][] prompts, int first, Func<int, GenerationOptions> how, int places, Action<int, ContinuedText> done,
         CancellationToken cancellationToken)
@@ -74,7 +74,7 @@ internal static class ManyPromptsRun
         {
             MaxSequences = places,
             MaxQueued = places,
-            ReaderBuffer = model.Config.MaxPositions, // whoever ends before an earlier text waits to be read
+            ReaderBuffer = model.Config.MaxPositions, // a text that ends before an earlier one stays in the buffer until it is read
             MaxKvBytes = Math.Max(new SchedulerOptions().MaxKvBytes, places * KvCache.SizeInBytesFor(model.Config, longest)),
         };
         using var scheduler = new Scheduler(model, limits);
@@ -116,13 +116,13 @@ internal static class ManyPromptsRun
     private static GenerationOptions Seeded(GenerationOptions options, ulong seed) =>
         options with { Sampling = options.Sampling with { Seed = seed } };
 
-    /// <summary>The prompts of the file, as chats if they are to be. It needs no model.</summary>
-    /// <exception cref="PromptFileException">The file cannot be read, or holds chats that do not go with --system.</exception>
+    /// <summary>Reads the prompts of the file, and makes them chats if that is requested. It needs no model.</summary>
+    /// <exception cref="PromptFileException">The file cannot be read, or has chats that do not fit --system.</exception>
     public static Prompt[] Read(PromptRequest how, ManyPromptsRequest many, CancellationToken cancellationToken)
     {
         IReadOnlyList<Prompt> prompts = PromptFile.Read(many.Prompts, many.Selection, cancellationToken);
         return [.. prompts.Select((prompt, i) => prompt is ChatPrompt { System: not null } && how.System is not null
-            ? throw new PromptFileException(many.Prompts, 0, $"prompt {i + 1} is a chat with a system message of its own: leave out --system.")
+            ? throw new PromptFileException(many.Prompts, 0, $"prompt {i + 1} is a chat with a system message of its own: leave --system out.")
             : prompt is ChatPrompt || how.Chat ? prompt.AsChat(how.System) : prompt)];
     }
 
@@ -138,7 +138,7 @@ internal static class ManyPromptsRun
                 $"prompt {index + 1} has {ids.Length} tokens; expected 1 to {model.Config.MaxPositions}, the context of the model.");
     }
 
-    // Of all that the texts depend on but the seed, which the lines have.
+    // A hash of everything that the texts depend on, except the seed, which is in the lines.
     private static string RunOf(LanguageModel model, int[][] ids, GenerationOptions options, IReadOnlyList<Controlled> controllers)
     {
         SamplingOptions s = options.Sampling;
@@ -167,7 +167,7 @@ internal static class ManyPromptsRun
         static string Number(float value) => value.ToString("R", CultureInfo.InvariantCulture);
     }
 
-    // Of the first prompt; each later one has the next. Null where nothing is drawn.
+    // The seed of the first prompt; that of each later prompt is larger by one. Null if no random numbers are needed.
     private static ulong? SeedOf(SamplingOptions sampling, ContinuedLines lines, string path)
     {
         if (sampling.Temperature == 0)
@@ -207,12 +207,12 @@ internal static class ManyPromptsRun
             return;
         }
 
-        string were = before > 0 ? $", {before} of which were there" : "";
+        string were = before > 0 ? $", {before} of which were there already" : "";
         terminal.Error.WriteLine($"tiller: {count} texts in {path}{were}; {tokens} new tokens, {(seconds > 0 ? tokens / seconds : 0):F0} tok/s");
     }
 }
 
-/// <summary>A prompt of a file and its continuation.</summary>
+/// <summary>The JSON line of a prompt and its continuation.</summary>
 internal sealed record ContinuedJson
 {
     public required int Index { get; init; }
@@ -235,10 +235,10 @@ internal sealed record ContinuedJson
     public required string Run { get; init; }
 }
 
-/// <summary>A message of a chat.</summary>
+/// <summary>The JSON of a chat message.</summary>
 internal sealed record MessageJson(string Role, string Content);
 
-/// <summary>What a run over a file prints.</summary>
+/// <summary>The JSON summary of a run over a file.</summary>
 internal sealed record ManyPromptsJson(string Out, int Texts, int Before, long Tokens, double Seconds);
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]

@@ -2,17 +2,17 @@ using Tiller.Controllers;
 
 namespace Tiller.Tool;
 
-/// <summary>How <c>tiller fit --certify</c> and <c>tiller inspect</c> tell a certificate.</summary>
+/// <summary>Prints a certificate, for <c>tiller fit --certify</c> and <c>tiller inspect</c>.</summary>
 internal static class CertificateOutput
 {
     private const int BarLength = 40;
 
-    /// <summary>What says something, in a line.</summary>
+    /// <summary>The significant numbers in a line.</summary>
     public static string Text(ControllerCertificate certificate) =>
         $"{certificate.Inside} of {certificate.HeldOut.Count} held-out prompts inside the bound, which is {certificate.Looseness:G3} times the error "
         + "after the last block";
 
-    /// <summary>Each step, with error and bound of the held-out prompts as bars on one logarithmic scale.</summary>
+    /// <summary>A row for each step, with the mean error and bound of the held-out prompts as bars on a logarithmic scale.</summary>
     public static void WriteTable(Terminal terminal, ControllerCertificate certificate)
     {
         int steps = certificate.Propagation.Count;
@@ -38,7 +38,7 @@ internal static class CertificateOutput
     }
 }
 
-/// <summary>A certificate as <c>fit</c> and <c>inspect</c> print it.</summary>
+/// <summary>The JSON of a certificate, for <c>fit</c> and <c>inspect</c>.</summary>
 internal sealed record CertificateJson
 {
     public CertificateJson(ControllerCertificate certificate)

@@ -4,7 +4,7 @@ using Tiller.Model;
 
 namespace Tiller.Tool;
 
-/// <summary>How <c>tiller inspect</c> tells a checkpoint.</summary>
+/// <summary>Prints a checkpoint, for <c>tiller inspect</c>.</summary>
 internal static class CheckpointOutput
 {
     public static void WriteText(Terminal terminal, CheckpointInspection inspection)
@@ -78,7 +78,7 @@ internal static class CheckpointOutput
 
     private static bool HasHead(CheckpointFolder folder) => folder.TryFind(ModelWeights.HeadName) is not null;
 
-    // Layers that turn alike; all of them where nothing else is said.
+    // Layers with the same rotation; if all layers have it, their number is not shown.
     private static string Rotary(Rotary? rotary, int layers, ModelConfig c)
     {
         string how = rotary is null ? "none"
@@ -88,7 +88,7 @@ internal static class CheckpointOutput
 
     private static string Ends(LoadableCheckpoint checkpoint) => checkpoint.EndIds.Value is { Count: > 0 } ids
         ? string.Join(", ", ids.Select(id => checkpoint.Tokenizer.Tokens.Contains(id) ? $"{checkpoint.Tokenizer.TokenOf(id)} ({id})" : $"{id}"))
-        : "no token: only --max-tokens and --stop end them";
+        : "no token: texts end only by --max-tokens and --stop";
 
     private static long Parameters(CheckpointFolder folder) => folder.Tensors.Sum(t => t.ElementCount);
 
@@ -108,7 +108,7 @@ internal static class CheckpointOutput
     };
 }
 
-/// <summary>What <c>inspect</c> prints for a checkpoint.</summary>
+/// <summary>The JSON of <c>inspect</c> for a checkpoint.</summary>
 internal sealed record CheckpointJson
 {
     public CheckpointJson(ModelConfig c)
@@ -169,7 +169,7 @@ internal sealed record CheckpointJson
     public required IReadOnlyList<TensorJson> Tensors { get; init; }
 }
 
-/// <summary>A tensor; how many of its numbers are NaN or infinite where they were counted.</summary>
+/// <summary>The JSON of a tensor, with the number of its NaN and infinite values if they were counted.</summary>
 internal sealed record TensorJson(
     string Name, string Type, IReadOnlyList<long> Shape, long SizeInBytes,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] long? NonFinite);

@@ -3,7 +3,7 @@ using Tiller.Controllers;
 
 namespace Tiller.Tool;
 
-/// <summary>How <c>tiller inspect</c> tells a controller.</summary>
+/// <summary>Prints a controller, for <c>tiller inspect</c>.</summary>
 internal static class ControllerOutput
 {
     public static void WriteText(Terminal terminal, Controller controller)
@@ -58,7 +58,7 @@ internal static class ControllerOutput
     public static void WriteJson(Terminal terminal, Controller controller) =>
         Json.Write(terminal.Output, new ControllerJson(controller, Layers(controller)), ControllerJsonContext.Default.ControllerJson);
 
-    // Methods without a solve have no w of their own, and only a fit knows the open-loop gain.
+    // Only methods that solve for gains have w, and only a fit knows the open-loop gain.
     private static IEnumerable<(int K, double Mu, double? W, double? Open, double? Closed)> Layers(Controller controller)
     {
         var method = Ungated(controller) as LinearQuadratic;
@@ -98,7 +98,7 @@ internal static class ControllerOutput
     private static string Short(PromptSet prompts) => prompts.Sha256.Length > 12 ? prompts.Sha256[..12] : prompts.Sha256;
 }
 
-/// <summary>What <c>inspect</c> prints for a controller.</summary>
+/// <summary>The JSON of <c>inspect</c> for a controller.</summary>
 internal sealed record ControllerJson : FittedJson
 {
     public ControllerJson(Controller controller, IEnumerable<(int K, double Mu, double? W, double? Open, double? Closed)> layers)
@@ -141,13 +141,13 @@ internal sealed record ControllerJson : FittedJson
     public IReadOnlyList<ControllerLayerJson> Layers { get; }
 }
 
-/// <summary>Where a gate reads, and above what it opens.</summary>
+/// <summary>The layer that a gate reads, and the threshold above which it opens.</summary>
 internal sealed record GateJson(int Layer, double Threshold);
 
 /// <summary>Blocks of which one must be similar, and on which side of what threshold.</summary>
 internal sealed record ConditionJson(IReadOnlyList<int> Layers, double Threshold, bool Above);
 
-/// <summary>Prompts that a controller was made from.</summary>
+/// <summary>The prompts from which a controller was made.</summary>
 internal sealed record PromptSetJson
 {
     public PromptSetJson(PromptSet prompts) => (Count, Sha256) = (prompts.Count, prompts.Sha256);
@@ -157,7 +157,7 @@ internal sealed record PromptSetJson
     public string Sha256 { get; }
 }
 
-/// <summary>A layer of a controller; null is not known.</summary>
+/// <summary>The JSON of a layer of a controller; unknown values are null.</summary>
 internal sealed record ControllerLayerJson(
     int Layer, double Mu,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] double? W,

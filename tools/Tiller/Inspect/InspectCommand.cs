@@ -2,28 +2,28 @@ using System.CommandLine;
 
 namespace Tiller.Tool;
 
-/// <summary>What <c>tiller inspect</c> was asked for.</summary>
-/// <param name="Path">Folder or file.</param>
-/// <param name="Check">Read the weights too.</param>
-/// <param name="Json">For machines.</param>
+/// <summary>The request of <c>tiller inspect</c>.</summary>
+/// <param name="Path">The folder or file.</param>
+/// <param name="Check">Whether to read the weights too.</param>
+/// <param name="Json">Whether to print JSON.</param>
 internal sealed record InspectRequest(string Path, bool Check, bool Json);
 
-/// <summary><c>tiller inspect</c>: what a checkpoint or a controller holds.</summary>
+/// <summary><c>tiller inspect</c>: shows the contents of a checkpoint or a controller.</summary>
 internal sealed class InspectCommand : TillerCommand
 {
     private readonly Argument<string> _path = new("path")
     {
-        Description = "Folder of a checkpoint or name of a model that was pulled, OWNER/NAME; or a controller file.",
+        Description = "Folder of a checkpoint, or the name OWNER/NAME of a downloaded model; or a controller file.",
         HelpName = "DIR|FILE",
     };
 
     private readonly Option<bool> _check = new("--check")
     {
-        Description = "Read all weights of a checkpoint, and count NaN and infinities in each tensor.",
+        Description = "Read all weights of the checkpoint, and count the NaN and infinite values of each tensor.",
     };
 
     public InspectCommand(Func<InspectRequest, CancellationToken, Task<int>> run)
-        : base("inspect", "Show what a checkpoint holds (family, shapes, types, sizes) or what a controller was fitted on (μ and gain of "
+        : base("inspect", "Show a checkpoint (family, shapes, types, sizes) or a controller (the prompts of its fit, and μ and gain of "
             + "every layer).")
     {
         Add(_path);
@@ -38,7 +38,7 @@ internal sealed class InspectCommand : TillerCommand
           tiller inspect DIR
           # are all its weights numbers?
           tiller inspect --check DIR
-          # where does this controller steer, and how hard?
+          # where does this controller steer, and how strongly?
           tiller inspect sea.tiller
         """;
 }

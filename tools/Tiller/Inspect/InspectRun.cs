@@ -5,11 +5,11 @@ using Tiller.Model;
 
 namespace Tiller.Tool;
 
-/// <summary>What a checkpoint holds.</summary>
-/// <param name="Checkpoint">All but the weights' values; owned by the caller.</param>
-/// <param name="Chat">Name of the chat format, or null.</param>
-/// <param name="NoChat">Why there is no chat format, or null.</param>
-/// <param name="NonFinite">How many values of each tensor are NaN or infinite; null if the weights were not read.</param>
+/// <summary>The contents of a checkpoint.</summary>
+/// <param name="Checkpoint">Everything except the values of the weights. The caller owns it.</param>
+/// <param name="Chat">Name of the chat format; null if there is none.</param>
+/// <param name="NoChat">Why there is no chat format; null if there is one.</param>
+/// <param name="NonFinite">Number of NaN and infinite values in each tensor; null if the weights were not read.</param>
 internal sealed record CheckpointInspection(LoadableCheckpoint Checkpoint, string? Chat, string? NoChat, IReadOnlyList<long>? NonFinite);
 
 /// <summary><c>tiller inspect</c>.</summary>
@@ -41,7 +41,7 @@ internal static class InspectRun
 
         if (request.Check)
         {
-            throw new UsageException("--check looks at the weights of a checkpoint: name its folder.");
+            throw new UsageException("--check reads the weights of a checkpoint: name the folder of a checkpoint.");
         }
 
         if (!File.Exists(request.Path))

@@ -4,7 +4,7 @@ using Tiller.Scheduling;
 
 namespace Tiller.Tool;
 
-/// <summary>What <c>tiller serve</c> was asked for.</summary>
+/// <summary>The request of <c>tiller serve</c>.</summary>
 internal sealed record ServeRequest
 {
     public required string Model { get; init; }
@@ -28,12 +28,12 @@ internal sealed record ServeRequest
 
     public string? Key { get; init; }
 
-    /// <summary>File of a chat template, or chatml; null for the checkpoint's own.</summary>
+    /// <summary>File of a chat template, or chatml; null for the checkpoint's template.</summary>
     public string? ChatTemplate { get; init; }
 
     public required SchedulerOptions Limits { get; init; }
 
-    /// <summary>Web pages elsewhere that may call.</summary>
+    /// <summary>Origins of other web pages that may call the server.</summary>
     public IReadOnlyList<string> Cors { get; init; } = [];
 
     public TimeSpan Drain { get; init; }
@@ -43,7 +43,7 @@ internal sealed record ServeRequest
     public bool Json { get; init; }
 }
 
-/// <summary><c>tiller serve</c>: a model over HTTP.</summary>
+/// <summary><c>tiller serve</c>: serves a model over HTTP.</summary>
 internal sealed class ServeCommand : TillerCommand
 {
     private readonly Option<string> _model = OptionKinds.Model();
@@ -51,19 +51,19 @@ internal sealed class ServeCommand : TillerCommand
 
     private readonly Option<string?> _controllers = new("--controllers")
     {
-        Description = "Folder of controllers that requests may name, each by its file name without .tiller; uploads and fits are kept there.",
+        Description = "Folder of the controllers that requests may name, by file name without .tiller. New controllers are stored there too.",
         HelpName = "DIR",
     };
 
     private readonly Option<string?> _modelName = new("--model-name")
     {
-        Description = "Id of the model in requests and answers. [default: the folder's last name]",
+        Description = "Id of the model in requests and answers. [default: the last part of the folder's path]",
         HelpName = "NAME",
     };
 
     private readonly Option<IPAddress> _host = new("--host")
     {
-        Description = "Address to listen at; one that other machines can reach needs --api-key-file or --insecure.",
+        Description = "Address to listen at. If other machines can reach it, --api-key-file or --insecure is required.",
         HelpName = "ADDRESS",
         DefaultValueFactory = _ => IPAddress.Loopback,
         CustomParser = result =>
@@ -80,11 +80,11 @@ internal sealed class ServeCommand : TillerCommand
     };
 
     private readonly Option<int> _port = OptionKinds.Number(
-        "--port", "Port to listen at; 0 takes a free one and prints it.", 8080, p => p is >= 0 and <= 65535, "a whole number, 0 to 65535");
+        "--port", "Port to listen at; 0 chooses a free port and prints it.", 8080, p => p is >= 0 and <= 65535, "a whole number, 0 to 65535");
 
     private readonly Option<string?> _apiKeyFile = new("--api-key-file")
     {
-        Description = "File of API keys, one a line; every request but health checks then needs one, as 'Authorization: Bearer KEY'.",
+        Description = "File of API keys, one per line. Every request except health checks then needs one of them, as 'Authorization: Bearer KEY'.",
         HelpName = "FILE",
     };
 
@@ -92,44 +92,45 @@ internal sealed class ServeCommand : TillerCommand
 
     private readonly Option<string?> _certificate = new("--cert")
     {
-        Description = "Certificate, PEM; with --key the server speaks HTTPS, HTTP/2 too.",
+        Description = "Certificate in PEM. With --cert and --key the server uses HTTPS, including HTTP/2.",
         HelpName = "FILE",
     };
 
-    private readonly Option<string?> _key = new("--key") { Description = "Private key of --cert, PEM.", HelpName = "FILE" };
+    private readonly Option<string?> _key = new("--key") { Description = "Private key of --cert in PEM.", HelpName = "FILE" };
 
     private readonly Option<string?> _chatTemplate = new("--chat-template")
     {
-        Description = "Chat template in place of the checkpoint's, for one that has none: a file in Jinja, or chatml.",
+        Description = "Chat template to use instead of the checkpoint's, or if it has none: a Jinja file, or chatml.",
         HelpName = "FILE|chatml",
     };
 
-    private readonly Option<int> _sequences = Limit("--max-sequences", "Most texts under way at once.", new SchedulerOptions().MaxSequences);
+    private readonly Option<int> _sequences = Limit(
+        "--max-sequences", "Maximum number of texts that are decoded together.", new SchedulerOptions().MaxSequences);
     private readonly Option<int> _queued = Limit(
-        "--max-queued", "Most texts that wait; more are refused with 429.", new SchedulerOptions().MaxQueued);
-    private readonly Option<int> _kvMemory = Limit("--kv-memory", "MiB that keys and values of all texts may take.", 1024);
+        "--max-queued", "Maximum number of texts that wait; others are refused with status 429.", new SchedulerOptions().MaxQueued);
+    private readonly Option<int> _kvMemory = Limit("--kv-memory", "Maximum memory for keys and values of all texts, in MiB.", 1024);
 
-    private readonly Option<int?> _promptTokens = LimitOrNone("--max-prompt-tokens", "Most tokens of a prompt. [default: the context]");
-    private readonly Option<int?> _newTokens = LimitOrNone("--max-new-tokens", "Most new tokens that a request may ask for. [default: the context]");
+    private readonly Option<int?> _promptTokens = LimitOrNone("--max-prompt-tokens", "Maximum number of tokens in a prompt. [default: the context]");
+    private readonly Option<int?> _newTokens = LimitOrNone("--max-new-tokens", "Maximum number of new tokens per text. [default: the context]");
 
     private readonly Option<string[]> _cors = new("--cors")
     {
-        Description = "Origin of web pages elsewhere that may call, such as https://example.org; repeated for more. [default: none]",
+        Description = "Origin of other web pages that may call the server, such as https://example.org. Repeatable. [default: none]",
         HelpName = "ORIGIN",
         AllowMultipleArgumentsPerToken = false,
     };
 
     private readonly Option<double> _drain = OptionKinds.Number(
-        "--drain", "Seconds that texts under way have after SIGTERM or Ctrl-C before they are ended.", 30.0, s => s is >= 0 and <= 86400,
+        "--drain", "Seconds that running texts have to end after SIGTERM or Ctrl-C.", 30.0, s => s is >= 0 and <= 86400,
         "a number of seconds, 0 to 86400");
 
     private readonly Option<bool> _logTexts = new("--log-texts")
     {
-        Description = "Show prompts, and answers that are not streamed, in the request log.",
+        Description = "Write prompts, and answers that are not streamed, to the log.",
     };
 
     public ServeCommand(Func<ServeRequest, CancellationToken, Task<int>> run)
-        : base("serve", "Serve the model over HTTP, as OpenAI's API does, every request with its own controllers.")
+        : base("serve", "Serve the model over HTTP by OpenAI's API. Every request has its own controllers.")
     {
         Option[] options =
         [
@@ -147,11 +148,11 @@ internal sealed class ServeCommand : TillerCommand
 
     public override string Examples =>
         """
-          # the demo model, for this machine alone
+          # the demo model, only for this machine
           tiller serve --model models/demo --controllers controllers
           curl http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' \
             -d '{"model": "demo", "prompt": "Once upon a time", "steering": {"controllers": [{"name": "sea", "lambda": 1.5}]}}'
-          # for other machines, with a key and encrypted
+          # for other machines, with an API key and encryption
           tiller serve --model DIR --host 0.0.0.0 --api-key-file keys.txt --cert cert.pem --key key.pem
         """;
 
@@ -161,14 +162,14 @@ internal sealed class ServeCommand : TillerCommand
         var (keys, insecure) = (parse.GetValue(_apiKeyFile), parse.GetValue(_insecure));
         if (!IPAddress.IsLoopback(host) && keys is null && !insecure)
         {
-            throw new UsageException($"--host {host} can be reached from other machines, and nobody would need a key: give --api-key-file, or "
-                + "--insecure if that is meant.");
+            throw new UsageException($"Other machines can reach --host {host}, and no API key is required: add --api-key-file, or "
+                + "--insecure if this is intended.");
         }
 
         var (certificate, key) = (parse.GetValue(_certificate), parse.GetValue(_key));
         if (certificate is null != key is null)
         {
-            throw new UsageException("--cert and --key go together: give both, or neither.");
+            throw new UsageException("--cert needs --key, and --key needs --cert: give both, or neither.");
         }
 
         return new ServeRequest
@@ -176,7 +177,7 @@ internal sealed class ServeCommand : TillerCommand
             Model = parse.GetRequiredValue(_model),
             Device = _device.Read(parse),
             Controllers = parse.GetValue(_controllers),
-            ModelName = parse.GetValue(_modelName) is { Length: 0 } ? throw new UsageException("--model-name must have a character.")
+            ModelName = parse.GetValue(_modelName) is { Length: 0 } ? throw new UsageException("--model-name must have at least one character.")
                 : parse.GetValue(_modelName),
             Host = host,
             Port = parse.GetValue(_port),

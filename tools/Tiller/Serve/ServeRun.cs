@@ -7,7 +7,7 @@ using Tiller.Serving;
 
 namespace Tiller.Tool;
 
-/// <summary><c>tiller serve</c>: until a signal comes, and then until the texts under way have ended.</summary>
+/// <summary><c>tiller serve</c>: runs until a signal arrives, and then until the running texts have ended.</summary>
 internal static class ServeRun
 {
     public static async Task<int> Run(Terminal terminal, ServeRequest request, CancellationToken cancellationToken)
@@ -54,7 +54,7 @@ internal static class ServeRun
         terminal.Output.Flush();
         await Task.Delay(Timeout.InfiniteTimeSpan, cancellationToken).ContinueWith(_ => { }, CancellationToken.None,
             TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
-        terminal.Error.WriteLine($"tiller: stopping; texts under way have {request.Drain.TotalSeconds:0.#} s.");
+        terminal.Error.WriteLine($"tiller: stopping; running texts have {request.Drain.TotalSeconds:0.#} s to end.");
         await server.DrainAsync(request.Drain);
         return ExitCode.Ok;
     }
@@ -62,7 +62,7 @@ internal static class ServeRun
     private static string[] ReadKeys(string path)
     {
         string[] keys = [.. File.ReadLines(path).Select(line => line.Trim()).Where(line => line.Length > 0)];
-        return keys.Length > 0 ? keys : throw new UsageException($"--api-key-file {path} has no key: write one a line.");
+        return keys.Length > 0 ? keys : throw new UsageException($"--api-key-file {path} has no key: write one per line.");
     }
 
     private static X509Certificate2 ReadCertificate(string path, string key)
@@ -78,7 +78,7 @@ internal static class ServeRun
     }
 }
 
-/// <summary>What <c>serve</c> prints when it listens.</summary>
+/// <summary>The JSON that <c>serve</c> prints when it listens.</summary>
 internal sealed record ServedJson(string Url, string Model);
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]

@@ -2,7 +2,7 @@ using Microsoft.Extensions.Logging;
 
 namespace Tiller.Tool;
 
-/// <summary>The log of a server, a line each, beside everything else that is no result.</summary>
+/// <summary>Writes the log of a server to standard error, one line for each entry.</summary>
 internal sealed class TerminalLog(Terminal terminal) : ILoggerProvider, ILogger
 {
     private readonly Lock _lock = new();

@@ -60,7 +60,7 @@ internal sealed class ManyPromptsArguments
 
         if (one.Text is not null || one.File is not null)
         {
-            throw new UsageException("--prompts names all prompts: leave out the prompt and --file.");
+            throw new UsageException("--prompts names all prompts: leave the prompt and --file out.");
         }
 
         if (to is null or Destination.StandardOutput)

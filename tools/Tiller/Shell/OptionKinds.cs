@@ -56,12 +56,12 @@ internal static class OptionKinds
         return option;
     }
 
-    /// <summary>One of several objects by its name. Null if not given, for which the first one stands.</summary>
+    /// <summary>One of several objects by its name. Null if not given; then the caller uses the first object.</summary>
     /// <param name="name">Name of the option.</param>
-    /// <param name="description">What it is for, without the default.</param>
-    /// <param name="all">What there is.</param>
-    /// <param name="nameOf">The name of each.</param>
-    /// <param name="helpName">What stands for the value in help; null for all names.</param>
+    /// <param name="description">The description without the default.</param>
+    /// <param name="all">The objects.</param>
+    /// <param name="nameOf">Gives an object's name.</param>
+    /// <param name="helpName">The placeholder of the value in the help; null for a list of all names.</param>
     public static Option<T?> Named<T>(string name, string description, IReadOnlyList<T> all, Func<T, string> nameOf, string? helpName = null)
         where T : class
     {

@@ -1,6 +1,6 @@
 namespace Tiller.Tool;
 
-/// <summary>Translates the names in the library's messages, which are members of the API, to options of the command line.</summary>
+/// <summary>Replaces names of API members in the library's messages by options of the command line.</summary>
 internal static class OptionNames
 {
     private static readonly (string Library, string CommandLine)[] s_names =
@@ -44,7 +44,7 @@ internal static class OptionNames
         ("Write the prompt yourself and encode it with Tokenizer.Encode(parseSpecial: true)", "Leave --chat out and write the prompt as plain text"),
     ];
 
-    /// <summary>The message with names of the command line.</summary>
+    /// <summary>The message with options of the command line.</summary>
     public static string Of(string message)
     {
         foreach (var (library, commandLine) in s_names)

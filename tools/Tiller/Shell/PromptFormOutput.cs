@@ -12,7 +12,7 @@ internal static class PromptFormOutput
     {
         RawForm => "raw text",
         ChatForm chat => $"chat, template {chat.TemplateSha256[..Math.Min(12, chat.TemplateSha256.Length)]}, {System(chat)}",
-        TokenForm => "token ids, made by the caller",
+        TokenForm => "token ids of the caller",
         _ => "not known",
     };
 

@@ -28,11 +28,11 @@ internal static class Runs
     ];
 
     /// <summary>Loads a model with a progress bar and prints its warnings. Later it warns once if a text loses characters.</summary>
-    /// <param name="terminal">Gets progress and warnings.</param>
+    /// <param name="terminal">Receives progress and warnings.</param>
     /// <param name="directory">The checkpoint's folder, or the model's name in the cache.</param>
     /// <param name="device">The device that runs the model.</param>
     /// <param name="strict">Whether to refuse a text that would lose characters.</param>
-    /// <param name="cancellationToken">Ends loading.</param>
+    /// <param name="cancellationToken">Cancels loading.</param>
     public static LanguageModel Load(Terminal terminal, string directory, DeviceRequest device, bool strict, CancellationToken cancellationToken)
     {
         long total;
@@ -62,5 +62,5 @@ internal static class Runs
 
     private static string LossOf(EncodedText text) =>
         "The vocabulary has no token for bytes of these characters of a prompt. They are left out, as the published tokenizer does: "
-        + $"{TokenizerException.Escape(text.Dropped)} (said once; --strict refuses such a prompt).";
+        + $"{TokenizerException.Escape(text.Dropped)} (shown once; --strict refuses such a prompt).";
 }

@@ -77,7 +77,7 @@ internal sealed class SteeringArguments
         Option[] needy = [_lambdas, _tokens, _window, _skippedPositions, _skippedIds, _maxEffort];
         if (controllers.Length == 0 && Array.Find(needy, option => parse.GetResult(option) is { Implicit: false }) is { } given)
         {
-            throw new UsageException($"{given.Name} is about steering, and nothing steers: give a --controller, or leave it out.");
+            throw new UsageException($"{given.Name} needs a controller: add --controller, or leave it out.");
         }
 
         return new(

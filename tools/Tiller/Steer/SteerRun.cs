@@ -83,7 +83,7 @@ internal static class SteerRun
             {
                 terminal.Warn(
                     $"--controller {i + 1}, {steering.Controllers[i].Controller}, is the same controller as number {first + 1}, " +
-                    $"{steering.Controllers[first].Controller}: it steers twice. Give it once, at the λ that is meant.");
+                    $"{steering.Controllers[first].Controller}: it steers twice. Give it only once, with the intended λ.");
             }
         }
 

@@ -4,16 +4,17 @@ using Tiller.Synthesis;
 
 namespace Tiller.Tool;
 
-/// <summary>Golden certificates: of systems with known truth, of awkward ones, and of closed loops from the golden Jacobians.</summary>
+/// <summary>Golden certificates: of systems with a known answer, of difficult systems, and of closed loops from the golden Jacobians.</summary>
 internal static class CertificateChecks
 {
     /// <summary>
-    /// What follows from a closed loop: norms, contractions, and P_0 as a whole or on the probe vector. Norms count relative to the largest of the
-    /// table, at least the diagonal's 1: where K is nearly A the loop is a small difference.
+    /// Largest error of the results for a closed loop: norms, contractions, and P_0, either as a whole or multiplied by the probe vector. Errors of
+    /// norms are relative to the largest norm of the table, which is at least the diagonal's 1, because the loop is a small difference if K is nearly
+    /// A.
     /// </summary>
     /// <remarks>
-    /// By its definition a contraction is the norm below the diagonal, but those of small systems are stored off it: by 2.9e-8 for the linear one,
-    /// and by as much off √(1 − 1/λ_max) of the stored P. What the file disagrees with itself by is not held against the engine.
+    /// By definition, a contraction equals the norm below the diagonal. But for small systems the stored values differ: by 2.9e-8 for the linear
+    /// system, and by as much from √(1 − 1/λ_max) of the stored P. Such differences within the file do not count as errors of the engine.
     /// </remarks>
     public static double WorstNorms(TrackingCertificate certificate, GoldenTensor phi, GoldenTensor contraction, double[] start, double[] golden)
     {
@@ -35,7 +36,7 @@ internal static class CertificateChecks
         return worst;
     }
 
-    /// <summary>A closed loop with its calibration runs and the runs held out, all from stored states.</summary>
+    /// <summary>Checks a closed loop on its calibration runs and its held-out runs, all from stored states.</summary>
     public static IEnumerable<VerificationRow> Rollouts(
         string path, string name, IReadOnlyList<Matrix<double>> closed, double[][] nominal, double[] probe, JsonElement values,
         Func<string, GoldenTensor?> tensor, CancellationToken cancellationToken)
@@ -68,7 +69,7 @@ internal static class CertificateChecks
         yield return new VerificationRow(path, prefix + "inside", runs, different, 0);
     }
 
-    /// <summary>Systems whose truth is known.</summary>
+    /// <summary>Checks systems with a known answer.</summary>
     public static IEnumerable<VerificationRow> Systems(string path, JsonElement values, Func<string, GoldenTensor?> tensor,
         CancellationToken cancellationToken)
     {
@@ -81,7 +82,7 @@ internal static class CertificateChecks
                 certificate, tensor("certificate.linear.phi")!, tensor("certificate.linear.contraction")!, p, tensor("certificate.linear.P")!.Values),
             MethodChecks.FromStored);
 
-        // The worst start meets the bound at the end.
+        // The run from the worst start meets the bound at its end.
         double[] none = new double[closed.Length];
         var worst = certificate.Check(Run(closed, null, 0, tensor("certificate.linear.worst_x0")!.Values), none);
         var expected = tensor("certificate.linear.error_bound")!;
@@ -113,7 +114,7 @@ internal static class CertificateChecks
         yield return new VerificationRow(path, "errors of a quadratic system", starts.Shape[0], worstError, MethodChecks.FromStored);
         yield return new VerificationRow(path, "quadratic runs outside the bound", starts.Shape[0], outside, 0);
 
-        // A remainder fifty times as large as claimed is caught, as often as the goldens say.
+        // If the remainder is fifty times as large as claimed, runs leave the bound as often as the golden values say.
         var violated = values.GetProperty("violated");
         var many = tensor("certificate.violated.starts")!;
         int pairs = Enumerable.Range(0, many.Shape[0]).Sum(i =>
@@ -126,7 +127,7 @@ internal static class CertificateChecks
             Math.Abs(pairs - violated.GetProperty("layer_and_start_pairs_outside").GetInt32()), 0, $"{pairs} layers of runs outside");
     }
 
-    /// <summary>Largest error relative to the value itself; two infinite ones agree.</summary>
+    /// <summary>Largest error relative to the value itself. Two infinite values are equal.</summary>
     public static double WorstOf(IEnumerable<double> ours, double[] expected)
     {
         double worst = 0;

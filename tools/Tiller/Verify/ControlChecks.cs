@@ -10,7 +10,7 @@ using Tiller.Synthesis;
 
 namespace Tiller.Tool;
 
-/// <summary>Features, Jacobians, gains and steered continuations.</summary>
+/// <summary>Checks features, Jacobians, gains and steered continuations.</summary>
 internal static class ControlChecks
 {
     private const double FeatureBound = 1e-4;
@@ -146,7 +146,7 @@ internal static class ControlChecks
         }
     }
 
-    /// <summary>v_k·x_k = β_k − α_k of the first feature, relative to the row's largest.</summary>
+    /// <summary>Error of v_k·x_k = β_k − α_k of the first feature, relative to the largest value of the row.</summary>
     private static double ProjectionError(FeedbackLaw law, Feature feature, float[] errors, JsonElement expected)
     {
         double[] golden = [.. expected.EnumerateArray().Select(x => x.GetDouble())];
@@ -169,7 +169,7 @@ internal static class ControlChecks
         return worst;
     }
 
-    /// <summary>Relative error of E_k. A golden E_k that counts as no difference is rounding noise; the engine's must then be none either.</summary>
+    /// <summary>Relative error of E_k. If the golden E_k is so small that it is rounding noise, the engine's must also be that small.</summary>
     private static double DifferenceError(Feature measured, int k, ReadOnlySpan<double> expected)
     {
         double length = System.Numerics.Tensors.TensorPrimitives.Norm(expected);
@@ -179,8 +179,8 @@ internal static class ControlChecks
     }
 
     /// <summary>
-    /// E_L, after the last block. The published collector reads a block's output as a tuple; where transformers returns a bare tensor, its
-    /// index 0 picks the first prompt of the batch instead, so that row then is the difference of one prompt of each side.
+    /// Checks E_L, the difference after the last block. The published collector reads a block's output as a tuple. If transformers returns a tensor
+    /// instead, its index 0 is the first prompt of the batch, so that the golden row is the difference of one prompt of each side.
     /// </summary>
     private static VerificationRow LastRow(
         GoldenFolder folder, string name, Feature measured, IReadOnlyList<PromptState> positive, IReadOnlyList<PromptState> negative,
@@ -200,7 +200,7 @@ internal static class ControlChecks
                     if (pairError < error)
                     {
                         error = pairError;
-                        note = "of one prompt of each side, as the published collector records it";
+                        note = "compared with one prompt of each side, which is what the published collector records";
                     }
                 }
             }
@@ -209,7 +209,7 @@ internal static class ControlChecks
         return new VerificationRow(folder.Path, $"{name}, last row", 1, error, FeatureBound, note);
     }
 
-    // The mean over the prompts // (L, D, D).
+    // The mean Jacobians over the prompts // (L, D, D).
     private static GoldenTensor Jacobians(LanguageModel model, IReadOnlyList<int[]> prompts, CancellationToken cancellationToken)
     {
         var c = model.Config;
@@ -241,7 +241,7 @@ internal static class ControlChecks
         Matrix<double>.Build.DenseOfRowMajor(tensor.Shape[1], tensor.Shape[2], tensor[k].ToArray());
 }
 
-/// <summary>The laws that the published calls behind the golden continuations apply.</summary>
+/// <summary>The laws that correspond to the published calls by which the golden continuations were made.</summary>
 internal sealed class GoldenLaws(Feature feature, Feature alternative, IReadOnlyList<Gain> gains)
 {
     public FeedbackLaw For(string kind, JsonElement item) => kind switch

@@ -5,10 +5,10 @@ using Tiller.Model;
 
 namespace Tiller.Tool;
 
-/// <summary>Hidden states, logits and greedy continuations of the plain model.</summary>
+/// <summary>Checks hidden states, logits and greedy continuations of the plain model.</summary>
 internal static class ForwardChecks
 {
-    /// <summary>Golden steps whose best two logits are closer than this may go either way.</summary>
+    /// <summary>If the two largest golden logits of a step differ by less, either token is correct.</summary>
     public const double NearTie = 1e-3;
 
     private const double ForwardBound = 2e-5;
@@ -55,19 +55,19 @@ internal static class ForwardChecks
     }
 }
 
-/// <summary>Greedy continuations against golden ids, near ties set apart.</summary>
+/// <summary>Compares greedy continuations with golden ids. Differences from near ties are counted separately.</summary>
 internal sealed class Continuations
 {
     private int _count;
     private int _different;
     private readonly List<string> _nearTies = [];
 
-    /// <summary>Continues greedily and compares up to the first difference.</summary>
-    /// <param name="session">Fresh, steered or plain.</param>
+    /// <summary>Continues greedily, and compares up to the first difference.</summary>
+    /// <param name="session">A new session, steered or plain.</param>
     /// <param name="ids">The prompt.</param>
-    /// <param name="golden">Holds new_ids and gaps.</param>
+    /// <param name="golden">The golden continuation, with new_ids and gaps.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
-    /// <param name="onStep">Called after each step that still follows the golden ids, with its number; the first is the prompt's.</param>
+    /// <param name="onStep">Called with the step's number after each step as long as the ids agree. The first step is the prompt.</param>
     public void Compare(Session session, int[] ids, JsonElement golden, CancellationToken cancellationToken, Action<int>? onStep = null)
     {
         session.Prefill(ids, cancellationToken);
@@ -112,5 +112,6 @@ internal sealed class Continuations
     public VerificationRow ToRow(string folder, string kind) =>
         new(folder, kind, _count, _different, 0, _nearTies.Count == 0
             ? ""
-            : $"{_nearTies.Count} part at or after a golden near tie (gap under {ForwardChecks.NearTie}): {string.Join(", ", _nearTies)}");
+            : $"{_nearTies.Count} differ at or after a near tie of the golden logits (gap below {ForwardChecks.NearTie}): "
+                + string.Join(", ", _nearTies));
 }

@@ -3,7 +3,7 @@ using Tiller.Checkpoint;
 
 namespace Tiller.Tool;
 
-/// <summary>A folder of golden values is not of the form that verification reads.</summary>
+/// <summary>A folder of golden values does not have the form that verification expects.</summary>
 internal sealed class GoldenException : TillerException
 {
     public GoldenException(string path, string message, Exception? cause = null)
@@ -13,11 +13,11 @@ internal sealed class GoldenException : TillerException
 }
 
 /// <summary>
-/// A folder of golden values: checkpoint/, and any of golden.json, golden.safetensors, tokens.json. What is not there is not checked.
+/// A folder of golden values: checkpoint/, and any of golden.json, golden.safetensors and tokens.json. Only the existing files are checked.
 /// </summary>
 internal sealed class GoldenFolder : IDisposable
 {
-    // Cases of templates hold schemas in schemas.
+    // Cases of chat templates contain deeply nested schemas.
     private const int DeepestJson = 600;
 
     private readonly JsonDocument? _golden;
@@ -34,7 +34,7 @@ internal sealed class GoldenFolder : IDisposable
         Checkpoint = System.IO.Path.Combine(path, "checkpoint");
         if (!Directory.Exists(Checkpoint))
         {
-            throw new GoldenException(path, "has no folder checkpoint/ to verify.");
+            throw new GoldenException(path, "has no folder checkpoint/. Expected the checkpoint that the golden values belong to.");
         }
 
         _golden = Parse("golden.json");
@@ -43,7 +43,7 @@ internal sealed class GoldenFolder : IDisposable
         Tensors = File.Exists(tensors) ? SafetensorsFile.Open(tensors) : null;
         if (_golden is null && _tokens is null && Tensors is null)
         {
-            throw new GoldenException(path, "holds none of golden.json, golden.safetensors, tokens.json: there is nothing to verify.");
+            throw new GoldenException(path, "has none of golden.json, golden.safetensors, tokens.json: there is nothing to verify.");
         }
     }
 
@@ -51,7 +51,7 @@ internal sealed class GoldenFolder : IDisposable
 
     public string Checkpoint { get; }
 
-    /// <summary>Whether the checkpoint has weights and not only a tokenizer.</summary>
+    /// <summary>Whether the checkpoint has weights, and not only a tokenizer.</summary>
     public bool HasModel => File.Exists(System.IO.Path.Combine(Checkpoint, "config.json")) &&
         (File.Exists(System.IO.Path.Combine(Checkpoint, CheckpointFolder.SingleFileName))
             || File.Exists(System.IO.Path.Combine(Checkpoint, CheckpointFolder.IndexFileName)));
@@ -62,7 +62,7 @@ internal sealed class GoldenFolder : IDisposable
 
     public SafetensorsFile? Tensors { get; }
 
-    /// <summary>A tensor as float64 with its shape, or null when the file lacks it.</summary>
+    /// <summary>A tensor as float64 with its shape; null if the file does not have it.</summary>
     public GoldenTensor? Tensor(string name)
     {
         if (Tensors?.TryFind(name) is not { } info)
@@ -80,7 +80,7 @@ internal sealed class GoldenFolder : IDisposable
         Tensors?.Dispose();
     }
 
-    /// <summary>A file of golden values as JSON.</summary>
+    /// <summary>Parses a file of golden values as JSON.</summary>
     public static JsonDocument ParseFile(string path)
     {
         try
@@ -100,15 +100,15 @@ internal sealed class GoldenFolder : IDisposable
     }
 }
 
-/// <summary>Golden numbers, or the engine's own in their place // Shape, row-major.</summary>
+/// <summary>Golden numbers, or the engine's numbers to compare with them // Shape, row-major.</summary>
 internal sealed record GoldenTensor(int[] Shape, double[] Values)
 {
-    /// <summary>Numbers below the slowest axis.</summary>
+    /// <summary>Number of values in an entry along the slowest axis.</summary>
     public int Stride => Values.Length / Shape[0];
 
     /// <summary>Entry <paramref name="i"/> along the slowest axis.</summary>
     public ReadOnlySpan<double> this[int i] => Values.AsSpan(i * Stride, Stride);
 
-    /// <summary>The numbers as a golden file holds them, in float32.</summary>
+    /// <summary>The numbers in float32, in the layout of a golden file.</summary>
     public TensorData ToTensorData(string name) => TensorData.FromFloat32(name, [.. Shape], Array.ConvertAll(Values, x => (float)x));
 }

@@ -7,12 +7,12 @@ using Tiller.Synthesis;
 namespace Tiller.Tool;
 
 /// <summary>
-/// Golden values of local linearity, from the engine's own float32 passes: an error counts relative to the largest quantity that a value is a
-/// difference of.
+/// Checks golden values of local linearity with the engine's own float32 passes. An error is relative to the larger of the quantities whose
+/// difference the value is.
 /// </summary>
 internal static class LinearityChecks
 {
-    // A similarity may move by this over the relative distance to the first pair that is left out.
+    // Bound on the error of a similarity times the relative distance to the first pair that is left out.
     private const double OverGap = 1e-6;
 
     public static IEnumerable<VerificationRow> Run(
@@ -39,7 +39,7 @@ internal static class LinearityChecks
                 double[] ours = LocalResiduals(direction, k, one);
                 for (int s = 0; s < sizes.Length; s++)
                 {
-                    // |f(x + δ) − f(x) − Jδ| is a difference of states as long as |f(x)| or |δ|.
+                    // |f(x + δ) − f(x) − Jδ| is a difference of states whose length is about |f(x)| or |δ|.
                     double delta = sizes[s] * length, largest = Math.Max(TensorPrimitives.Norm<float>(states[0].X[k + 1]), delta);
                     double error = Math.Abs(ours[s] - residual[k][(d * sizes.Length) + s]) * delta / largest;
                     worstResidual = Verification.Worse(worstResidual, error);

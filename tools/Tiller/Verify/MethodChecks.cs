@@ -11,15 +11,16 @@ using Tiller.Synthesis;
 namespace Tiller.Tool;
 
 /// <summary>
-/// Golden values of the other methods: methods.json and methods.safetensors of a folder, whose checkpoint and Jacobians are in other folders that
-/// it names by relative paths. Values that follow from stored matrices are held to 1e-9; steered texts are equal token for token up to a near tie.
+/// Checks golden values of the other methods: methods.json and methods.safetensors of a folder. They name the folders with their checkpoint and
+/// Jacobians by relative paths. Values that follow from stored matrices have a bound of 1e-9. Steered texts must have the same tokens up to a near
+/// tie.
 /// </summary>
 internal sealed class MethodChecks : IDisposable
 {
-    /// <summary>Bound on values computed from stored matrices and states.</summary>
+    /// <summary>Bound on the error of values that are computed from stored matrices and states.</summary>
     public const double FromStored = 1e-9;
 
-    /// <summary>Bound on differences from our own float32 passes, relative to the largest quantity that they are a difference of.</summary>
+    /// <summary>Bound on the error of differences from the engine's own float32 passes, relative to the largest quantity in the difference.</summary>
     public const double FromOurs = 1e-5;
 
     private const string FileName = "methods.json";
@@ -37,7 +38,7 @@ internal sealed class MethodChecks : IDisposable
 
     private JsonElement Values => _json.RootElement.GetProperty("values");
 
-    /// <summary>Whether a folder holds golden values of methods.</summary>
+    /// <summary>Whether a folder has golden values of methods.</summary>
     public static bool Has(string path) => File.Exists(Path.Combine(path, FileName));
 
     public IEnumerable<VerificationRow> Run(LoadOptions options, int oneIn, CancellationToken cancellationToken)
@@ -157,7 +158,7 @@ internal sealed class MethodChecks : IDisposable
         "all" => SteeredTokens.All,
         "first" => SteeredTokens.First,
         "clean" => SteeredTokens.LastOverCleanPrefix,
-        _ => throw new FormatException($"a run steers the tokens '{name}', of which nothing is known"),
+        _ => throw new FormatException($"a run steers the unknown kind of tokens '{name}'"),
     };
 
     private GoldenTensor? Tensor(string name) => Read(_tensors, name);
@@ -178,7 +179,7 @@ internal sealed class MethodChecks : IDisposable
     }
 }
 
-/// <summary>The methods' numbers from the golden Jacobians and features, in float64, and the laws that they compile to.</summary>
+/// <summary>The methods' gains and directions from the golden Jacobians and features, in float64, and the laws made from them.</summary>
 internal sealed class GoldenMethods
 {
     private readonly JsonElement _values;
@@ -207,7 +208,7 @@ internal sealed class GoldenMethods
         _ownGains = new(() => Dense(_own));
     }
 
-    /// <summary>A_k.</summary>
+    /// <summary>The Jacobians A_k.</summary>
     public IReadOnlyList<Matrix<double>> Jacobians => _a;
 
     private int L => _a.Length;
@@ -220,7 +221,7 @@ internal sealed class GoldenMethods
 
     private IReadOnlyList<Gain> Latent => InBasis("latent.V");
 
-    // V v_z, the direction in full coordinates that the latent law reads, with |e_z|.
+    // V v_z, the direction in full coordinates that the latent law reads, times the length |e_z|.
     private Feature LatentFeature
     {
         get
@@ -232,7 +233,7 @@ internal sealed class GoldenMethods
         }
     }
 
-    /// <summary>Compares what follows from the stored matrices.</summary>
+    /// <summary>Checks the values that follow from the stored matrices.</summary>
     public IEnumerable<VerificationRow> Check(string path, CancellationToken cancellationToken)
     {
         double[] probe = _tensor("probe_vector")!.Values;
@@ -300,7 +301,7 @@ internal sealed class GoldenMethods
             path, "pid.direction", PidSteering.Directions(_difference, PidSteering.PublishedKp, PidSteering.PublishedKi, PidSteering.PublishedKd));
     }
 
-    // One plan with a bound and one without, and the first input of a plan at every block along a prompt.
+    // Checks a plan with a bound, a plan without, and the first input of a plan at every block of a prompt.
     private IEnumerable<VerificationRow> Predictive(string path, CancellationToken cancellationToken)
     {
         var mpc = _values.GetProperty("mpc");
@@ -409,13 +410,13 @@ internal sealed class GoldenMethods
                 cast.GetProperty("threshold_is").GetString() == "smaller"));
     }
 
-    // A probe w·x + b above t, as a gate.
+    // A probe w·x + b that opens the gate above the threshold t.
     private TokenGate Probe(int layer) => new(
         layer,
         Narrow(_tensor("direction.logistic")![layer].ToArray()),
         (float)(_values.GetProperty("gated_clamp").GetProperty("threshold").GetDouble() - _tensor("direction.logistic_intercept")!.Values[layer]));
 
-    // β is stored and not a multiple of a length: the affine setpoint at λ = 0.
+    // The stored β is not a multiple of |μ|. It is the affine setpoint at λ = 0.
     private LinearQuadratic Calibrated()
     {
         var feature = LatentFeature;
@@ -429,7 +430,7 @@ internal sealed class GoldenMethods
         [.. HInfinityRiccati.TrySolve(DisturbedPlant.Isotropic(_a, _weights), _values.GetProperty("hinf").GetProperty(gamma).GetDouble())!
             .Select(k => new DenseGain(k))];
 
-    // C_k = √q [v_k …], C_L = √qf [v_L …], in float64: a Feature holds float32.
+    // C_k = √q [v_k …], C_L = √qf [v_L …], in float64, because a Feature has only float32.
     private IReadOnlyList<Gain> Factored(LqrWeights weights, params double[][][] directions)
     {
         var c = Enumerable.Range(0, L + 1).Select(k =>
@@ -449,7 +450,7 @@ internal sealed class GoldenMethods
     private VerificationRow Inner(string path, string name, IReadOnlyList<Gain> gains) =>
         Row(path, name, [.. gains.Select(gain => ((ReducedGain)gain).K.ToRowMajorArray())]);
 
-    // Rows that are 0 on both sides agree.
+    // A row that is 0 in both has no error.
     private VerificationRow Row(string path, string name, IReadOnlyList<double[]> rows)
     {
         double[] ours = [.. rows.SelectMany(row => row)];
@@ -476,7 +477,7 @@ internal sealed class GoldenMethods
             .Select(k => Matrix<double>.Build.DenseOfRowMajor(tensor.Shape[1], tensor.Shape[2], tensor[k].ToArray()))];
 }
 
-/// <summary>Small systems with known answers: gains of awkward plants, and H∞.</summary>
+/// <summary>Checks small systems with known answers: gains of difficult plants, and H∞.</summary>
 internal static class SystemChecks
 {
     private const double Rounding = 1.0 / (1L << 52);
@@ -594,8 +595,8 @@ internal static class SystemChecks
             var factored = FactoredRiccati.Solve(
                 a.Length, (k, z) => a[k].TransposeThisAndMultiply(z), new FactoredCost([.. c], weights.R), cancellationToken: cancellationToken);
 
-            // With r = 1e-8 the factored form in float64 loses what 1/r costs, and so do the golden H∞ gains, whose recursion subtracts: against
-            // 60 digits those of r_tiny_q0 are off by 1.8e-6, HInfinityRiccati's by 3e-15.
+            // With r = 1e-8, the factored form loses accuracy in float64 by 1/r. The golden H∞ gains do too, because their recursion subtracts:
+            // compared with 60 digits, those of r_tiny_q0 have an error of 1.8e-6, and HInfinityRiccati's an error of 3e-15.
             double lost = Math.Max(1, 100 * Rounding / weights.R / MethodChecks.FromStored);
             double error = Error(tensor(name + "w_feature_cost")!, factored.Gains.SelectMany((gain, k) => gain.Apply(v[k])));
             worstFactored = Verification.Worse(worstFactored, error / lost);
@@ -616,12 +617,12 @@ internal static class SystemChecks
         yield return new VerificationRow(path, "awkward certificates", count, worstNorms, MethodChecks.FromStored);
         yield return new VerificationRow(path, "awkward gains", count, worstDense, MethodChecks.FromStored);
         yield return new VerificationRow(path, "awkward gains of a feature's cost", count, worstFactored, MethodChecks.FromStored,
-            "where r is tiny by what 1/r costs");
+            "if r is tiny, the bound is larger by what 1/r costs");
         yield return new VerificationRow(path, "awkward γ*", robust, worstGamma, 1e-6);
         yield return new VerificationRow(path, "awkward hinf gains", robust, worstRobust, MethodChecks.FromStored);
     }
 
-    // Relative to the largest gain of the system: a nilpotent plant has gains of 0 next to others.
+    // The error relative to the largest gain of the system, because a nilpotent plant also has gains of 0.
     private static double Error(GoldenTensor expected, IEnumerable<double> ours)
     {
         double[] values = [.. ours];

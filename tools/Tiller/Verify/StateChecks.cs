@@ -7,19 +7,19 @@ using Tiller.Model;
 namespace Tiller.Tool;
 
 /// <summary>
-/// What follows from the states of the contrast texts, which are the engine's own float32 ones: features and directions. An error counts relative to
-/// the largest quantity that a value is a difference of: the states.
+/// Checks features and directions, which follow from the engine's own float32 states of the contrast texts. An error is relative to the states, which
+/// are the largest quantities in the differences.
 /// </summary>
 internal static class StateChecks
 {
-    /// <summary>Checks them.</summary>
-    /// <param name="path">Folder of the goldens.</param>
-    /// <param name="golden">golden.json of the checkpoint, for its texts.</param>
+    /// <summary>Checks features, directions and local linearity.</summary>
+    /// <param name="path">The folder of golden values.</param>
+    /// <param name="golden">golden.json of the checkpoint, with its texts.</param>
     /// <param name="model">The checkpoint.</param>
-    /// <param name="tensor">Golden tensors of the folder.</param>
-    /// <param name="mean">A_k of the goldens.</param>
-    /// <param name="prompts">The two prompts of linearity.</param>
-    /// <param name="linearSizes">|δ|/|x| of its residuals.</param>
+    /// <param name="tensor">The golden tensors of the folder.</param>
+    /// <param name="mean">The golden A_k.</param>
+    /// <param name="prompts">The two prompts for local linearity.</param>
+    /// <param name="linearSizes">|δ|/|x| of the residuals of local linearity.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     public static IEnumerable<VerificationRow> Run(
         string path, JsonElement golden, LanguageModel model, Func<string, GoldenTensor?> tensor, IReadOnlyList<Matrix<double>> mean, int[][] prompts,
@@ -31,11 +31,11 @@ internal static class StateChecks
         StatePair[] pairs = [.. Enumerable.Range(0, model.Config.L + 1).Select(k => StatePair.At(k, positive, negative))];
         double[] sizes = [.. pairs.Select(pair => pair.All.EnumerateRows().Max(row => row.L2Norm()))];
 
-        // |ΔE_k| over the longest state.
+        // |ΔE_k| relative to the longest state.
         var feature = tensor("feature")!;
         yield return Row("feature", (k, pair) => TensorPrimitives.Distance<double>(pair.Difference, feature[k]) / sizes[k]);
 
-        // A direction made of differences moves by no more than what the states do, over their first singular value's distance to the second.
+        // If states move, a direction moves at most by that distance over the gap between its first two singular values.
         foreach (var (name, rule) in new[]
         {
             ("mean", DirectionRule.Mean), ("pca_diff", DirectionRule.Pca), ("pca_diff_centred", DirectionRule.CentredPca),
@@ -83,7 +83,7 @@ internal static class StateChecks
 
     private static double Distance(double[] ours, ReadOnlySpan<double> expected) => TensorPrimitives.Distance<double>(ours, expected);
 
-    // How far apart the states are along what a direction is made of.
+    // The gap between the first two singular values; for the mean difference, its length.
     private static double Gap(StatePair pair, DirectionRule rule)
     {
         if (!rule.Name.StartsWith("pca", StringComparison.Ordinal))

@@ -5,25 +5,27 @@ using Tiller.Jinja;
 
 namespace Tiller.Tool;
 
-/// <summary>Chat templates against what transformers renders: renderings.json (whole templates) and snippets.json (pieces of Jinja), exactly, errors
-/// included.</summary>
+/// <summary>
+/// Compares chat templates with the output of transformers: whole templates (renderings.json) and pieces of Jinja (snippets.json). Texts and errors
+/// must be equal.
+/// </summary>
 internal static class TemplateChecks
 {
     private const string Renderings = "renderings.json";
     private const string Snippets = "snippets.json";
 
-    // Cases that differ and are named in a row's note.
+    // Maximum number of differing cases that a row's note names.
     private const int Named = 5;
 
-    // Variables that stand beside the others in a case.
+    // Variables that are not among the other variables of a case.
     private static readonly string[] s_given = ["tools", "documents"];
 
-    /// <summary>Whether a folder holds cases of templates.</summary>
+    /// <summary>Whether a folder has cases of templates.</summary>
     public static bool Has(string path) => File.Exists(Path.Combine(path, Renderings)) || File.Exists(Path.Combine(path, Snippets));
 
     /// <summary>Renders every case.</summary>
-    /// <param name="path">Folder with the cases.</param>
-    /// <param name="templates">Folder with the .jinja files that renderings.json names.</param>
+    /// <param name="path">The folder with the cases.</param>
+    /// <param name="templates">The folder with the .jinja files that renderings.json names.</param>
     /// <param name="cancellationToken">Checked while rendering.</param>
     public static IEnumerable<VerificationRow> Run(string path, string templates, CancellationToken cancellationToken)
     {
@@ -88,7 +90,7 @@ internal static class TemplateChecks
         return new VerificationRow(path, kind, count, different.Count, 0, note);
     }
 
-    // Text, the template's own refusal with its text, or any other error.
+    // Expected is a text, or an error raised by the template with its message, or any other error.
     private static bool Agrees(JsonElement expected, string? found, JinjaException? error) =>
         expected.TryGetProperty("expected", out JsonElement text) ? found is not null && found == text.GetString()
             : expected.TryGetProperty("error", out JsonElement raised) ? error is { Code: JinjaError.Raised } && error.Detail == raised.GetString()
@@ -118,13 +120,13 @@ internal static class TemplateChecks
         string path = Path.Combine(folder, name.EndsWith(".jinja", StringComparison.Ordinal) ? name : name + ".jinja");
         if (Path.GetFileName(name) != name || !File.Exists(path))
         {
-            throw new GoldenException(path, $"no such template, which {Renderings} names. Name the folder of the templates with --templates.");
+            throw new GoldenException(path, $"no such template, but {Renderings} names it. Name the folder of the templates with --templates.");
         }
 
         return File.ReadAllText(path);
     }
 
-    /// <summary>The moment that the cases were rendered at.</summary>
+    /// <summary>The time at which the cases were rendered.</summary>
     private sealed class PinnedClock(JsonElement root) : TimeProvider
     {
         private readonly DateTimeOffset now = DateTimeOffset.Parse(root.GetProperty("strftime_now").GetString()!, CultureInfo.InvariantCulture,

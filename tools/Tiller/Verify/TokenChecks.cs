@@ -4,7 +4,7 @@ using Tiller.Tokens;
 
 namespace Tiller.Tool;
 
-/// <summary>Text to ids and back, exactly.</summary>
+/// <summary>Checks ids of texts, and texts of ids, exactly.</summary>
 internal static class TokenChecks
 {
     public static IEnumerable<VerificationRow> Run(GoldenFolder folder, JsonElement tokens, Tokenizer tokenizer)

@@ -6,28 +6,28 @@ using Tiller.Tokens;
 namespace Tiller.Tool;
 
 /// <summary>The result of checking one kind of golden value in one folder.</summary>
-/// <param name="Folder">Folder checked.</param>
-/// <param name="Kind">What was compared.</param>
-/// <param name="Count">How many values or cases.</param>
-/// <param name="Worst">Largest error; for exact kinds, the number of cases that differ.</param>
-/// <param name="Bound">Largest error allowed.</param>
-/// <param name="Note">What a reader should know, such as near ties; empty for nothing.</param>
+/// <param name="Folder">The folder.</param>
+/// <param name="Kind">The kind of values.</param>
+/// <param name="Count">Number of values or cases.</param>
+/// <param name="Worst">Largest error; for kinds that must be exact, the number of cases that differ.</param>
+/// <param name="Bound">Largest allowed error.</param>
+/// <param name="Note">Further information, such as near ties; empty for none.</param>
 internal sealed record VerificationRow(string Folder, string Kind, int Count, double Worst, double Bound, string Note = "")
 {
     /// <summary>Whether the error is a number within the bound.</summary>
     public bool Passed => Worst <= Bound;
 }
 
-/// <summary>Compares the engine with golden values made by the reference implementations.</summary>
+/// <summary>Compares the engine with golden values from the reference implementations.</summary>
 internal static class Verification
 {
-    /// <summary>Checks every kind that the folder holds.</summary>
+    /// <summary>Checks all kinds of values in a folder.</summary>
     /// <param name="path">The folder.</param>
-    /// <param name="options">How to load the checkpoint.</param>
-    /// <param name="values">Gets the engine's hidden states, logits and Jacobians, named as the golden ones; null where nobody wants them.</param>
+    /// <param name="options">How the checkpoint is loaded.</param>
+    /// <param name="values">Receives the engine's hidden states, logits and Jacobians, with the names of the golden ones; may be null.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
-    /// <param name="oneIn">Of each kind of steered continuation, takes one in so many.</param>
-    /// <param name="templates">Folder of the .jinja files that renderings.json names; null for the folder itself.</param>
+    /// <param name="oneIn">If n, checks only every n-th steered continuation of each kind.</param>
+    /// <param name="templates">The folder of the .jinja files that renderings.json names; null for the folder itself.</param>
     /// <exception cref="TillerException">The folder or its checkpoint cannot be read.</exception>
     public static IEnumerable<VerificationRow> Run(
         string path, LoadOptions options, List<TensorData>? values, CancellationToken cancellationToken, int oneIn = 1, string? templates = null)
@@ -106,7 +106,7 @@ internal static class Verification
         return difference == 0 ? 0 : double.IsNaN(error) ? double.PositiveInfinity : error;
     }
 
-    /// <summary>The largest <see cref="RelativeError"/> of a row; infinite where the lengths differ.</summary>
+    /// <summary>The largest <see cref="RelativeError"/> of a row; infinite if the lengths differ.</summary>
     public static double WorstRow(ReadOnlySpan<double> a, ReadOnlySpan<double> b, int columns)
     {
         double worst = a.Length == b.Length ? 0 : double.PositiveInfinity;
@@ -118,10 +118,10 @@ internal static class Verification
         return worst;
     }
 
-    /// <summary>The larger, with NaN counted as infinite.</summary>
+    /// <summary>The larger value, where NaN counts as infinite.</summary>
     public static double Worse(double a, double b) => double.IsNaN(a) || double.IsNaN(b) ? double.PositiveInfinity : Math.Max(a, b);
 
-    // A golden file with a missing or mistyped key is an error of the file, not of the engine.
+    // A missing or mistyped key in a golden file is an error of the file and not of the engine.
     private static IEnumerable<VerificationRow> Guard(string folder, string file, IEnumerable<VerificationRow> rows)
     {
         using var each = rows.GetEnumerator();
@@ -136,7 +136,7 @@ internal static class Verification
             }
             catch (Exception e) when (e is KeyNotFoundException or InvalidOperationException or FormatException or JsonException)
             {
-                throw new GoldenException(Path.Combine(folder, file), $"is not of the form expected: {e.Message}", e);
+                throw new GoldenException(Path.Combine(folder, file), $"does not have the expected form: {e.Message}", e);
             }
 
             yield return each.Current;

@@ -2,7 +2,7 @@ using System.Text.Json.Serialization;
 
 namespace Tiller.Tool;
 
-/// <summary>How <c>tiller verify</c> tells its rows.</summary>
+/// <summary>Prints the rows of <c>tiller verify</c>.</summary>
 internal static class VerifyOutput
 {
     public static void WriteRow(Terminal terminal, VerificationRow row, bool first)
@@ -24,18 +24,18 @@ internal static class VerifyOutput
         terminal.Output.WriteLine(failed == 0 ? $"All {rows.Count} kinds pass." : $"{failed} of {rows.Count} kinds FAIL.");
     }
 
-    /// <summary>An array of {folder, kind, count, worst, bound, passed}; worst is null where the error is infinite or not a number.</summary>
+    /// <summary>An array of {folder, kind, count, worst, bound, passed}; worst is null if the error is infinite or NaN.</summary>
     public static void WriteJson(Terminal terminal, IReadOnlyList<VerificationRow> rows) => Json.Write(
         terminal.Output,
         [.. rows.Select(static x => new VerifiedJson(
             x.Folder, x.Kind, x.Count, Json.Finite(x.Worst), x.Bound, x.Passed, x.Note.Length > 0 ? x.Note : null))],
         VerifyJsonContext.Default.VerifiedJsonArray);
 
-    // Exact kinds count cases that differ.
+    // Errors of kinds that must be exact are numbers of cases.
     private static string Number(double value) => value == Math.Floor(value) && value < 1e6 ? value.ToString("F0") : value.ToString("E1");
 }
 
-/// <summary>What <c>verify</c> prints for a kind of values.</summary>
+/// <summary>The JSON of <c>verify</c> for one kind of values.</summary>
 internal sealed record VerifiedJson(
     string Folder, string Kind, int Count, double? Worst, double Bound, bool Passed,
     [property: JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)] string? Note);

@@ -2,7 +2,7 @@ using Tiller.Checkpoint;
 
 namespace Tiller.Tool;
 
-/// <summary><c>tiller verify</c>: one row per folder and kind, told as it is known.</summary>
+/// <summary><c>tiller verify</c>: prints a row for each folder and kind as soon as it is known.</summary>
 internal static class VerifyRun
 {
     public static int Run(Terminal terminal, VerifyRequest request, CancellationToken cancellationToken)
@@ -26,7 +26,7 @@ internal static class VerifyRun
 
             if (all.Count == before)
             {
-                throw new GoldenException(folder, "holds golden values, but not the part of a checkpoint that they are about: nothing was verified.");
+                throw new GoldenException(folder, "has golden values, but the checkpoint lacks the files that they belong to: nothing was verified.");
             }
         }
 
