@@ -26,10 +26,10 @@ namespace Tiller.Controllers;
 // Version 1 has prompts of raw text only. Version 2 adds several ranges of layers and the form of the prompts (form, optional: raw, chat or tokens;
 // for chat also template.sha256 and, if there is a system message, system or system.varies). Version 3 adds the methods angular, angular-steering
 // (optional: adaptive = true), clamp (low and high, of which one may be absent) and trajectory (columns: p_0,…,p_{L-1}), ablation of block inputs
-// (optional: hook = input), and a token gate for any method (gate.layer, gate.threshold). Version 4 adds the methods directional-ablation (block), linear-act (slope, offset, low, high (L, D) F32), ode-steer (gamma, constant, components, steps; weights (L, m) F32,
-// places, signs (2, D+1) F64) and cast (norm = token or pass, optional; vectors (L, D) F32), and a condition on the prompt for any method
-// (condition.threshold, condition.side = above or below, condition.blocks; condition (probes, D) F32). Every version stays readable;
-// tests/controllers holds files of each.
+// (optional: hook = input), and a token gate for any method (gate.layer, gate.threshold). Version 4 adds the methods directional-ablation (block),
+// linear-act (slope, offset, low, high (L, D) F32), ode-steer (gamma, constant, components, steps; weights (L, m) F32, places, signs (2, D+1) F64) and
+// cast (optional: norm = token or pass; vectors (L, D) F32), and a condition on the prompt for any method (condition.threshold, condition.side = above
+// or below, condition.blocks; condition (probes, D) F32). Every version stays readable; tests/controllers holds files of each.
 
 /// <summary>Writes and reads the file of a controller.</summary>
 internal static class ControllerFile

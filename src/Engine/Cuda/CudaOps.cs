@@ -538,8 +538,8 @@ internal sealed partial class CudaOps : DeviceOps
         }
     }
 
-    // out = residual + [norm] (W x + b), where the output of the map is edited first. If the next norm and map are known and both maps read panels, also
-    // norms the output into the next map's panels.
+    // out = residual + [norm] (W x + b), where the output of the map is edited first. If the next norm and map are known and both maps read panels,
+    // also norms the output into the next map's panels.
     private void Project(
         ModelConfig c, int k, EditPoint point, RowBatch rows, Activations a, Floats x, Matrix w, Floats bias, Floats postNorm, Floats raw,
         Floats residual, Floats output, Floats nextNorm, Matrix next)

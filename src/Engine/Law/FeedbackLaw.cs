@@ -86,7 +86,7 @@ public sealed record Term(int Layer, float[] W, float C, params IReadOnlyList<Fe
 
 /// <summary>
 /// The run-time form of every low-rank steering method (docs/math.md §6). At block k, u_k = Σ_i (c_i + Σ_j m_ij e_j) w_i is added to the block's
-/// output or input, without the terms whose gate is closed. u_k may be bounded, |u_k| ≤ MaxEffort. Edits change activations in a way that no term can.
+/// output or input, without the terms whose gate is closed. u_k may be bounded, |u_k| ≤ MaxEffort. Edits change activations in other ways.
 /// A law without terms and edits is the plain model, bit for bit. A law is immutable, so that sessions can share it.
 /// </summary>
 public sealed class FeedbackLaw
@@ -299,8 +299,9 @@ public sealed class FeedbackLaw
     /// <param name="states">|x| of every stage that has a term // (stages).</param>
     /// <param name="edits">|Δz| of every point that has an edit, as <see cref="EditStage"/> counts them; nothing without edits.</param>
     /// <param name="inputNorms">Result: |u_k| // (L).</param>
-    /// <param name="stateNorms">Result: |x_k|, as the output stage read it if that stage has a term or the block an edit, else as the input stage did //
-    /// (L).</param>
+    /// <param name="stateNorms">
+    /// Result: |x_k|, as the output stage read it if that stage has a term or the block an edit, else as the input stage did // (L).
+    /// </param>
     internal void PerBlock(
         ReadOnlySpan<float> inputs, ReadOnlySpan<float> states, ReadOnlySpan<float> edits, Span<float> inputNorms, Span<float> stateNorms)
     {
@@ -321,8 +322,8 @@ public sealed class FeedbackLaw
     private int Stage(int layer, Hook hook) => hook == Hook.Input ? Layers + layer : layer;
 
     /// <summary>
-    /// Makes the law that applies all of <paramref name="laws"/> at once: their inputs u_k add up, the smallest bound holds, and their edits follow one
-    /// another.
+    /// Makes the law that applies all of <paramref name="laws"/> at once: their inputs u_k add up, the smallest bound holds, and their edits follow
+    /// one another.
     /// </summary>
     /// <exception cref="ArgumentException">The laws are for models of different shapes, or there are none.</exception>
     /// <exception cref="LawCombinationException">One of them is bounded and another edits activations, or two edits exclude each other.</exception>

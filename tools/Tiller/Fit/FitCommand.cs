@@ -151,8 +151,8 @@ internal sealed class FitCommand : TillerCommand
 
     private readonly Option<string?> _alternative = new("--alternative")
     {
-        Description = "Prompts that show a second feature, compared with the same --negative. It is the other axis of methods that steer in a plane. For "
-            + "--method cast: the prompts on which it shall act, if they are not those of --positive.",
+        Description = "Prompts that show a second feature, compared with the same --negative. It is the other axis of methods that steer in a plane. "
+            + "For --method cast: the prompts on which it shall act, if they are not those of --positive.",
         HelpName = "FILE",
     };
 
