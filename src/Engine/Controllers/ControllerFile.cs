@@ -27,9 +27,9 @@ namespace Tiller.Controllers;
 // for chat also template.sha256 and, if there is a system message, system or system.varies). Version 3 adds the methods angular, angular-steering
 // (optional: adaptive = true), clamp (low and high, of which one may be absent) and trajectory (columns: p_0,…,p_{L-1}), ablation of block inputs
 // (optional: hook = input), and a token gate for any method (gate.layer, gate.threshold). Version 4 adds the methods directional-ablation (block),
-// linear-act (slope, offset, low, high (L, D) F32), ode-steer (gamma, constant, components, steps; weights (L, m) F32, places, signs (2, D+1) F64) and
-// cast (optional: norm = token or pass; vectors (L, D) F32), and a condition on the prompt for any method (condition.threshold, condition.side = above
-// or below, condition.blocks; condition (probes, D) F32). Every version stays readable; tests/controllers holds files of each.
+// linear-act (slope, offset, low, high (L, D) F32), ode-steer (gamma, constant, components, steps; weights (L, m) F32, places, signs (2, D+1) F64)
+// and cast (optional: norm = token or pass; vectors (L, D) F32), and a condition on the prompt for any method (condition.threshold, condition.blocks,
+// condition.side = above or below; condition (probes, D) F32). Every version stays readable; tests/controllers holds files of each.
 
 /// <summary>Writes and reads the file of a controller.</summary>
 internal static class ControllerFile
