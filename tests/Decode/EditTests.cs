@@ -317,7 +317,7 @@ public sealed class EditTests(string device) : OnEveryDevice(device)
     {
         var nothing = new FeedbackLaw(model.Config.L, model.Config.D, [], []);
         float[][] states = [.. Enumerable.Range(1, ids.Length)
-            .Select(count => BlockProbe.Steered(model, ids[..count], nothing, SteeredTokens.Last, CancellationToken.None)[layer])];
+            .Select(count => BlockProbe.Steered(model, ids.AsSpan(0, count), nothing, SteeredTokens.Last, CancellationToken.None)[layer])];
         return [.. Enumerable.Range(0, model.Config.D).Select(i => (float)states.Average(x => (double)x[i]))];
     }
 
