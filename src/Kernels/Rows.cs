@@ -73,6 +73,62 @@ internal struct DeviceSteering
 
     /// <summary>Address of the <see cref="DeviceSteering"/> whose first line the next step writes; 0 if it is this one.</summary>
     public nint Next;
+
+    /// <summary><see cref="DeviceEdit"/>, by point and block; 0 for none.</summary>
+    public nint Edits;
+
+    /// <summary>Where the edits of each point of a block begin, and where the last one's end // (EditPoints + 1).</summary>
+    public nint EditBegin;
+
+    /// <summary>|Δz| // (slots, EditPoints).</summary>
+    public nint EditNorms;
+
+    /// <summary>|z| before and after, of rows that are scaled back together // (slots, 2).</summary>
+    public nint Joined;
+
+    /// <summary>Scratch of flows // (slots, D).</summary>
+    public nint EditScratch;
+
+    /// <summary>4 L.</summary>
+    public int EditPoints;
+
+    /// <summary>Fills up.</summary>
+    public int Reserved;
+}
+
+/// <summary>An edit of an activation as the kernels read it: <c>TillerEdit</c> of rows.cuh.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct DeviceEdit
+{
+    /// <summary>Its vectors under each other.</summary>
+    public nint Numbers;
+
+    /// <summary>Tables of a flow's sketch.</summary>
+    public nint Places;
+
+    /// <summary>0 affine, 1 ablation, 2 kept norm, 3 flow.</summary>
+    public int Kind;
+
+    /// <summary>Features of a flow's sketch.</summary>
+    public int Size;
+
+    /// <summary>Sensor that switches it among all of the law's, -1 for none.</summary>
+    public int Gate;
+
+    /// <summary>Steps of a flow.</summary>
+    public int Steps;
+
+    /// <summary>How much of it is done.</summary>
+    public float Strength;
+
+    /// <summary>√γ of a flow's sketch.</summary>
+    public float RootGamma;
+
+    /// <summary>√c₀ of a flow's sketch.</summary>
+    public float RootConstant;
+
+    /// <summary>Not 0 where the rows of a pass are scaled back together.</summary>
+    public int Joins;
 }
 
 /// <summary>
@@ -128,4 +184,10 @@ internal struct DeviceLayerLaw
 
     /// <summary>1 if a sensor has an interval or belongs to a plane, so that the Jacobian of the law depends on the state; otherwise 0.</summary>
     public int Bends;
+
+    /// <summary>Not 0 where |x| is wanted: the stage has terms, or its block edits.</summary>
+    public int KeepsNorm;
+
+    /// <summary>Fills up.</summary>
+    public int Reserved;
 }

@@ -22,6 +22,23 @@ struct TillerLayerLaw
     int terms;
     int planes;
     int bends;                 // whether there is an interval or a plane
+    int keepsNorm;             // whether |x| is wanted: there are terms, or edits in the block
+    int reserved;
+};
+
+// An edit of an activation (edit.cu).
+struct TillerEdit
+{
+    const float* numbers;      // its vectors: w, b, low, high; r; c; weights (m) and signs (2, D + 1)
+    const int* places;         // of a flow: place of each coordinate (2, D + 1), coordinates by place (2, D + 1), where each place begins (2 m + 1)
+    int kind;                  // TillerEditKind
+    int size;                  // m
+    int gate;                  // as of a term
+    int steps;                 // of a flow
+    float strength;
+    float rootGamma;           // √γ
+    float rootConstant;        // √c0
+    int joins;                 // whether the rows of a pass are scaled back together
 };
 
 // A law that runs in one sequence. A slot is one steered row of the batch.
@@ -38,6 +55,13 @@ struct TillerSteering
     float maxEffort;        // bound on |u_k|; infinity for none
     int firstStage;         // the stage that comes first in a step: 0, or L
     const TillerSteering* next; // the record whose first line the next step writes; null: this one
+    const TillerEdit* edits; // by point and block; null for none
+    const int* editBegin;    // (editPoints + 1)
+    float* editNorms;        // (slots, editPoints) |Δz|
+    float* joined;           // (slots, 2) |z| before and after, of rows that are scaled back together
+    float* editScratch;      // (slots, D) of flows
+    int editPoints;          // 4 L
+    int reserved;
 };
 
 // One value row: a token of some sequence.

@@ -133,7 +133,7 @@ static __device__ __forceinline__ void tillerSense(const TillerSteering& steerin
     const TillerLayerLaw& law = steering.layers[layer]; // a reference: a copy of its many addresses would not fit into 64 registers
     const int sensors = law.sensors;
     float* errors = (tangent ? steering.tangentErrors : steering.errors) + (long long)line * steering.sensors;
-    const bool wide = d % 4 == 0, keepsNorm = !tangent && law.terms > 0;
+    const bool wide = d % 4 == 0, keepsNorm = !tangent && law.keepsNorm;
     if (tangent || law.planes)
     {
         if (share > 0) { return; }

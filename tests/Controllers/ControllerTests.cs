@@ -69,6 +69,18 @@ public sealed class ControllerTests
         float[][][] read = [Rows(7, 2), Rows(8, 1), [], Rows(9, 3)], push = [Rows(10, 2), Rows(11, 1), [], Rows(12, 3)];
         yield return new Trajectory(feature, Rows(13, Layers), read, push, new LayerSet(0, 3));
         yield return new Gated(new Proportional(feature, 0.1, new LayerSet(1, 3)), new TokenGate(2, Rows(14, 1)[0], 0.1f));
+        yield return new DirectionalAblation(feature, 2, new LayerSet(1, 3));
+        float[][] low = Rows(15, Layers);
+        yield return new ActivationTransport(
+            feature, Rows(16, Layers), Rows(17, Layers), low, [.. low.Select(row => Array.ConvertAll(row, x => x + 1))], new LayerSet(0, 2));
+        var sketch = CountSketch.Random(Width, 7, 0.1, 1.0 / 3, seed: 18);
+        float[][] weights = [.. Enumerable.Range(19, Layers).Select(seed => Rows(seed, 7).Select(row => row[0]).ToArray())];
+        yield return new OdeSteering(feature, sketch, weights, 9);
+        yield return new CastSteering(feature, Rows(23, Layers), NormRule.Token, new LayerSet(2, 3));
+        yield return new Gated(new CastSteering(feature, Rows(24, Layers), NormRule.Pass), new TokenGate(0, Rows(14, 1)[0], 0.1f));
+        yield return new Conditional(
+            new CastSteering(feature, Rows(25, Layers)),
+            new PromptCondition([new ConditionProbe(1, Rows(26, 1)[0]), new ConditionProbe(3, Rows(27, 1)[0])], 0.1, Above: false));
     }
 
     private static Controller Lqr() => new(new LinearQuadratic(MakeFeature(), Rows(3, Layers)), Source);
@@ -80,9 +92,27 @@ public sealed class ControllerTests
         written.Save(File);
         var read = Controller.Load(File);
         Assert.That((read.L, read.D, read.Method.Name, read.Method.Layers), Is.EqualTo((Layers, Width, method.Name, method.Layers)));
-        var (a, b) = (written.ToLaw(1.5, 4), read.ToLaw(1.5, 4));
-        Assert.That(b.MaxEffort, Is.EqualTo(4));
-        Assert.That(b.Terms, Has.Count.EqualTo(a.Terms.Count).And.Not.Empty);
+        bool edits = written.ToLaw(1.5).Edits.Count > 0;
+        float bound = edits ? float.PositiveInfinity : 4;
+        var (a, b) = (written.ToLaw(1.5, bound), read.ToLaw(1.5, bound));
+        Assert.That(b.MaxEffort, Is.EqualTo(bound));
+        Assert.That(b.Terms, Has.Count.EqualTo(a.Terms.Count));
+        Assert.That(b.Terms.Count + b.Edits.Count, Is.Positive);
+        Assert.That(b.Edits.Select(Told), Is.EqualTo(a.Edits.Select(Told)));
+        Assert.That(b.Edits.SelectMany(e => e.Vectors), Is.EqualTo(a.Edits.SelectMany(e => e.Vectors)));
+        Assert.That(b.Conditions.Select(c => (c.Threshold, c.Above)), Is.EqualTo(a.Conditions.Select(c => (c.Threshold, c.Above))));
+        Assert.That(b.Conditions.SelectMany(c => c.Probes, (_, p) => (p.Layer, string.Join(' ', p.Direction))),
+            Is.EqualTo(a.Conditions.SelectMany(c => c.Probes, (_, p) => (p.Layer, string.Join(' ', p.Direction)))));
+        Assert.That(b.Terms.Select(t => t.Condition), Is.EqualTo(a.Terms.Select(t => t.Condition)));
+        if (edits)
+        {
+            Assert.That(() => read.ToLaw(1.5, 4), Throws.TypeOf<LawCombinationException>());
+        }
+
+        static (Type, int, EditPoint, float, int, int, string) Told(ActivationEdit e) => (
+            e.GetType(), e.Layer, e.Point, e.Strength, e.Gate, e.Condition,
+            e is FlowEdit { Sketch: var s } flow ? $"{flow.Steps} {s.Gamma:R} {s.Constant:R} {string.Join(' ', s.Places.ToArray())}"
+                : $"{e.JoinsRows}");
         for (int i = 0; i < a.Terms.Count; i++)
         {
             Assert.That(
@@ -243,6 +273,20 @@ public sealed class ControllerTests
     [TestCase("angular-steering", "adaptive", "yes", ControllerFault.Schema)]
     [TestCase("clamp", "low", "9", ControllerFault.Range)]
     [TestCase("clamp", "high", "x", ControllerFault.Schema)]
+    [TestCase("directional-ablation", "block", "4", ControllerFault.Range)]
+    [TestCase("directional-ablation", "block", null, ControllerFault.Schema)]
+    [TestCase("ode-steer", "components", "6", ControllerFault.Shape)]
+    [TestCase("ode-steer", "components", "0", ControllerFault.Range)]
+    [TestCase("ode-steer", "steps", "0", ControllerFault.Range)]
+    [TestCase("ode-steer", "gamma", "0", ControllerFault.Range)]
+    [TestCase("ode-steer", "constant", "-1", ControllerFault.Range)]
+    [TestCase("cast", "norm", "all", ControllerFault.Schema)]
+    [TestCase("cast", "condition.side", "left", ControllerFault.Schema)]
+    [TestCase("cast", "condition.side", null, ControllerFault.Schema)]
+    [TestCase("cast", "condition.blocks", "1,4", ControllerFault.Range)]
+    [TestCase("cast", "condition.blocks", "1", ControllerFault.Shape)]
+    [TestCase("cast", "condition.blocks", "1,-3", ControllerFault.Schema)]
+    [TestCase("cast", "condition.threshold", "NaN", ControllerFault.Range)]
     public void BadPartsOfTheNewerMethodsAreRefused(string name, string key, string? value, ControllerFault fault)
     {
         // The clamp with both ends; of the proportional ones that behind a gate.
@@ -261,11 +305,28 @@ public sealed class ControllerTests
         Assert.That(Refused().Fault, Is.EqualTo(fault));
     }
 
+    [TestCase("places", 7.0)]
+    [TestCase("places", -1.0)]
+    [TestCase("places", 0.5)]
+    [TestCase("signs", 0.0)]
+    [TestCase("signs", 1e300)]
+    public void A_sketch_that_is_none_is_refused(string name, double value)
+    {
+        Rewrite(Methods().First(m => m is OdeSteering), (_, tensors) =>
+        {
+            int at = tensors.FindIndex(t => t.Name == name);
+            double[] numbers = [.. System.Runtime.InteropServices.MemoryMarshal.Cast<byte, double>(tensors[at].Data.Span)];
+            numbers[3] = value;
+            tensors[at] = TensorData.FromFloat64(name, tensors[at].Shape, numbers);
+        });
+        Assert.That(Refused().Fault, Is.EqualTo(ControllerFault.Range));
+    }
+
     private ControllerException Refused() => Assert.Throws<ControllerException>(() => Controller.Load(File))!;
 
     [TestCase("format", "other", ControllerFault.Schema)]
     [TestCase("format", null, ControllerFault.Schema)]
-    [TestCase("version", "4", ControllerFault.UnsupportedVersion)]
+    [TestCase("version", "5", ControllerFault.UnsupportedVersion)]
     [TestCase("version", "0", ControllerFault.Schema)]
     [TestCase("version", "one", ControllerFault.Schema)]
     [TestCase("method", "magic", ControllerFault.Schema)]

@@ -40,6 +40,22 @@ public sealed class ControllerVersionsTests
     [TestCase("version-3.trajectory", "2d24dd2a7e6fc1aeb4fabf2a20dac1349fabae7de499cc50432e258125f33784")]
     [TestCase("version-3.ablation-input", "8ee146d8a35eb2511594d4ee2f4f9be29e22c9d32a118cb366541dacb7f1c5c1")]
     [TestCase("version-3.angular-steering", "5b2e4fae6fcf46aa987b6b84306bc162fafb9fafe40155cec8a2598378752dcc")]
+    [TestCase("version-4.a-lqr", "001f5e5ff6352c0c75fa5187686b947dafee32c22a13856864bcd69f56aea486")]
+    [TestCase("version-4.ablation-input", "9fd5d7880335015b95db12fe57532564ab6002116b8f85f4a05d271ba327bcec")]
+    [TestCase("version-4.ablation", "1a3d3bc6caf0b91002b4a50afe8b79ec6ce38d4396879b90a2f1cd82bf114d31")]
+    [TestCase("version-4.addition", "c2bc123fba183699eae452e7a306c33da586cc469325ebb4ef716d7612c28ea6")]
+    [TestCase("version-4.angular-steering", "306b955b77245f8e29bc3cd227c9672f303b2a96650cba8f009ff760770163ec")]
+    [TestCase("version-4.angular", "da37b2feba2c29355863f5a5d2356a13ea67fef0d3aefcd05ed691a71b527404")]
+    [TestCase("version-4.cast", "bf32c8db1d510470c66662f8c2f11329589fe71af313e38f703f952df2e3dad7")]
+    [TestCase("version-4.clamp", "f1d581b77f40f01277d3861002da171a1334d1b8d393cd8d7724adce57cd0166")]
+    [TestCase("version-4.conditional", "79fbf587b2af66e96ce745674e915e270478c1bdb41100f68d54a588d507ac46")]
+    [TestCase("version-4.directional-ablation", "6ef18b098b61732b47a338a90ca5ad6ff1241041056774e5f368fb4b2d7c62dc")]
+    [TestCase("version-4.gated", "41c942bc7aace523425d23cd402897c5c0247c15d3dc87e46a82eafe368cda46")]
+    [TestCase("version-4.linear-act", "c5fefa2a37c021e65bc6ce0fcd2976f438a6f527f2464eca6738fa22b83f7385")]
+    [TestCase("version-4.ode-steer", "d370d25573f86e96c16fd4de2eed56a517283775c5b3879c313d64d470bc5813")]
+    [TestCase("version-4.proportional", "6f2b6d32ee5e80eef7fc7372cf826851baa61294bb456d4162001d22b0270764")]
+    [TestCase("version-4.s-pid", "d043a6060043d9195763a933003c9183dcd5d812f2cb5fb0da142ccf20b91226")]
+    [TestCase("version-4.trajectory", "735ba45d5868f827cbb44287f129387c964b9f0b00ebcd11c3f64e10c4bd2645")]
     public void A_kept_file_is_as_it_was_written(string name, string sha256) =>
         Assert.That(Convert.ToHexStringLower(SHA256.HashData(System.IO.File.ReadAllBytes(File(name)))), Is.EqualTo(sha256));
 
@@ -85,14 +101,25 @@ public sealed class ControllerVersionsTests
         new Clamp(s_feature, 0.5, null, new LayerSet(1, 1)),
         new Trajectory(s_feature, Rows(2, Layers), [Rows(3, 2), [], Rows(4, 1)], [Rows(6, 2), [], Rows(7, 1)]),
         new Gated(new Proportional(s_feature, 0.25), new TokenGate(2, Rows(8, 1)[0], 0.125f)),
+        new DirectionalAblation(s_feature, 1, new LayerSet(0, 1)),
+        new ActivationTransport(s_feature, Rows(3, Layers), Rows(4, Layers), Rows(5, Layers), [.. Rows(5, Layers).Select(Above)], new LayerSet(1, 2)),
+        new OdeSteering(s_feature, CountSketch.Random(Width, 3, 0.25, 0.5, seed: 1), [.. Rows(3, Layers).Select(row => row[..3])], 10),
+        new CastSteering(s_feature, Rows(9, Layers), NormRule.Pass, new LayerSet(1, 1)),
+        new Conditional(
+            new Gated(new CastSteering(s_feature, Rows(9, Layers)), new TokenGate(1, Rows(8, 1)[0], 0.5f)),
+            new PromptCondition([new ConditionProbe(0, Rows(2, 1)[0]), new ConditionProbe(2, Rows(4, 1)[0])], 0.125, Above: true)),
     ];
 
+    private static float[] Above(float[] low) => Array.ConvertAll(low, x => x + 0.5f);
+
     private static int FirstVersion(SteeringMethod method) =>
-        method is AngularSetpoint or AngularSteering or Clamp or Trajectory or Gated or Ablation { Hook: Hook.Input } ? 3 : 1;
+        method is DirectionalAblation or ActivationTransport or OdeSteering or CastSteering or Conditional ? 4
+        : method is AngularSetpoint or AngularSteering or Clamp or Trajectory or Gated or Ablation { Hook: Hook.Input } ? 3 : 1;
 
     internal static string Kept(int version, SteeringMethod method)
     {
-        string name = method is Gated ? "gated" : method is Ablation { Hook: Hook.Input } ? "ablation-input" : method.Name;
+        string name = method is Conditional ? "conditional" : method is Gated ? "gated"
+            : method is Ablation { Hook: Hook.Input } ? "ablation-input" : method.Name;
         return $"version-{version}.{name}";
     }
 
@@ -104,7 +131,16 @@ public sealed class ControllerVersionsTests
             // Unit vectors may differ in their last bit from one processor to another.
             const float Bit = 1e-6f;
             var (written, read) = (method.Compile(1.5), Controller.Load(File(Kept(version, method))).ToLaw(1.5));
-            Assert.That(written.Terms, Is.Not.Empty);
+            Assert.That(written.Terms.Count + written.Edits.Count, Is.Positive);
+            Assert.That(read.Terms.Select(t => t.Condition), Is.EqualTo(written.Terms.Select(t => t.Condition)));
+            Assert.That(read.Edits.Select(e => (e.GetType(), e.Layer, e.Point, e.Strength, e.Gate, e.Condition, e.JoinsRows)),
+                Is.EqualTo(written.Edits.Select(e => (e.GetType(), e.Layer, e.Point, e.Strength, e.Gate, e.Condition, e.JoinsRows))));
+            Assert.That(read.Edits.SelectMany(e => e.Vectors), Is.EqualTo(written.Edits.SelectMany(e => e.Vectors)).Within(Bit));
+            Assert.That(read.Edits.OfType<FlowEdit>().Select(Told), Is.EqualTo(written.Edits.OfType<FlowEdit>().Select(Told)));
+            Assert.That(read.Conditions.Select(c => (c.Threshold, c.Above, string.Join(' ', c.Probes.Select(p => p.Layer)))),
+                Is.EqualTo(written.Conditions.Select(c => (c.Threshold, c.Above, string.Join(' ', c.Probes.Select(p => p.Layer))))));
+            Assert.That(read.Conditions.SelectMany(c => c.Probes, (_, p) => p.Direction),
+                Is.EqualTo(written.Conditions.SelectMany(c => c.Probes, (_, p) => p.Direction)));
             Assert.That(read.Terms.Select(t => (t.Layer, t.Gate, t.Hook)), Is.EqualTo(written.Terms.Select(t => (t.Layer, t.Gate, t.Hook))));
             Assert.That(read.Terms.Select(t => t.C), Is.EqualTo(written.Terms.Select(t => t.C)).Within(Bit));
             Assert.That(read.Terms.SelectMany(t => t.Feeds, (_, f) => f.Sensor),
@@ -119,6 +155,9 @@ public sealed class ControllerVersionsTests
             Assert.That(read.Sensors.Select(s => s.V), Is.EqualTo(written.Sensors.Select(s => s.V)).Within(Bit));
         }
     }
+
+    private static string Told(FlowEdit e) =>
+        FormattableString.Invariant($"{e.Steps} {e.Sketch.Gamma} {e.Sketch.Constant} {string.Join(' ', e.Sketch.Places.ToArray())}");
 
     [Test]
     public void A_controller_of_version_1_was_fitted_on_raw_text()

@@ -41,7 +41,7 @@ public sealed class FitMethodTests
         {
             Assert.That(kept.SteersAs(fit.Controller));
             Assert.That(kept.Source.Settings[ControllerSource.MethodSetting], Is.EqualTo(method.Name));
-            Assert.That(kept.ToLaw(1.5).Terms, Is.Not.Empty);
+            Assert.That(kept.ToLaw(1.5).Terms.Count + kept.ToLaw(1.5).Edits.Count, Is.Positive);
             Assert.That(fit.Loop.Layers, method.Takes(FitInputs.Gains) && fit.Controller.Method is LinearQuadratic ? Is.Not.Empty : Is.Empty);
             Assert.That(kept.Source.Weights, method.Takes(FitInputs.Gains) ? Is.Not.Null : Is.Null);
             foreach (var parameter in method.Parameters.Where(p => p.Value is not null))
@@ -70,7 +70,8 @@ public sealed class FitMethodTests
         var good = Options(method);
         var all = new (FitInputs Input, FitOptions Options)[]
         {
-            (FitInputs.Alternative, good with { Alternative = ["One."] }), (FitInputs.Nominal, good with { Nominal = "One." }),
+            (method.Takes(FitInputs.Condition) ? FitInputs.Condition : FitInputs.Alternative, good with { Alternative = ["One."] }),
+            (FitInputs.Nominal, good with { Nominal = "One." }),
             (FitInputs.Gains, good with { Calibration = ["One."] }), (FitInputs.Cost, good with { Cost = FitCost.Feature }),
             (FitInputs.Order, good with { Order = 4 }), (FitInputs.Setpoint, good with { Setpoint = Setpoint.Affine }),
             (FitInputs.Layers, good with { Layers = new LayerSet(1, 2) }), (FitInputs.HeldOut, good with { HeldOut = ["One."] }),

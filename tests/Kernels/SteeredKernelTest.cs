@@ -73,6 +73,7 @@ public abstract class SteeredKernelTest : ElementKernelTest
                 Terms = part.TermCount,
                 Planes = part.PlaneCount,
                 Bends = part.Bends ? 1 : 0,
+                KeepsNorm = part.KeepsNorm ? 1 : 0,
             };
         }
 

@@ -205,7 +205,8 @@ internal sealed class StageBench : IDisposable
             Clock = Clock,
             Run = Next(k => _ops.Attend(_c, k, _rows, _a)),
         };
-        yield return Matrix($"output + residual, {at}", rows, (double)_c.H * _c.E * _c.D, k => _ops.ProjectOutput(_c, _weights.Blocks[k], _rows, _a));
+        yield return Matrix(
+            $"output + residual, {at}", rows, (double)_c.H * _c.E * _c.D, k => _ops.ProjectOutput(_c, k, _weights.Blocks[k], _rows, _a));
         yield return Matrix($"norm + gate/up + activation, {at}", rows, 2.0 * _c.F * _c.D,
             k => _ops.NormGateUp(_c, k, _weights.Blocks[k], _rows, _a));
         yield return Matrix($"down + residual, {at}", rows, (double)_c.F * _c.D, k =>

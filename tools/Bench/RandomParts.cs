@@ -77,6 +77,51 @@ internal static class RandomParts
         return new FeedbackLaw(c.L, c.D, sensors, kind == LawKind.Sensors ? [] : terms, planes: planes);
     }
 
+    /// <summary>Kinds of edits of a law without terms.</summary>
+    public enum EditKind
+    {
+        /// <summary>A map of every neuron of a block's output.</summary>
+        Affine,
+
+        /// <summary>A direction removed from what attention and the feed-forward part add.</summary>
+        Ablations,
+
+        /// <summary>A vector added to a block's input, whose length is kept.</summary>
+        KeptNorm,
+
+        /// <summary>A flow of ten steps on 64 features at the middle block's output.</summary>
+        Flow,
+    }
+
+    /// <summary>Creates a law of edits at every block, or a flow at one, weak enough that activations keep their size.</summary>
+    public static FeedbackLaw Edits(ModelConfig c, int seed, EditKind kind)
+    {
+        var random = new Random(seed);
+        float[] All(float value) => [.. Enumerable.Repeat(value, c.D)];
+        var edits = new List<ActivationEdit>();
+        for (int k = 0; k < c.L; k++)
+        {
+            switch (kind)
+            {
+                case EditKind.Affine:
+                    edits.Add(new AffineEdit(k, EditPoint.Output, 0.1f, All(1.01f), Unit(random, c.D), All(-1e6f), All(1e6f)));
+                    break;
+                case EditKind.Ablations:
+                    edits.Add(new AblationEdit(k, EditPoint.Attention, 1, Unit(random, c.D)));
+                    edits.Add(new AblationEdit(k, EditPoint.FeedForward, 1, Unit(random, c.D)));
+                    break;
+                case EditKind.KeptNorm:
+                    edits.Add(new NormKeepingEdit(k, EditPoint.Input, 0.1f, Unit(random, c.D), WholePass: false));
+                    break;
+                case EditKind.Flow when k == c.L / 2:
+                    edits.Add(new FlowEdit(k, EditPoint.Output, 0.1f, CountSketch.Random(c.D, 64, 0.1, 1, seed: 1), Unit(random, 64), 10));
+                    break;
+            }
+        }
+
+        return new FeedbackLaw(c.L, c.D, [], [], edits: edits);
+    }
+
     /// <summary>A direction // (D).</summary>
     public static float[] Unit(Random random, int d)
     {

@@ -111,7 +111,10 @@ public sealed class Controller
     public ControllerSource Source { get; }
 
     /// <summary>The method without its gate, if it has one.</summary>
-    internal SteeringMethod Ungated => Method is Gated gated ? gated.Method : Method;
+    internal SteeringMethod Ungated => Unconditional is Gated gated ? gated.Method : Unconditional;
+
+    /// <summary>The method without a condition on the prompt.</summary>
+    internal SteeringMethod Unconditional => Method is Conditional conditional ? conditional.Method : Method;
 
     /// <summary>Number of blocks of the model.</summary>
     public int L => Method.Feature.L;

@@ -41,11 +41,26 @@ public static class ControllerDescription
         json.WriteStartObject();
         json.WriteString("kind", "controller");
         json.WriteString("method", method.Name);
-        if (method is Gated { Gate: var gate })
+        if (controller.Unconditional is Gated { Gate: var gate })
         {
             json.WriteStartObject("gate");
             json.WriteNumber("layer", gate.Layer);
             json.WriteNumber("threshold", gate.Threshold);
+            json.WriteEndObject();
+        }
+
+        if (method is Conditional { Condition: var asked })
+        {
+            json.WriteStartObject("condition");
+            json.WriteStartArray("layers");
+            foreach (var probe in asked.Probes)
+            {
+                json.WriteNumberValue(probe.Layer);
+            }
+
+            json.WriteEndArray();
+            json.WriteNumber("threshold", asked.Threshold);
+            json.WriteBoolean("above", asked.Above);
             json.WriteEndObject();
         }
 

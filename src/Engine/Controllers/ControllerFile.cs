@@ -26,14 +26,16 @@ namespace Tiller.Controllers;
 // Version 1 has prompts of raw text only. Version 2 adds several ranges of layers and the form of the prompts (form, optional: raw, chat or tokens;
 // for chat also template.sha256 and, if there is a system message, system or system.varies). Version 3 adds the methods angular, angular-steering
 // (optional: adaptive = true), clamp (low and high, of which one may be absent) and trajectory (columns: p_0,…,p_{L-1}), ablation of block inputs
-// (optional: hook = input), and a token gate for any method (gate.layer, gate.threshold). Every version stays readable; tests/controllers holds files
-// of each.
+// (optional: hook = input), and a token gate for any method (gate.layer, gate.threshold). Version 4 adds the methods directional-ablation (block),
+// linear-act (slope, offset, low, high (L, D) F32), ode-steer (gamma, constant, components, steps; weights (L, m) F32, places, signs (2, D+1) F64)
+// and cast (optional: norm = token or pass; vectors (L, D) F32), and a condition on the prompt for any method (condition.threshold, condition.blocks,
+// condition.side = above or below; condition (probes, D) F32). Every version stays readable; tests/controllers holds files of each.
 
 /// <summary>Writes and reads the file of a controller.</summary>
 internal static class ControllerFile
 {
     public const string Format = "tiller.controller";
-    public const int Version = 3;
+    public const int Version = 4;
 
     private const int FirstVersionWithForm = 2;
 
@@ -97,6 +99,15 @@ internal static class ControllerFile
         }
 
         var method = controller.Method;
+        if (method is Conditional { Condition: var condition } conditional)
+        {
+            (metadata["condition.threshold"], metadata["condition.side"]) = (Text(condition.Threshold), condition.Above ? "above" : "below");
+            metadata["condition.blocks"] = string.Join(',', condition.Probes.Select(probe => Text(probe.Layer)));
+            tensors.Add(TensorData.FromFloat32(
+                "condition", [condition.Probes.Count, width], Flatten([.. condition.Probes.Select(probe => probe.Direction)])));
+            method = conditional.Method;
+        }
+
         if (method is Gated gated)
         {
             (metadata["gate.layer"], metadata["gate.threshold"]) = (Text(gated.Gate.Layer), Text(gated.Gate.Threshold));
@@ -127,6 +138,26 @@ internal static class ControllerFile
                 tensors.Add(TensorData.FromFloat32("second", [layers, width], Flatten(angular.Second)));
                 tensors.Add(TensorData.FromFloat32("w1", [layers, width], Flatten(angular.W1)));
                 tensors.Add(TensorData.FromFloat32("w2", [layers, width], Flatten(angular.W2)));
+                break;
+            case DirectionalAblation directional:
+                metadata["block"] = Text(directional.Block);
+                break;
+            case ActivationTransport transport:
+                tensors.Add(TensorData.FromFloat32("slope", [layers, width], Flatten(transport.Slope)));
+                tensors.Add(TensorData.FromFloat32("offset", [layers, width], Flatten(transport.Offset)));
+                tensors.Add(TensorData.FromFloat32("low", [layers, width], Flatten(transport.Low)));
+                tensors.Add(TensorData.FromFloat32("high", [layers, width], Flatten(transport.High)));
+                break;
+            case OdeSteering { Sketch: var sketch } flow:
+                (metadata["gamma"], metadata["constant"]) = (Text(sketch.Gamma), Text(sketch.Constant));
+                (metadata["components"], metadata["steps"]) = (Text(sketch.Components), Text(flow.Steps));
+                tensors.Add(TensorData.FromFloat32("weights", [layers, sketch.Components], Flatten(flow.Weights)));
+                tensors.Add(TensorData.FromFloat64("places", [2, width + 1], [.. sketch.Places.ToArray().Select(place => (double)place)]));
+                tensors.Add(TensorData.FromFloat64("signs", [2, width + 1], [.. sketch.Signs.ToArray().Select(sign => (double)sign)]));
+                break;
+            case CastSteering cast:
+                Add(metadata, "norm", cast.Norm switch { NormRule.None => null, NormRule.Token => "token", _ => "pass" });
+                tensors.Add(TensorData.FromFloat32("vectors", [layers, width], Flatten(cast.Vectors)));
                 break;
             case Clamp clamp:
                 Add(metadata, "low", clamp.Low is { } low ? Text(low) : null);
@@ -279,10 +310,26 @@ internal static class ControllerFile
     private static SteeringMethod ReadMethod(Feature feature, SafetensorsFile file, ControllerReader reader)
     {
         var method = ReadUngated(feature, file, reader);
-        return file.Metadata.ContainsKey("gate.layer")
-            ? new Gated(method,
-                new TokenGate(reader.Count("gate.layer", 0), reader.Float32("gate", feature.D, feature.D), (float)reader.Number("gate.threshold")))
-            : method;
+        if (file.Metadata.ContainsKey("gate.layer"))
+        {
+            method = new Gated(method,
+                new TokenGate(reader.Count("gate.layer", 0), reader.Float32("gate", feature.D, feature.D), (float)reader.Number("gate.threshold")));
+        }
+
+        return file.Metadata.ContainsKey("condition.blocks") ? new Conditional(method, ReadCondition(feature, reader)) : method;
+    }
+
+    private static PromptCondition ReadCondition(Feature feature, ControllerReader reader)
+    {
+        int[] blocks = reader.Counts("condition.blocks");
+        float[][] directions = [.. reader.Float32("condition", feature.D, blocks.Length, feature.D).Chunk(feature.D)];
+        bool above = reader.Required("condition.side") switch
+        {
+            "above" => true,
+            "below" => false,
+            var other => throw reader.Schema($"has the side '{other}' of its condition; known are above and below"),
+        };
+        return new PromptCondition([.. blocks.Zip(directions, (k, c) => new ConditionProbe(k, c))], reader.Number("condition.threshold"), above);
     }
 
     private static SteeringMethod ReadUngated(Feature feature, SafetensorsFile file, ControllerReader reader)
@@ -310,6 +357,24 @@ internal static class ControllerFile
                 return new AngularSteering(feature, Rows("second"), reader.Flag("adaptive", "true"), layers);
             case "angular":
                 return new AngularSetpoint(feature, Rows("second"), Rows("w1"), Rows("w2"), layers);
+            case "directional-ablation":
+                return new DirectionalAblation(feature, reader.Count("block", 0), layers);
+            case "linear-act":
+                return new ActivationTransport(feature, Rows("slope"), Rows("offset"), Rows("low"), Rows("high"), layers);
+            case "ode-steer":
+                int components = reader.Count("components", 1);
+                float[][] weights = [.. reader.Float32("weights", components, feature.L, components).Chunk(components)];
+                var sketch = new CountSketch(components, reader.Number("gamma"), reader.Number("constant"), Whole("places"), Whole("signs"));
+                return new OdeSteering(feature, sketch, weights, reader.Count("steps", 1), layers);
+            case "cast":
+                var norm = file.Metadata.GetValueOrDefault("norm") switch
+                {
+                    null => NormRule.None,
+                    "token" => NormRule.Token,
+                    "pass" => NormRule.Pass,
+                    var other => throw reader.Schema($"has the norm rule '{other}'; known are token and pass"),
+                };
+                return new CastSteering(feature, Rows("vectors"), norm, layers);
             case "clamp":
                 return new Clamp(feature, End("low"), End("high"), layers);
             case "trajectory":
@@ -318,10 +383,13 @@ internal static class ControllerFile
             case var other:
                 throw reader.Schema(
                     $"has the method '{other}'; known are a-lqr, addition, proportional, ablation, s-pid, angular, "
-                    + "angular-steering, clamp and trajectory");
+                    + "angular-steering, clamp, trajectory, directional-ablation, linear-act, ode-steer and cast");
         }
 
         float[][] Rows(string name) => [.. reader.Float32(name, feature.D, feature.L, feature.D).Chunk(feature.D)];
+
+        int[] Whole(string name) =>
+            [.. reader.Float64(name, 2, feature.D + 1).Select(x => x == Math.Floor(x) && Math.Abs(x) < int.MaxValue ? (int)x : int.MaxValue)];
 
         double? End(string key) => file.Metadata.ContainsKey(key) ? reader.Number(key) : null;
 

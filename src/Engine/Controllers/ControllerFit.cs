@@ -30,7 +30,8 @@ public sealed record FitOptions
     public DirectionRule Direction { get; init; } = DirectionRule.Mean;
 
     /// <summary>
-    /// Prompts that show a second feature, for methods that steer in a plane. The negative prompts serve for both features. Null for none.
+    /// Prompts that show a second feature, for methods that steer in a plane; the negative prompts serve for both features. For a method with a
+    /// condition, the prompts on which it shall act. Null for none.
     /// </summary>
     public IReadOnlyList<Prompt>? Alternative { get; init; }
 
@@ -90,7 +91,7 @@ public sealed record FitOptions
     {
         Missing(FitInputs.Alternative, nameof(Alternative), Alternative is not null);
         Missing(FitInputs.Nominal, nameof(Nominal), Nominal is not null);
-        Unused(FitInputs.Alternative, nameof(Alternative), Alternative is not null);
+        Unused(Method.Takes(FitInputs.Condition) ? FitInputs.Condition : FitInputs.Alternative, nameof(Alternative), Alternative is not null);
         Unused(FitInputs.Nominal, nameof(Nominal), Nominal is not null);
         Unused(FitInputs.Gains, nameof(Calibration), Calibration is not null);
         Unused(FitInputs.Cost, nameof(Cost), Cost != FitCost.State);
@@ -311,6 +312,10 @@ public static class ControllerFit
             {
                 Positive = positive,
                 Negative = negative,
+                PositiveIds = ids[0],
+                NegativeIds = ids[1],
+                AlternativeStates = alternative.Count > 0 ? alternative : null,
+                AlternativeIds = ids[3].Length > 0 ? ids[3] : null,
                 Alternative = alternative.Count > 0 ? FeatureMeasurement.FromStates(alternative, negative, options.Direction) : null,
                 Nominal = followed.Count > 0 ? followed[0] : null,
             };

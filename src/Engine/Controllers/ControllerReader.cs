@@ -23,6 +23,9 @@ internal sealed class ControllerReader(string path, SafetensorsFile file)
             : throw new ControllerException(ControllerFault.Range, $"{path} has {key} = {value}; it must be at least {least}.");
     }
 
+    /// <summary>Reads integers of at least 0, separated by commas, whose sum fits in an int.</summary>
+    public int[] Counts(string key) => Counts(key, Required(key).AsSpan().Count(',') + 1);
+
     /// <summary>Reads <paramref name="count"/> integers of at least 0, separated by commas, whose sum fits in an int.</summary>
     public int[] Counts(string key, int count)
     {

@@ -35,6 +35,18 @@ internal sealed class FitJob(
     /// <summary>The negative prompts.</summary>
     public required IReadOnlyList<PromptState> Negative { get; init; }
 
+    /// <summary>Tokens of the positive prompts.</summary>
+    public required IReadOnlyList<int[]> PositiveIds { get; init; }
+
+    /// <summary>Tokens of the negative prompts.</summary>
+    public required IReadOnlyList<int[]> NegativeIds { get; init; }
+
+    /// <summary>The alternative prompts; null where there are none.</summary>
+    public IReadOnlyList<PromptState>? AlternativeStates { get; init; }
+
+    /// <summary>Tokens of the alternative prompts; null where there are none.</summary>
+    public IReadOnlyList<int[]>? AlternativeIds { get; init; }
+
     /// <summary>The second feature, for a method that needs one; null otherwise.</summary>
     public Feature? Alternative { get; init; }
 
@@ -137,6 +149,9 @@ internal sealed class FitJob(
 
         return open;
     }
+
+    /// <summary>Reports the progress of a fit that runs the prompts through the blocks itself.</summary>
+    public void Report(int done, int total) => progress?.Report(new FitProgress(FitStage.Activations, done, total));
 
     /// <summary>Computes A_k W of a block of the horizon.</summary>
     public Matrix<double> Push(int block, Matrix<double> basis) => Linearised(() => maps.Push(block, basis, cancellationToken));

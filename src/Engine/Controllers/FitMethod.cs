@@ -40,6 +40,9 @@ public enum FitInputs
 
     /// <summary>Uses <see cref="FitOptions.HeldOut"/>: its gains can be certified.</summary>
     HeldOut = 512,
+
+    /// <summary>Uses <see cref="FitOptions.Alternative"/>, if given, as the prompts on which the method shall act.</summary>
+    Condition = 1024,
 }
 
 /// <summary>A numeric parameter of a method.</summary>
@@ -68,7 +71,8 @@ public abstract record FitMethod
         Lqr, new AngularFit(), new TrajectoryFit(), new LatentFit(), new LatentFit { Calibrated = true }, new HInfinityFit(),
         new ProportionalFit(), new SPidFit(), new AdditionFit("actadd", "arXiv:2308.10248"), new AdditionFit("caa", "arXiv:2312.06681"),
         new PidSteeringFit(), new PidSteeringFit { Ablates = true }, new AblationFit(), new AblationFit { Hook = Hook.Input }, new ClampFit(),
-        new AngularSteeringFit(), new AngularSteeringFit { Adaptive = true },
+        new AngularSteeringFit(), new AngularSteeringFit { Adaptive = true }, new DirectionalAblationFit(), new TransportFit(),
+        new TransportFit { Shifts = true }, new OdeSteeringFit(), new CastFit(),
     ];
 
     /// <summary>Name of the method: lower-case letters and hyphens.</summary>
@@ -86,7 +90,7 @@ public abstract record FitMethod
     /// <summary>The inputs of the method.</summary>
     public abstract FitInputs Inputs { get; }
 
-    /// <summary>Sensors and terms of a steered block; they determine the cost of a token (docs/math.md §6).</summary>
+    /// <summary>Sensors, terms and edits of a steered block; they determine the cost of a token (docs/math.md §6).</summary>
     public abstract string PerBlock { get; }
 
     /// <summary>The parameters of the method.</summary>

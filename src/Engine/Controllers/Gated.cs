@@ -21,10 +21,11 @@ public sealed class Gated : SteeringMethod
         : base((method ?? throw new ArgumentNullException(nameof(method))).Feature, method.Layers)
     {
         ArgumentNullException.ThrowIfNull(gate);
-        if (method is Gated or AngularSteering { Adaptive: true })
+        if (method is Gated or Conditional or AngularSteering { Adaptive: true })
         {
             throw new ArgumentException(
-                "The method has a gate already, and a term has only one: give a method without a gate (AngularSteering with Adaptive = false).",
+                "The method has a gate or a condition already, and a term has one gate: give a method without (AngularSteering with "
+                + "Adaptive = false), and put the gate inside the condition.",
                 nameof(method));
         }
 
@@ -58,14 +59,19 @@ public sealed class Gated : SteeringMethod
     private protected override void Compile(double lambda, LawParts parts)
     {
         Method.CompileInto(lambda, parts);
-        if (parts.Terms.Count > 0)
+        if (parts.Terms.Count > 0 || parts.Edits.Count > 0)
         {
-            // The gate of terms at a block's input reads the input before they move it.
-            var hook = parts.Terms.Any(t => t.Hook == Hook.Input) ? Hook.Input : Hook.Output;
+            // The gate of what acts at a block's input reads the input before it is moved.
+            var hook = parts.Terms.Any(t => t.Hook == Hook.Input) || parts.Edits.Any(e => e.Point == EditPoint.Input) ? Hook.Input : Hook.Output;
             int gate = parts.Add(new Sensor(Gate.Layer, Gate.Direction, Gate.Threshold) { Hook = hook });
             for (int i = 0; i < parts.Terms.Count; i++)
             {
                 parts.Terms[i] = parts.Terms[i] with { Gate = gate };
+            }
+
+            for (int i = 0; i < parts.Edits.Count; i++)
+            {
+                parts.Edits[i] = parts.Edits[i] with { Gate = gate };
             }
         }
     }

@@ -14,6 +14,12 @@ internal sealed class LawParts
     /// <summary>The planes so far.</summary>
     public List<Plane> Planes { get; } = [];
 
+    /// <summary>Edits so far.</summary>
+    public List<ActivationEdit> Edits { get; } = [];
+
+    /// <summary>Conditions on the prompt so far.</summary>
+    public List<PromptCondition> Conditions { get; } = [];
+
     /// <summary>Adds a sensor.</summary>
     /// <returns>Index of the sensor.</returns>
     public int Add(Sensor sensor)

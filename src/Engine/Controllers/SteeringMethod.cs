@@ -51,6 +51,7 @@ public abstract class SteeringMethod
     /// <param name="lambda">Strength λ, finite, in the units of the method.</param>
     /// <param name="maxEffort">Bound on |u_k|; positive infinity for none.</param>
     /// <exception cref="ArgumentException">λ is not finite or too large for float32, or the bound is not positive.</exception>
+    /// <exception cref="LawCombinationException">There is a bound, and the method edits activations.</exception>
     /// <exception cref="SteeringOverflowException">A setpoint or a gain at this λ is too large for float32.</exception>
     public FeedbackLaw Compile(double lambda, float maxEffort = float.PositiveInfinity)
     {
@@ -75,7 +76,7 @@ public abstract class SteeringMethod
             throw new SteeringOverflowException(Name, lambda, "A gain", term.Layer);
         }
 
-        return new FeedbackLaw(Feature.L, Feature.D, parts.Sensors, parts.Terms, maxEffort, parts.Planes);
+        return new FeedbackLaw(Feature.L, Feature.D, parts.Sensors, parts.Terms, maxEffort, parts.Planes, parts.Edits, parts.Conditions);
     }
 
     private protected abstract void Compile(double lambda, LawParts parts);

@@ -105,8 +105,8 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     }
 
     /// <inheritdoc/>
-    public override void ProjectOutput(ModelConfig c, BlockWeights w, RowBatch rows, Activations a) =>
-        Project(c, a.Heads, w.Output, w.OutputBias, w.PostAttentionNorm, a.RawAttention, rows, a, a.X, a.R);
+    public override void ProjectOutput(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a) =>
+        Project(c, a.Heads, w.Output, w.OutputBias, w.PostAttentionNorm, a.RawAttention, rows, a, a.X, a.R, k, EditPoint.Attention);
 
     /// <inheritdoc/>
     public override void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
@@ -125,10 +125,11 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     /// <inheritdoc/>
     public override void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a, BlockWeights? next)
     {
-        Project(c, a.Gated, w.Down, w.DownBias, w.PostFeedForwardNorm, a.RawFeedForward, rows, a, a.R, a.Y);
+        Project(c, a.Gated, w.Down, w.DownBias, w.PostFeedForwardNorm, a.RawFeedForward, rows, a, a.R, a.Y, k, EditPoint.FeedForward);
         if (rows.AnySteered)
         {
             Act(k, rows, a.Y);
+            Edit(k, EditPoint.Output, rows, a.Y);
         }
     }
 
@@ -176,19 +177,42 @@ internal sealed unsafe partial class CpuOps : DeviceOps
 
     private static void Sense(int k, RowBatch rows, Floats x)
     {
+        for (int i = 0; rows.AnyInputMoved && i < rows.Values; i++)
+        {
+            if (rows[i].Steering is CpuSteering { Law.MovesInputs: true } steering)
+            {
+                int stage = steering.Law.Layers + k;
+                Sense(steering, stage, rows, i, x);
+                Act(steering, stage, rows, i, x);
+            }
+        }
+
+        Edit(k, EditPoint.Input, rows, x);
         for (int i = 0; i < rows.Values; i++)
         {
             if (rows[i].Steering is CpuSteering steering)
             {
-                if (steering.Law.MovesInputs)
-                {
-                    int stage = steering.Law.Layers + k;
-                    Sense(steering, stage, rows, i, x);
-                    Act(steering, stage, rows, i, x);
-                }
-
                 Sense(steering, k, rows, i, x);
             }
+        }
+    }
+
+    // z is in y, in which the residual stream may have been added to it.
+    private static void Edit(int k, EditPoint point, RowBatch rows, Floats y, Floats residual = default)
+    {
+        if (!rows.IsEditedAt(point))
+        {
+            return;
+        }
+
+        for (int i = 0; i < rows.Values; i++)
+        {
+            (rows[i].Steering as CpuSteering)?.Edit(k, point, rows[i].Slot, y.HostRow(i), residual.IsAbsent ? default : residual.HostRow(i));
+        }
+
+        for (int i = 0; i < rows.Values; i++)
+        {
+            (rows[i].Steering as CpuSteering)?.Join(k, point, rows[i].Slot, y.HostRow(i), residual.IsAbsent ? default : residual.HostRow(i));
         }
     }
 
@@ -221,17 +245,20 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         }
     }
 
-    // out = residual + [norm] (W x + b)
+    // out = residual + [norm] (W x + b), edited as it comes of the map
     private void Project(
-        ModelConfig c, Floats x, Matrix w, Floats bias, Floats postNorm, Floats raw, RowBatch rows, Activations a, Floats residual, Floats output)
+        ModelConfig c, Floats x, Matrix w, Floats bias, Floats postNorm, Floats raw, RowBatch rows, Activations a, Floats residual, Floats output,
+        int k, EditPoint point)
     {
         if (postNorm.IsAbsent)
         {
             Linear(x, w, bias, rows, residual, output);
+            Edit(k, point, rows, output, residual);
             return;
         }
 
         Linear(x, w, bias, rows, default, raw);
+        Edit(k, point, rows, raw);
         Norm(c, rows, raw, postNorm, a.Normed);
         for (int i = 0; i < rows.Total; i++)
         {

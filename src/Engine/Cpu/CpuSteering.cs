@@ -14,6 +14,9 @@ internal sealed unsafe class CpuSteering : SteeringState
     private float[] _inputNorms;
     private float[] _stateNorms;
     private float[] _tangentErrors = [];
+    private float[] _editNorms; // (slots, points of the law)
+    private (float Before, float After)[] _joined = []; // (slots) |z| of rows that are scaled back together, 0 of others
+    private bool _hasGrown;
     private int _capacity = 1;
     private int _last;
 
@@ -26,6 +29,7 @@ internal sealed unsafe class CpuSteering : SteeringState
         _freeNorms = new float[law.Stages];
         _inputNorms = new float[law.Stages];
         _stateNorms = new float[law.Stages];
+        _editNorms = new float[Points(law)];
     }
 
     public override int Slots => _last + 1;
@@ -45,6 +49,7 @@ internal sealed unsafe class CpuSteering : SteeringState
         }
 
         Array.Clear(_inputNorms);
+        _editNorms = new float[_capacity * Points(law)];
         base.Use(law);
     }
 
@@ -67,7 +72,7 @@ internal sealed unsafe class CpuSteering : SteeringState
             {
                 var (projection, square) = VectorMath.DotAndSquare(at, v, x.Length);
                 errors[law.Sensors[0]] = Nearest(projection, law.Low[0], law.High[0]) - projection;
-                _stateNorms[state] = law.TermCount > 0 ? MathF.Sqrt(square) : 0;
+                _stateNorms[state] = law.KeepsNorm ? MathF.Sqrt(square) : 0;
                 return;
             }
 
@@ -82,7 +87,7 @@ internal sealed unsafe class CpuSteering : SteeringState
 
             Turn(law, errors);
 
-            _stateNorms[state] = law.TermCount > 0 ? MathF.Sqrt(VectorMath.Dot(at, at, x.Length)) : 0;
+            _stateNorms[state] = law.KeepsNorm ? MathF.Sqrt(VectorMath.Dot(at, at, x.Length)) : 0;
         }
     }
 
@@ -135,6 +140,73 @@ internal sealed unsafe class CpuSteering : SteeringState
 
         _inputNorms[(slot * Law.Stages) + k] = (float)norm;
         TensorPrimitives.Add(y, _input, y);
+    }
+
+    /// <summary>
+    /// The edits at a point of block k: z ← f(z), z what lies there. Rows that are scaled back together are so by <see cref="Join"/>, after this of
+    /// all of them.
+    /// </summary>
+    /// <param name="k">The block.</param>
+    /// <param name="point">The point.</param>
+    /// <param name="slot">The row's, in order.</param>
+    /// <param name="y">z, or the stream with z in it, which changes as z does // (D).</param>
+    /// <param name="origin">The stream without z; empty where y is z // (D).</param>
+    public void Edit(int k, EditPoint point, int slot, Span<float> y, ReadOnlySpan<float> origin)
+    {
+        var edits = Law.EditsOf(k, point);
+        if (edits.Length == 0)
+        {
+            return;
+        }
+
+        Span<float> z = _input, before = _inputTangent;
+        Take(y, origin, z);
+        float moved = 0;
+        _hasGrown &= slot > 0;
+        foreach (var edit in edits)
+        {
+            bool acts = edit.Gate < 0 || Errors(slot)[edit.Gate] < 0;
+            if (edit.JoinsRows)
+            {
+                if (_joined.Length <= slot)
+                {
+                    Array.Resize(ref _joined, _capacity);
+                }
+
+                float length = acts ? ((NormKeepingEdit)edit).Add(z) : 0;
+                _joined[slot] = (length, acts ? TensorPrimitives.Norm<float>(z) : 0);
+                _hasGrown |= acts && _joined[slot].After > length;
+                moved += acts ? MathF.Abs(edit.Strength) * TensorPrimitives.Norm<float>(edit.Vectors[0]) : 0;
+            }
+            else if (acts)
+            {
+                z.CopyTo(before);
+                edit.Apply(z);
+                moved += TensorPrimitives.Distance(z, before);
+            }
+        }
+
+        Put(z, origin, y);
+        _editNorms[(slot * Points(Law)) + Law.EditStage(k, point)] = moved;
+    }
+
+    /// <summary>Scales z back where the tokens of a pass decide on that together and one of them grew.</summary>
+    public void Join(int k, EditPoint point, int slot, Span<float> y, ReadOnlySpan<float> origin)
+    {
+        var edits = Law.EditsOf(k, point);
+        if (!_hasGrown || edits.Length == 0 || !edits[^1].JoinsRows || _joined[slot].After == 0)
+        {
+            return;
+        }
+
+        Span<float> z = _input, before = _inputTangent;
+        Take(y, origin, z);
+        var edit = (NormKeepingEdit)edits[^1];
+        TensorPrimitives.MultiplyAdd(edit.Direction, -edit.Strength, z, before);
+        NormKeepingEdit.Restore(z, _joined[slot].Before, _joined[slot].After);
+        Put(z, origin, y);
+        _editNorms[(slot * Points(Law)) + Law.EditStage(k, point)] +=
+            TensorPrimitives.Distance(z, before) - (MathF.Abs(edit.Strength) * TensorPrimitives.Norm<float>(edit.Direction));
     }
 
     /// <summary>
@@ -195,7 +267,36 @@ internal sealed unsafe class CpuSteering : SteeringState
 
     protected override void GetEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
     {
-        Law.PerBlock(_inputNorms.AsSpan(slot * Law.Stages, Law.Stages), _stateNorms.AsSpan(slot * Law.Stages, Law.Stages), inputNorms, stateNorms);
+        int points = Points(Law);
+        Law.PerBlock(
+            _inputNorms.AsSpan(slot * Law.Stages, Law.Stages), _stateNorms.AsSpan(slot * Law.Stages, Law.Stages),
+            _editNorms.AsSpan(slot * points, points), inputNorms, stateNorms);
+    }
+
+    private static int Points(FeedbackLaw law) => law.Edits.Count == 0 ? 0 : FeedbackLaw.EditPoints * law.Layers;
+
+    private static void Take(ReadOnlySpan<float> y, ReadOnlySpan<float> origin, Span<float> z)
+    {
+        if (origin.IsEmpty)
+        {
+            y.CopyTo(z);
+        }
+        else
+        {
+            TensorPrimitives.Subtract(y, origin, z);
+        }
+    }
+
+    private static void Put(ReadOnlySpan<float> z, ReadOnlySpan<float> origin, Span<float> y)
+    {
+        if (origin.IsEmpty)
+        {
+            z.CopyTo(y);
+        }
+        else
+        {
+            TensorPrimitives.Add(z, origin, y);
+        }
     }
 
     /// <summary>
@@ -243,6 +344,7 @@ internal sealed unsafe class CpuSteering : SteeringState
             Array.Resize(ref _freeNorms, _capacity * Law.Stages);
             Array.Resize(ref _inputNorms, _capacity * Law.Stages);
             Array.Resize(ref _stateNorms, _capacity * Law.Stages);
+            Array.Resize(ref _editNorms, _capacity * Points(Law));
         }
 
         _last = slot;

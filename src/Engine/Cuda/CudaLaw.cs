@@ -5,16 +5,21 @@ using Tiller.Law;
 
 namespace Tiller.Cuda;
 
-/// <summary>The layout of a law in device memory: <see cref="DeviceLayerLaw"/> // (stages), then its numbers, then its directions.</summary>
+/// <summary>
+/// The layout of a law in device memory: <see cref="DeviceLayerLaw"/> // (stages), <see cref="DeviceEdit"/> // (edits), then its numbers, its
+/// directions, and the vectors of its edits.
+/// </summary>
 internal sealed class CudaLaw
 {
     private readonly FeedbackLaw _law;
+    private readonly CudaEdits _edits;
     private readonly int _numbersInBytes;
 
     private CudaLaw(FeedbackLaw law)
     {
         _law = law;
-        int numbers = 0;
+        _edits = new CudaEdits(law);
+        int numbers = _edits.Begins.Length;
         long directions = 0;
         for (int k = 0; k < law.Stages; k++)
         {
@@ -23,11 +28,17 @@ internal sealed class CudaLaw
             directions += part.V.Length + part.W.Length;
         }
 
-        _numbersInBytes = Align((law.Stages * Unsafe.SizeOf<DeviceLayerLaw>()) + (4 * numbers));
-        SizeInBytes = _numbersInBytes + (4 * directions);
+        _numbersInBytes = Align(StructsInBytes + (4 * numbers));
+        SizeInBytes = _numbersInBytes + (4 * directions) + _edits.VectorsInBytes;
     }
 
     public long SizeInBytes { get; }
+
+    // The edits, 0 without any, and where those of each point begin, from the start of the law.
+    public (int Edits, int Begins) EditsAt =>
+        _edits.IsEmpty ? (0, 0) : (_law.Stages * Unsafe.SizeOf<DeviceLayerLaw>(), StructsInBytes);
+
+    private int StructsInBytes => (_law.Stages * Unsafe.SizeOf<DeviceLayerLaw>()) + (_edits.Count * Unsafe.SizeOf<DeviceEdit>());
 
     public static CudaLaw Of(FeedbackLaw law) => new(law);
 
@@ -39,7 +50,7 @@ internal sealed class CudaLaw
     {
         var (a, b) = (_law, other._law);
         if (_numbersInBytes != other._numbersInBytes || a.Width != b.Width || a.Stages != b.Stages
-            || a.Sensors.Count != b.Sensors.Count || a.Terms.Count != b.Terms.Count)
+            || a.Sensors.Count != b.Sensors.Count || a.Terms.Count != b.Terms.Count || !_edits.HasVectorsOf(other._edits))
         {
             return false;
         }
@@ -69,8 +80,9 @@ internal sealed class CudaLaw
     {
         byte[] bytes = new byte[directions ? SizeInBytes : _numbersInBytes];
         var layers = MemoryMarshal.Cast<byte, DeviceLayerLaw>(bytes.AsSpan(0, _law.Stages * Unsafe.SizeOf<DeviceLayerLaw>()));
-        int at = _law.Stages * Unsafe.SizeOf<DeviceLayerLaw>();
+        int at = StructsInBytes;
         long far = _numbersInBytes;
+        Near(MemoryMarshal.AsBytes(_edits.Begins));
         for (int k = 0; k < _law.Stages; k++)
         {
             var part = _law.Packed(k);
@@ -92,9 +104,12 @@ internal sealed class CudaLaw
                 Terms = part.TermCount,
                 Planes = part.PlaneCount,
                 Bends = part.Bends ? 1 : 0,
+                KeepsNorm = part.KeepsNorm ? 1 : 0,
             };
         }
 
+        var edits = bytes.AsSpan(_law.Stages * Unsafe.SizeOf<DeviceLayerLaw>(), _edits.Count * Unsafe.SizeOf<DeviceEdit>());
+        _edits.Write(MemoryMarshal.Cast<byte, DeviceEdit>(edits), (nint)(address + far), directions ? bytes.AsSpan((int)far) : []);
         return bytes;
 
         nint Near(ReadOnlySpan<byte> values)

@@ -36,6 +36,7 @@ internal sealed partial class CudaOps : DeviceOps
     private readonly UnitKernels _units;
     private readonly GateKernels _gate;
     private readonly SteerKernels _steer;
+    private readonly EditKernels _edit;
     private readonly HeadKernels _head;
     private readonly LinearKernels _linear;
     private readonly DecodeKernels _decode;
@@ -65,6 +66,7 @@ internal sealed partial class CudaOps : DeviceOps
             _units = new UnitKernels(_library.Get);
             _gate = new GateKernels(_library.Get);
             _steer = new SteerKernels(_library.Get);
+            _edit = new EditKernels(_library.Get);
             _head = new HeadKernels(_library.Get);
             _linear = new LinearKernels(_library.Get, _blas);
             _decode = new DecodeKernels(_library.Get);
@@ -252,6 +254,9 @@ internal sealed partial class CudaOps : DeviceOps
         {
             table.ReserveInputs(a.Config.D);
         }
+
+        // What the down projection gives is edited before u_k is added.
+        table.FormsInputs = !rows.IsEditedAt(EditPoint.FeedForward);
     }
 
     /// <inheritdoc/>
@@ -288,6 +293,7 @@ internal sealed partial class CudaOps : DeviceOps
                 _steer.Act(_stream, table.All, a.X, c.L + k);
             }
 
+            Edit(c, k, EditPoint.Input, rows, table, a.X);
             if (table.IsFew && c.PreNorms)
             {
                 var rotation = c.QkNorm == QkNorm.None ? a.Rotation(w.Rotation) : default;
@@ -353,9 +359,12 @@ internal sealed partial class CudaOps : DeviceOps
     }
 
     /// <inheritdoc/>
-    public override void ProjectOutput(ModelConfig c, BlockWeights w, RowBatch rows, Activations a) =>
-        Project(c, a, a.Heads, w.Output, w.OutputBias, w.PostAttentionNorm, a.RawAttention, a.X, a.R, c.PreNorms ? w.FeedForwardNorm : default,
-            w.GateUp);
+    public override void ProjectOutput(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
+    {
+        bool foresees = c.PreNorms && !rows.IsEditedAt(EditPoint.Attention);
+        Project(c, k, EditPoint.Attention, rows, a, a.Heads, w.Output, w.OutputBias, w.PostAttentionNorm, a.RawAttention, a.X, a.R,
+            foresees ? w.FeedForwardNorm : default, w.GateUp);
+    }
 
     /// <inheritdoc/>
     public override void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
@@ -391,19 +400,21 @@ internal sealed partial class CudaOps : DeviceOps
             lock (_launching)
             {
                 _decode.ProjectDown(_stream, table.Few(rows), a.Gated, w.Down, w.DownBias, a.R, a.Y);
+                Edit(c, k, EditPoint.Output, rows, table, a.Y);
             }
 
             return;
         }
 
         bool foresees = next is not null && c.PreNorms && !rows.AnySteered && rows.UnitTangents is null;
-        Project(c, a, a.Gated, w.Down, w.DownBias, w.PostFeedForwardNorm, a.RawFeedForward, a.R, a.Y, foresees ? next!.AttentionNorm : default,
-            foresees ? next!.Qkv : default);
+        Project(c, k, EditPoint.FeedForward, rows, a, a.Gated, w.Down, w.DownBias, w.PostFeedForwardNorm, a.RawFeedForward, a.R, a.Y,
+            foresees ? next!.AttentionNorm : default, foresees ? next!.Qkv : default);
         if (rows.AnySteered)
         {
             lock (_launching)
             {
                 _steer.Act(_stream, table.All, a.Y, k);
+                Edit(c, k, EditPoint.Output, rows, table, a.Y);
             }
         }
     }
@@ -522,10 +533,25 @@ internal sealed partial class CudaOps : DeviceOps
         return normed;
     }
 
-    // out = residual + [norm] (W x + b). If the next norm and map are known and both maps read panels, also norms the output into the next map's
-    // panels.
-    private void Project(ModelConfig c, Activations a, Floats x, Matrix w, Floats bias, Floats postNorm, Floats raw, Floats residual, Floats output,
-        Floats nextNorm, Matrix next)
+    // z is in y, in which the residual stream may have been added to it.
+    private void Edit(ModelConfig c, int k, EditPoint point, RowBatch rows, CudaRows table, Floats y, Floats residual = default)
+    {
+        if (rows.IsEditedAt(point))
+        {
+            int stage = ((int)point * c.L) + k;
+            _edit.Edit(_stream, table.All, y, residual, stage);
+            if (rows.AnyJoined)
+            {
+                _edit.Join(_stream, table.All, y, residual, stage);
+            }
+        }
+    }
+
+    // out = residual + [norm] (W x + b), where the output of the map is edited first. If the next norm and map are known and both maps read panels,
+    // also norms the output into the next map's panels.
+    private void Project(
+        ModelConfig c, int k, EditPoint point, RowBatch rows, Activations a, Floats x, Matrix w, Floats bias, Floats postNorm, Floats raw,
+        Floats residual, Floats output, Floats nextNorm, Matrix next)
     {
         var table = Table(a);
         lock (_launching)
@@ -535,6 +561,7 @@ internal sealed partial class CudaOps : DeviceOps
                 var counts = table.All.Counts;
                 bool folds = !nextNorm.IsAbsent && _linear.TakesPanels(counts, w) && _linear.TakesPanels(counts, next);
                 LinearSums left = Linear(table, x, w, output, bias, residual, leaves: folds);
+                Edit(c, k, point, rows, table, output, residual);
                 if (folds)
                 {
                     _norm.ToPanels(
@@ -546,6 +573,7 @@ internal sealed partial class CudaOps : DeviceOps
             }
 
             Linear(table, x, w, raw, bias);
+            Edit(c, k, point, rows, table, raw);
             _norm.AddNormed(_stream, residual, raw, table.All.Dual, new RmsNorm(postNorm, c.NormEpsilon), output);
         }
     }

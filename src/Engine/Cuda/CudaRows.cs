@@ -68,8 +68,11 @@ internal sealed class CudaRows : IDisposable
     /// <summary>Whether the rows are few enough for the fused kernels of decoding.</summary>
     public bool IsFew => Values + Tangents <= LinearKernels.FewRows;
 
+    /// <summary>Whether stage 4 may compute u_k.</summary>
+    public bool FormsInputs { get; set; } = true;
+
     /// <summary>u_k of steered rows, from stage 4 to stage 5 // (rows, D); absent if stage 5 computes them.</summary>
-    public Floats Inputs => IsFew ? _inputsOfFew : default;
+    public Floats Inputs => IsFew && FormsInputs ? _inputsOfFew : default;
 
     /// <summary>Scratch memory of a stage.</summary>
     public DeviceSpan<byte> Scratch => new(_scratch!.Address, _scratch.SizeInBytes);
@@ -327,12 +330,14 @@ internal sealed class CudaRows : IDisposable
 /// <param name="Longest">Upper bound for the sequences' lengths.</param>
 /// <param name="Steered">Whether any row is steered.</param>
 /// <param name="InputMoved">Whether a law also moves the inputs of blocks.</param>
+/// <param name="EditedPoints">Points at which a law edits activations.</param>
+/// <param name="Joined">Whether rows are scaled back together.</param>
 /// <param name="OneSequence">Whether the rows are consecutive tokens of one sequence.</param>
 /// <param name="OwnCaches">Whether no two rows belong to the same sequence.</param>
 /// <param name="Variants">The optional parts of the kernels.</param>
 internal readonly record struct CudaStepKey(
     nint X, nint Y, int Capacity, nint Logits, int Values, int Tangents, int MaxTangents, int Longest, bool Steered, bool InputMoved,
-    bool OneSequence, bool OwnCaches, KernelVariants Variants);
+    int EditedPoints, bool Joined, bool OneSequence, bool OwnCaches, KernelVariants Variants);
 
 /// <summary>
 /// Groups of cotangent rows on the device: the first row of each value row's group, and the value row of each cotangent row. Belongs to one

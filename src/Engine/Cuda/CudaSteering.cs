@@ -53,7 +53,7 @@ internal sealed class CudaSteering : SteeringState
     internal override void Use(FeedbackLaw law)
     {
         bool carries = law.Sensors.Count == Sensors;
-        bool fits = carries && law.Stages == Law.Stages;
+        bool fits = carries && law.Stages == Law.Stages && law.Edits.Count == 0 && Law.Edits.Count == 0;
         float[] errors = carries && !fits ? new float[Sensors] : [];
         if (errors.Length > 0)
         {
@@ -136,11 +136,14 @@ internal sealed class CudaSteering : SteeringState
         return (_now.Address, _now.Last, _next.Address);
     }
 
-    /// <summary>Takes over the values of the last step that the device has copied to the host, so that they need not be fetched.</summary>
+    /// <summary>
+    /// Takes over the values of the last step that the device has copied to the host, so that they need not be fetched, unless the law has edits,
+    /// whose values are not among them.
+    /// </summary>
     /// <param name="numbers">The values of the step's last line // (<see cref="HandedOut"/>).</param>
     public void Receive(ReadOnlySpan<float> numbers)
     {
-        if (!_isFetched && _now.Last == 0)
+        if (!_isFetched && _now.Last == 0 && Law.Edits.Count == 0)
         {
             MakeRoom(HandedOut);
             numbers[..HandedOut].CopyTo(_fetched);
@@ -165,7 +168,9 @@ internal sealed class CudaSteering : SteeringState
 
     protected override void GetEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
     {
-        Law.PerBlock(Fetched(Sensors, slot, Law.Stages), Fetched(Sensors + Law.Stages, slot, Law.Stages), inputNorms, stateNorms);
+        Law.PerBlock(
+            Fetched(Sensors, slot, Law.Stages), Fetched(Sensors + Law.Stages, slot, Law.Stages),
+            Fetched(Sensors + (3 * Law.Stages), slot, CudaSteeringRecord.EditPoints(Law)), inputNorms, stateNorms);
     }
 
     protected override void Dispose(bool disposing)
@@ -214,8 +219,10 @@ internal sealed class CudaSteering : SteeringState
     {
         if (!_headersAreThere)
         {
-            _now.SendHeader(Law, _law!.Address, _tangents?.Address ?? 0, _next?.Address ?? 0);
-            _next?.SendHeader(Law, _law.Address, _tangents?.Address ?? 0, _now.Address);
+            var (edits, begins) = _packed!.EditsAt;
+            (nint, nint) at = edits == 0 ? default : (_law!.Address + edits, _law.Address + begins);
+            _now.SendHeader(Law, _law!.Address, at, _tangents?.Address ?? 0, _next?.Address ?? 0);
+            _next?.SendHeader(Law, _law.Address, at, _tangents?.Address ?? 0, _now.Address);
             _headersAreThere = true;
         }
     }

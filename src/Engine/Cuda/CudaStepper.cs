@@ -72,7 +72,7 @@ internal sealed class CudaStepper(CudaOps ops, ModelConfig c, StepStages stages)
 
         var key = new CudaStepKey(
             A.X.Address, A.Y.Address, A.Capacity, logits.Address, table.Values, table.Tangents, table.MaxTangents, table.Longest, Rows.AnySteered,
-            Rows.AnyInputMoved, table.OneSequence, table.OwnCaches, ops.Variants);
+            Rows.AnyInputMoved, Rows.EditedPoints, Rows.AnyJoined, table.OneSequence, table.OwnCaches, ops.Variants);
         lock (ops.Launching)
         {
             if (table.Find(key) is { } graph)

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Tiller.Law;
 using Tiller.Model;
 using Tiller.Ops;
@@ -35,6 +36,8 @@ public sealed class Session : IDisposable
     private readonly SteeredTokens _steered;
     private readonly SteeringHistory _history = new();
     private SteeringState? _steering;
+    private FeedbackLaw? _law; // as it was given, before its conditions are decided
+    private bool _isDecided; // for a prompt that is read in parts, of which some are still to come
     private TokenTally? _tally;
     private float[] _errorsBefore = [];
     private int[] _ids = []; // (cache's capacity)
@@ -71,7 +74,8 @@ public sealed class Session : IDisposable
         try
         {
             _decoder.Logits.Clear(1); // allocates the row that receives the session's logits when a batch needs its rows
-            _steering = law is null ? null : NewSteering(law);
+            _law = law;
+            _steering = law is null ? null : NewSteering(Closed(law));
         }
         catch
         {
@@ -147,7 +151,8 @@ public sealed class Session : IDisposable
     internal Turn Turn => _turn;
 
     /// <summary>
-    /// Steers with <paramref name="law"/> from the next token on; null stops steering. To change λ, call this with a law of the new λ.
+    /// Steers with <paramref name="law"/> from the next token on; null stops steering. To change λ, call this with a law of the new λ. Conditions on
+    /// the prompt that the law before had too stay as they were decided; others are decided by the tokens so far.
     /// </summary>
     /// <exception cref="ModelMismatchException">The law is for a model of another shape.</exception>
     /// <exception cref="InvalidOperationException">Another thread is using the session.</exception>
@@ -159,16 +164,22 @@ public sealed class Session : IDisposable
         if (law is null)
         {
             _steering?.Release();
-            _steering = null;
+            (_steering, _law) = (null, null);
+            return;
         }
-        else if (_steering is null)
+
+        _model.CheckLaw(law);
+        var decided = !AsksAnew(law) ? law.Decide(_steering!.Law.Decisions)
+            : Length == 0 ? Closed(law)
+            : PromptConditions.Decide(_model, _pass, law, Ids, CancellationToken.None);
+        _law = law;
+        if (_steering is null)
         {
-            _steering = NewSteering(law);
+            _steering = NewSteering(decided);
         }
         else
         {
-            _model.CheckLaw(law);
-            _steering.Use(law);
+            _steering.Use(decided);
         }
     }
 
@@ -213,6 +224,7 @@ public sealed class Session : IDisposable
 
         using var call = Enter();
         Prepare(ids, toCome, cancellationToken);
+        Decide(_ids.AsSpan(0, Length + ids.Length), isWhole: toCome == 0, cancellationToken);
         int before = _promptEnd;
         _promptEnd = toCome == 0 ? Length + ids.Length - 1 : Unended;
         try
@@ -234,10 +246,21 @@ public sealed class Session : IDisposable
 
         if (toCome == 0)
         {
+            _isDecided = false;
             _decoder.TakePrompt(this, _pass.Rows.Values - 1);
         }
 
         Advance(ids.Length);
+    }
+
+    /// <summary>Decides the law's conditions for a prompt that will be read in parts.</summary>
+    /// <param name="prompt">The whole sequence up to the prompt's end.</param>
+    internal void DecideAhead(ReadOnlySpan<int> prompt)
+    {
+        using var call = Enter();
+        CheckIds(prompt);
+        Decide(prompt, isWhole: true, CancellationToken.None);
+        _isDecided = true;
     }
 
     /// <summary>
@@ -338,12 +361,14 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>
-    /// Whether keys and values are the whole state of a prompt's beginning, so that another sequence can take them over. A law that looks back and
-    /// moves every prompt token has further state.
+    /// Whether keys and values are the whole state of a prompt's beginning and depend on nothing behind it, so that another sequence can take them
+    /// over. Of laws that move every prompt token, one that looks back has further state, one with conditions depends on the whole prompt, and one
+    /// that scales tokens back together depends on the pass.
     /// </summary>
     /// <param name="law">Null for the plain model.</param>
     /// <param name="tokens">Which tokens the law moves.</param>
-    internal static bool CanHandOver(FeedbackLaw? law, SteeredTokens tokens) => law is not { LooksBack: true } || tokens.Prompt != PromptTokens.All;
+    internal static bool CanHandOver(FeedbackLaw? law, SteeredTokens tokens) =>
+        law is null or { LooksBack: false, JoinsRows: false, Conditions.Count: 0 } || tokens.Prompt != PromptTokens.All;
 
     /// <summary>
     /// Starts an empty sequence with tokens that were already run in another sequence under the same steering. The cache must have room for them.
@@ -378,6 +403,7 @@ public sealed class Session : IDisposable
             steering.WriteErrors(errors);
         }
 
+        _isDecided = false;
         _decoder.TakeLogits(this, other);
         Advance(other.Length - Length);
     }
@@ -391,12 +417,7 @@ public sealed class Session : IDisposable
     internal void Prepare(ReadOnlySpan<int> ids, int toCome = 0, CancellationToken cancellationToken = default)
     {
         Forget();
-        int bad = ids.IndexOfAnyExceptInRange(0, _model.Config.V - 1);
-        if (bad >= 0)
-        {
-            throw new ArgumentOutOfRangeException(nameof(ids), ids[bad], $"A token id must be in 0..{_model.Config.V - 1}.");
-        }
-
+        CheckIds(ids);
         long needed = (long)Length + ids.Length + toCome;
         if (needed > _model.Config.MaxPositions)
         {
@@ -544,6 +565,29 @@ public sealed class Session : IDisposable
     internal void Forget() => Begun = default;
 
     private SteeredSequence Steered => new(_steering, _steered, _promptEnd);
+
+    private void CheckIds(ReadOnlySpan<int> ids)
+    {
+        int bad = ids.IndexOfAnyExceptInRange(0, _model.Config.V - 1);
+        if (bad >= 0)
+        {
+            throw new ArgumentOutOfRangeException(nameof(ids), ids[bad], $"A token id must be in 0..{_model.Config.V - 1}.");
+        }
+    }
+
+    // Before a prompt has been read its conditions are not met.
+    private static FeedbackLaw Closed(FeedbackLaw law) => law.Decide(new bool[law.Conditions.Count]);
+
+    private bool AsksAnew(FeedbackLaw law) => _law is null || _steering is null || !law.Conditions.SequenceEqual(_law.Conditions);
+
+    private void Decide(ReadOnlySpan<int> sequence, bool isWhole, CancellationToken cancellationToken)
+    {
+        if (_law is { Conditions.Count: > 0 } law && !_isDecided)
+        {
+            Debug.Assert(isWhole, "a prompt in parts is decided ahead");
+            _steering!.Use(PromptConditions.Decide(_model, _pass, law, sequence, cancellationToken));
+        }
+    }
 
     private SteeringState NewSteering(FeedbackLaw law)
     {

@@ -33,6 +33,9 @@ public sealed class SteeringSummary
     /// <summary>Mean |u|/|x| over steered tokens and layers.</summary>
     public double Effort => _inputCount == 0 ? 0 : _relative / _inputCount;
 
+    /// <summary>Which conditions on the prompt were met, of the law that steered last; empty of a law without.</summary>
+    public IReadOnlyList<bool> Decisions => _law.Decisions;
+
     /// <summary>Adds the rows of the last step, steered by this law or by another law for the same model.</summary>
     public void Add(SteeringState steering)
     {

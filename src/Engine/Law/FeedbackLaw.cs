@@ -77,14 +77,17 @@ public sealed record Term(int Layer, float[] W, float C, params IReadOnlyList<Fe
     /// </summary>
     public int Gate { get; init; } = -1;
 
+    /// <summary>Index into <see cref="FeedbackLaw.Conditions"/> of what a prompt must meet for the term to act; the default, −1, is none.</summary>
+    public int Condition { get; init; } = -1;
+
     /// <summary>Whether the term moves the block's output, the default, or its input.</summary>
     public Hook Hook { get; init; }
 }
 
 /// <summary>
 /// The run-time form of every low-rank steering method (docs/math.md §6). At block k, u_k = Σ_i (c_i + Σ_j m_ij e_j) w_i is added to the block's
-/// output or input, without the terms whose gate is closed. u_k may be bounded, |u_k| ≤ MaxEffort. A law without terms is the plain model, bit for
-/// bit. A law is immutable, so that sessions can share it.
+/// output or input, without the terms whose gate is closed. u_k may be bounded, |u_k| ≤ MaxEffort. Edits change activations in other ways.
+/// A law without terms and edits is the plain model, bit for bit. A law is immutable, so that sessions can share it.
 /// </summary>
 public sealed class FeedbackLaw
 {
@@ -95,20 +98,31 @@ public sealed class FeedbackLaw
     /// <param name="terms">All terms, in any order; within a layer they are summed in this order.</param>
     /// <param name="maxEffort">Bound on |u_k| at each layer and hook; positive infinity for none.</param>
     /// <param name="planes">Pairs of sensors with an angle as their target; null for none.</param>
+    /// <param name="edits">Edits of activations, at a point of a block in this order; null for none.</param>
+    /// <param name="conditions">What prompts are asked, for terms and edits that act on some alone; null for nothing.</param>
     /// <exception cref="ArgumentException">A layer, length, index or number is out of range.</exception>
+    /// <exception cref="LawCombinationException">
+    /// The parts do not go together: edits and a bound, or an edit that rows decide on together and anything that runs them one by one or acts behind
+    /// it.
+    /// </exception>
     public FeedbackLaw(
         int layers,
         int width,
         IReadOnlyList<Sensor> sensors,
         IReadOnlyList<Term> terms,
         float maxEffort = float.PositiveInfinity,
-        IReadOnlyList<Plane>? planes = null)
+        IReadOnlyList<Plane>? planes = null,
+        IReadOnlyList<ActivationEdit>? edits = null,
+        IReadOnlyList<PromptCondition>? conditions = null)
     {
         Layers = layers;
         Width = width;
         Sensors = sensors;
         Terms = terms;
         Planes = planes ?? [];
+        Edits = edits ?? [];
+        Conditions = conditions ?? [];
+        Undecided = this;
         MaxEffort = maxEffort;
         if (!(maxEffort > 0))
         {
@@ -142,21 +156,56 @@ public sealed class FeedbackLaw
             {
                 CheckSensor(t.Layer, t.Gate, nameof(terms));
             }
+
+            CheckCondition(t.Layer, t.Condition, nameof(terms));
         }
 
         CheckPlanes(nameof(planes));
-        Stages = sensors.Any(s => s.Hook == Hook.Input) || terms.Any(t => t.Hook == Hook.Input) ? 2 * layers : layers;
+        foreach (var e in Edits)
+        {
+            CheckLayer(e.Layer, nameof(edits));
+            e.Check(width);
+            EditedPoints |= 1 << (int)e.Point;
+            if (e.Gate != -1)
+            {
+                CheckSensor(e.Layer, e.Gate, nameof(edits));
+            }
+
+            CheckCondition(e.Layer, e.Condition, nameof(edits));
+        }
+
+        foreach (var condition in Conditions)
+        {
+            condition.Check(layers, width);
+        }
+
+        bool atInputs = sensors.Any(s => s.Hook == Hook.Input) || terms.Any(t => t.Hook == Hook.Input) || Edits.Any(e => e.Point == EditPoint.Input);
+        Stages = atInputs ? 2 * layers : layers;
         bool IsLater(Term t, int sensor) => sensor >= 0 && Time(sensors[sensor].Layer, sensors[sensor].Hook) > Time(t.Layer, t.Hook);
         _fedBack = [.. terms.SelectMany(term => term.Feeds, (_, feed) => feed.Sensor).Distinct().Order()];
-        LooksBack = terms.Any(t => t.Feeds.Any(feed => IsLater(t, feed.Sensor)) || IsLater(t, t.Gate));
+        LooksBack = terms.Any(t => t.Feeds.Any(feed => IsLater(t, feed.Sensor)) || IsLater(t, t.Gate))
+            || Edits.Any(e => e.Gate >= 0 && Time(sensors[e.Gate].Layer, sensors[e.Gate].Hook) > Time(e.Layer, HookOf(e.Point)));
         _sensorsOf = GroupByStage(sensors.Select(s => Stage(s.Layer, s.Hook)));
         _termsOf = GroupByStage(terms.Select(t => Stage(t.Layer, t.Hook)));
+        _editsOf = Edits.Count == 0 ? [] : new ActivationEdit[EditPoints * layers][];
+        for (int i = 0; i < _editsOf.Length; i++)
+        {
+            _editsOf[i] = [.. Edits.Where(e => EditStage(e.Layer, e.Point) == i)];
+        }
+
+        CheckEdits();
         _packed = [.. Enumerable.Range(0, Stages).Select(stage => new PackedLaw(this, stage))];
     }
+
+    /// <summary>How many points of a block edits may be at.</summary>
+    internal const int EditPoints = 4;
 
     // The input stage of a block comes before its output stage.
     private static int Time(int layer, Hook hook) => (2 * layer) + (hook == Hook.Input ? 0 : 1);
 
+    private static Hook HookOf(EditPoint point) => point == EditPoint.Input ? Hook.Input : Hook.Output;
+
+    private readonly ActivationEdit[][] _editsOf; // (points, L), or nothing without edits
     private readonly int[][] _sensorsOf;
     private readonly int[] _fedBack;
     private readonly int[][] _termsOf;
@@ -176,6 +225,18 @@ public sealed class FeedbackLaw
 
     /// <summary>Pairs of sensors with an angle as their target. A sensor belongs to at most one pair.</summary>
     public IReadOnlyList<Plane> Planes { get; }
+
+    /// <summary>Every edit.</summary>
+    public IReadOnlyList<ActivationEdit> Edits { get; }
+
+    /// <summary>Every condition on the prompt. A law with any acts as soon as it has been decided for a prompt, which a session does.</summary>
+    public IReadOnlyList<PromptCondition> Conditions { get; }
+
+    /// <summary>Which conditions of <see cref="Undecided"/> the prompt met; empty of a law that was not decided.</summary>
+    public IReadOnlyList<bool> Decisions { get; private init; } = [];
+
+    /// <summary>The law that this one was decided from; itself, if it was not.</summary>
+    public FeedbackLaw Undecided { get; private init; }
 
     /// <summary>Bound on |u_k| at each layer and hook; positive infinity for none.</summary>
     public float MaxEffort { get; }
@@ -206,32 +267,71 @@ public sealed class FeedbackLaw
     /// <summary>Indices into <see cref="Terms"/> of the terms that move block <paramref name="k"/>'s output.</summary>
     public ReadOnlySpan<int> TermsOf(int k) => _termsOf[k];
 
-    /// <summary>Whether a term moves block <paramref name="k"/>'s output or input.</summary>
-    public bool Moves(int k) => _termsOf[k].Length > 0 || (MovesInputs && _termsOf[Layers + k].Length > 0);
+    /// <summary>Edits at one point of block <paramref name="k"/>, in order.</summary>
+    public ReadOnlySpan<ActivationEdit> EditsOf(int k, EditPoint point) => _editsOf.Length == 0 ? [] : _editsOf[EditStage(k, point)];
+
+    /// <summary>Points of blocks with edits, a bit for each <see cref="EditPoint"/>.</summary>
+    internal int EditedPoints { get; }
+
+    /// <summary>Whether an edit scales the rows of a pass back together.</summary>
+    internal bool JoinsRows => Edits.Any(e => e.JoinsRows);
+
+    /// <summary>Whether anything moves block <paramref name="k"/>'s output or its input, or edits what is in it.</summary>
+    public bool Moves(int k) => _termsOf[k].Length > 0 || (MovesInputs && _termsOf[Layers + k].Length > 0) || IsEdited(k);
+
+    /// <summary>Whether block <paramref name="k"/> has an edit.</summary>
+    internal bool IsEdited(int k)
+    {
+        for (int at = k; at < _editsOf.Length; at += Layers)
+        {
+            if (_editsOf[at].Length > 0)
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>Index of a point of a block among all points, those of one kind side by side.</summary>
+    internal int EditStage(int k, EditPoint point) => ((int)point * Layers) + k;
 
     /// <summary>A stage as contiguous arrays.</summary>
     internal PackedLaw Packed(int stage) => _packed[stage];
 
-    /// <summary>Computes |u_k| and |x_k| of each block from those of the stages. The |u| of a block's input and output are added.</summary>
+    /// <summary>Computes |u_k| and |x_k| of each block. The lengths at its input, inside it and at its output are added.</summary>
     /// <param name="inputs">|u| of every stage // (stages).</param>
     /// <param name="states">|x| of every stage that has a term // (stages).</param>
+    /// <param name="edits">|Δz| of every point that has an edit, as <see cref="EditStage"/> counts them; nothing without edits.</param>
     /// <param name="inputNorms">Result: |u_k| // (L).</param>
-    /// <param name="stateNorms">Result: |x_k|, as the output stage read it if that stage has a term, else as the input stage did // (L).</param>
-    internal void PerBlock(ReadOnlySpan<float> inputs, ReadOnlySpan<float> states, Span<float> inputNorms, Span<float> stateNorms)
+    /// <param name="stateNorms">
+    /// Result: |x_k|, as the output stage read it if that stage has a term or the block an edit, else as the input stage did // (L).
+    /// </param>
+    internal void PerBlock(
+        ReadOnlySpan<float> inputs, ReadOnlySpan<float> states, ReadOnlySpan<float> edits, Span<float> inputNorms, Span<float> stateNorms)
     {
         inputs[..Layers].CopyTo(inputNorms);
         states[..Layers].CopyTo(stateNorms);
         for (int k = 0; k < Stages - Layers; k++)
         {
             inputNorms[k] += inputs[Layers + k];
-            stateNorms[k] = _termsOf[k].Length > 0 ? stateNorms[k] : states[Layers + k];
+            stateNorms[k] = _packed[k].KeepsNorm ? stateNorms[k] : states[Layers + k];
+        }
+
+        for (int i = 0; i < edits.Length; i++)
+        {
+            inputNorms[i % Layers] += edits[i];
         }
     }
 
     private int Stage(int layer, Hook hook) => hook == Hook.Input ? Layers + layer : layer;
 
-    /// <summary>Makes the law that applies all of <paramref name="laws"/> at once: their inputs u_k add up, and the smallest bound holds.</summary>
+    /// <summary>
+    /// Makes the law that applies all of <paramref name="laws"/> at once: their inputs u_k add up, the smallest bound holds, and their edits follow
+    /// one another.
+    /// </summary>
     /// <exception cref="ArgumentException">The laws are for models of different shapes, or there are none.</exception>
+    /// <exception cref="LawCombinationException">One of them is bounded and another edits activations, or two edits exclude each other.</exception>
     public static FeedbackLaw Sum(IReadOnlyList<FeedbackLaw> laws)
     {
         if (laws.Count == 0)
@@ -242,6 +342,8 @@ public sealed class FeedbackLaw
         var sensors = new List<Sensor>();
         var terms = new List<Term>();
         var planes = new List<Plane>();
+        var edits = new List<ActivationEdit>();
+        var conditions = new List<PromptCondition>();
         float bound = float.PositiveInfinity;
         foreach (var law in laws)
         {
@@ -251,25 +353,36 @@ public sealed class FeedbackLaw
                     nameof(laws));
             }
 
-            int shift = sensors.Count;
+            int shift = sensors.Count, asked = conditions.Count;
             sensors.AddRange(law.Sensors);
+            conditions.AddRange(law.Conditions);
             int Shifted(int sensor) => sensor < 0 ? -1 : sensor + shift;
-            terms.AddRange(law.Terms
-                .Select(t => t with { Feeds = [.. t.Feeds.Select(f => f with { Sensor = Shifted(f.Sensor) })], Gate = Shifted(t.Gate) }));
+            int Asked(int condition) => condition < 0 ? -1 : condition + asked;
+            terms.AddRange(law.Terms.Select(t => t with
+            {
+                Feeds = [.. t.Feeds.Select(f => f with { Sensor = Shifted(f.Sensor) })],
+                Gate = Shifted(t.Gate),
+                Condition = Asked(t.Condition),
+            }));
             planes.AddRange(law.Planes.Select(p => p with { First = Shifted(p.First), Second = Shifted(p.Second) }));
+            edits.AddRange(law.Edits.Select(e => e with { Gate = Shifted(e.Gate), Condition = Asked(e.Condition) }));
             bound = MathF.Min(bound, law.MaxEffort);
         }
 
-        return new FeedbackLaw(laws[0].Layers, laws[0].Width, sensors, terms, bound, planes);
+        return new FeedbackLaw(laws[0].Layers, laws[0].Width, sensors, terms, bound, planes, edits, conditions);
     }
 
-    /// <summary>Restricts the law to some blocks: terms of other blocks are left out, and so are sensors that no remaining term uses.</summary>
+    /// <summary>
+    /// Restricts the law to some blocks: terms and edits of other blocks are left out, and so are sensors that none of those that remain uses.
+    /// </summary>
     /// <param name="layers">The blocks. Blocks that the model does not have are ignored.</param>
     public FeedbackLaw Within(LayerSet layers)
     {
         ArgumentNullException.ThrowIfNull(layers);
         Term[] terms = [.. Terms.Where(t => layers.Contains(t.Layer))];
-        var used = terms.SelectMany(t => t.Feeds.Select(feed => feed.Sensor).Append(t.Gate)).Where(sensor => sensor >= 0).ToHashSet();
+        ActivationEdit[] edits = [.. Edits.Where(e => layers.Contains(e.Layer))];
+        var used = terms.SelectMany(t => t.Feeds.Select(feed => feed.Sensor).Append(t.Gate)).Concat(edits.Select(e => e.Gate))
+            .Where(sensor => sensor >= 0).ToHashSet();
         Plane[] planes = [.. Planes.Where(plane => used.Contains(plane.First) || used.Contains(plane.Second))];
         used.UnionWith(planes.SelectMany(plane => new[] { plane.First, plane.Second }));
         int[] kept = [.. used.Order()];
@@ -277,7 +390,35 @@ public sealed class FeedbackLaw
         return new FeedbackLaw(
             Layers, Width, [.. kept.Select(sensor => Sensors[sensor])],
             [.. terms.Select(t => t with { Feeds = [.. t.Feeds.Select(feed => feed with { Sensor = Moved(feed.Sensor) })], Gate = Moved(t.Gate) })],
-            MaxEffort, [.. planes.Select(plane => plane with { First = Moved(plane.First), Second = Moved(plane.Second) })]);
+            MaxEffort, [.. planes.Select(plane => plane with { First = Moved(plane.First), Second = Moved(plane.Second) })],
+            [.. edits.Select(e => e with { Gate = Moved(e.Gate) })], Conditions);
+    }
+
+    /// <summary>
+    /// The law for a prompt: without the terms and edits whose condition it does not meet. All sensors stay, so that what is read does not depend on
+    /// the prompt.
+    /// </summary>
+    /// <param name="holds">Whether each of <see cref="Conditions"/> is met.</param>
+    /// <exception cref="ArgumentException">There are more or fewer answers than conditions.</exception>
+    public FeedbackLaw Decide(IReadOnlyList<bool> holds)
+    {
+        if (holds.Count != Conditions.Count)
+        {
+            throw new ArgumentException($"The law has {Conditions.Count} conditions, got {holds.Count} answers.", nameof(holds));
+        }
+
+        if (holds.Count == 0)
+        {
+            return this;
+        }
+
+        return new FeedbackLaw(
+            Layers, Width, Sensors, [.. Terms.Where(t => t.Condition < 0 || holds[t.Condition]).Select(t => t with { Condition = -1 })], MaxEffort,
+            Planes, [.. Edits.Where(e => e.Condition < 0 || holds[e.Condition]).Select(e => e with { Condition = -1 })])
+        {
+            Decisions = [.. holds],
+            Undecided = this,
+        };
     }
 
     private int[][] GroupByStage(IEnumerable<int> stageOf)
@@ -304,7 +445,16 @@ public sealed class FeedbackLaw
     {
         if ((uint)sensor >= (uint)Sensors.Count)
         {
-            throw new ArgumentException($"A term at layer {layer} refers to sensor {sensor}; there are {Sensors.Count}, counted from 0.", what);
+            throw new ArgumentException($"What acts at layer {layer} refers to sensor {sensor}; there are {Sensors.Count}, counted from 0.", what);
+        }
+    }
+
+    private void CheckCondition(int layer, int condition, string what)
+    {
+        if (condition < -1 || condition >= Conditions.Count)
+        {
+            throw new ArgumentException(
+                $"What acts at layer {layer} refers to condition {condition}; there are {Conditions.Count}, counted from 0.", what);
         }
     }
 
@@ -336,13 +486,36 @@ public sealed class FeedbackLaw
         }
     }
 
-    private void Check(int layer, float[] direction, string what)
+    private void CheckEdits()
+    {
+        if (Edits.Count > 0 && !float.IsPositiveInfinity(MaxEffort))
+        {
+            throw new LawCombinationException(
+                $"The bound maxEffort = {MaxEffort} holds what sensors and terms add to a state; this law also edits activations in place "
+                + $"({Edits.Count} edits), which the bound cannot hold. Leave the bound out, or steer by methods without edits alone.");
+        }
+
+        var joined = _editsOf.FirstOrDefault(edits => edits.Any(e => e.JoinsRows) && (LooksBack || edits[..^1].Any(e => e.JoinsRows)));
+        if (joined is not null)
+        {
+            throw new LawCombinationException(
+                $"At layer {joined[0].Layer} the tokens of a pass are scaled back together (NormRule.Pass). Nothing may be edited there after it, "
+                + "and no term or gate may look back at the token before, since the tokens are run one by one then. Use one of the two controllers "
+                + "alone, or NormRule.Token.");
+        }
+    }
+
+    private void CheckLayer(int layer, string what)
     {
         if ((uint)layer >= (uint)Layers)
         {
             throw new ArgumentException($"Layer {layer} is outside 0..{Layers - 1}.", what);
         }
+    }
 
+    private void Check(int layer, float[] direction, string what)
+    {
+        CheckLayer(layer, what);
         if (direction.Length != Width)
         {
             throw new ArgumentException($"Direction at layer {layer} has {direction.Length} numbers; the model's width is {Width}.", what);

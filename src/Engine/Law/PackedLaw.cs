@@ -27,6 +27,7 @@ internal sealed class PackedLaw
         Plane[] planes = [.. law.Planes.Where(plane => here.Contains(plane.First))];
         (SensorCount, TermCount, PlaneCount, _width) = (sensors.Length, terms.Length, planes.Length, law.Width);
         FeedCount = terms.Sum(t => t.Feeds.Count);
+        KeepsNorm = TermCount > 0 || (stage < law.Layers && law.IsEdited(stage));
         _terms = 3 * SensorCount;
         _feeds = _terms + (4 * TermCount) + 1;
         _planes = _feeds + (2 * FeedCount);
@@ -84,6 +85,9 @@ internal sealed class PackedLaw
 
     /// <summary>Whether the stage has an interval or a plane, whose errors have a derivative that depends on the state.</summary>
     public bool Bends { get; }
+
+    /// <summary>Whether |x| is wanted: the stage has a term, or its block an edit.</summary>
+    public bool KeepsNorm { get; }
 
     /// <summary>Index in the law of each sensor of this stage // (m).</summary>
     public ReadOnlySpan<int> Sensors => Ints(0, SensorCount);

@@ -25,7 +25,7 @@ internal static class Block
     {
         ops.NormQkv(c, k, w, rows, a);
         ops.Attend(c, k, rows, a);
-        ops.ProjectOutput(c, w, rows, a);
+        ops.ProjectOutput(c, k, w, rows, a);
         ops.NormGateUp(c, k, w, rows, a);
         ops.ProjectDown(c, k, w, rows, a, next);
     }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Tiller.Chat;
 using Tiller.Checkpoint;
 using Tiller.Cuda;
@@ -201,6 +202,7 @@ public sealed class LanguageModel : IDisposable
     internal SteeringState NewSteering(FeedbackLaw law)
     {
         CheckLaw(law);
+        Debug.Assert(law.Conditions.Count == 0, "a law is decided for a prompt before it acts");
         return Ops.NewSteering(law);
     }
 

@@ -110,21 +110,24 @@ internal abstract partial class DeviceOps : IDisposable
     /// <param name="a">Gets the rotations and the residual stream.</param>
     public abstract void Begin(ModelConfig c, Floats frequencies, Matrix? embedding, RowBatch rows, Activations a);
 
-    /// <summary>Stage 1: sensors of block k; norm; q, k, v with bias, norms and RoPE; writes keys and values of value rows to the cache.</summary>
+    /// <summary>
+    /// Stage 1: terms and edits of block k's input, its sensors; norm; q, k, v with bias, norms and RoPE; writes keys and values of value rows to the
+    /// cache.
+    /// </summary>
     public abstract void NormQkv(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a);
 
     /// <summary>Stage 2: attention over the cache, into <see cref="Activations.Heads"/>.</summary>
     public abstract void Attend(ModelConfig c, int k, RowBatch rows, Activations a);
 
-    /// <summary>Stage 3: output projection, post-norm if the model has one, residual: R = X + ….</summary>
-    public abstract void ProjectOutput(ModelConfig c, BlockWeights w, RowBatch rows, Activations a);
+    /// <summary>Stage 3: output projection, edits of it, post-norm if the model has one, residual: R = X + ….</summary>
+    public abstract void ProjectOutput(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a);
 
     /// <summary>Stage 4: norm, gate and up, activation, into <see cref="Activations.Gated"/>; a device may form the terms of block k here.</summary>
     public abstract void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a);
 
     /// <summary>
-    /// Stage 5: down projection, post-norm if the model has one, residual, terms of block k: Y = R + … + u_k. Where <paramref name="next"/> is given,
-    /// stage 1 of that block comes next, on Y as it is, and a device may begin it.
+    /// Stage 5: down projection, edits of it, post-norm if the model has one, residual, terms of block k, edits of the whole: Y = R + … + u_k. Where
+    /// <paramref name="next"/> is given, stage 1 of that block comes next, on Y as it is, and a device may begin it.
     /// </summary>
     public abstract void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a, BlockWeights? next);
 

@@ -42,6 +42,15 @@ internal sealed class RowBatch
     /// <summary>Whether a law also moves the inputs of blocks.</summary>
     internal bool AnyInputMoved { get; private set; }
 
+    /// <summary>Points at which a law edits activations, a bit for each <see cref="EditPoint"/>.</summary>
+    internal int EditedPoints { get; private set; }
+
+    /// <summary>Whether rows of a law are scaled back together.</summary>
+    internal bool AnyJoined { get; private set; }
+
+    /// <summary>Whether a law edits activations at a point.</summary>
+    internal bool IsEditedAt(EditPoint point) => (EditedPoints & (1 << (int)point)) != 0;
+
     /// <summary>
     /// Ends a pass early: stages skip what they have not begun, their results are not valid, and the caller that runs the pass throws. Set after the
     /// rows; default never.
@@ -63,7 +72,8 @@ internal sealed class RowBatch
     {
         Values = 0;
         TangentGroups.Clear();
-        AnySteered = AnyInputMoved = false;
+        AnySteered = AnyInputMoved = AnyJoined = false;
+        EditedPoints = 0;
         Cancellation = default;
         UnitTangents = null;
         _filled = 0;
@@ -83,11 +93,14 @@ internal sealed class RowBatch
         }
 
         Debug.Assert(position < cache.Capacity, "the cache has room for the row");
+        Debug.Assert(tangents == 0 || steering is null or { Law.EditedPoints: 0 }, "edits have no tangents");
         TangentGroups.Add(tangents);
         _rows[Values] = new Row(id, position, cache, steering, steering is null ? 0 : NextSlot(cache, steering));
         Values++;
         AnySteered |= steering is not null;
         AnyInputMoved |= steering is { Law.MovesInputs: true };
+        EditedPoints |= steering?.Law.EditedPoints ?? 0;
+        AnyJoined |= steering is { Law.JoinsRows: true };
     }
 
     // Plain rows of the sequence may stand between two steered ones.

@@ -20,7 +20,7 @@ internal sealed class SteeringKey(FeedbackLaw? law, SteeredTokens tokens) : IEqu
     public override bool Equals(object? obj) => Equals(obj as SteeringKey);
 
     /// <inheritdoc/>
-    public override int GetHashCode() => HashCode.Combine(tokens, law?.Sensors.Count, law?.Terms.Count);
+    public override int GetHashCode() => HashCode.Combine(tokens, law?.Sensors.Count, law?.Terms.Count, law?.Edits.Count);
 
     private FeedbackLaw? Law => law;
 
@@ -30,6 +30,7 @@ internal sealed class SteeringKey(FeedbackLaw? law, SteeredTokens tokens) : IEqu
     private static bool IsSame(FeedbackLaw? one, FeedbackLaw? other) => ReferenceEquals(one, other) || (one is not null && other is not null
         && one.Layers == other.Layers && one.Width == other.Width && one.MaxEffort.Equals(other.MaxEffort)
         && one.Sensors.SequenceEqual(other.Sensors) && one.Planes.SequenceEqual(other.Planes)
+        && one.Edits.SequenceEqual(other.Edits) && one.Conditions.SequenceEqual(other.Conditions)
         && one.Terms.Count == other.Terms.Count && one.Terms.Zip(other.Terms, IsSame).All(same => same));
 
     private static bool IsSame(Term one, Term other) =>

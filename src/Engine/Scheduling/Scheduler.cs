@@ -425,6 +425,7 @@ public sealed class Scheduler : IDisposable
         try
         {
             var kept = _prefixes.Find(text.Prompt, text.Steering, budget, out int length);
+            continuation.Session.DecideAhead(text.Prompt);
             continuation.Session.ReservePositions(text.Positions);
             if (kept is not null)
             {

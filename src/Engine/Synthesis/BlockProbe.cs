@@ -40,9 +40,9 @@ internal sealed class BlockProbe(LanguageModel model, PromptState prompt) : IDis
         using var use = model.Enter();
         using var cache = model.NewCache();
         using var a = model.NewActivations();
-        using var state = model.NewSteering(law);
-        cache.Reserve(ids.Length, used: 0);
         var pass = new PromptPass(model, a);
+        using var state = model.NewSteering(PromptConditions.Decide(model, pass, law, ids, cancellationToken));
+        cache.Reserve(ids.Length, used: 0);
         var sequence = new SteeredSequence(state, tokens, ids.Length - 1);
         float[][] x = [.. Enumerable.Range(0, model.Config.L + 1).Select(_ => new float[model.Config.D])];
         for (int begin = 0; begin < ids.Length; begin += pass.Rows.Values)

@@ -48,7 +48,7 @@ internal sealed class AnswerSteering
     }
 
     /// <summary>The planned law of a law, which says to which parts its sensors belong; null if it is unknown.</summary>
-    public PlannedLaw? LawOf(FeedbackLaw law) => _laws.TryGetValue(law, out var planned) ? planned : null;
+    public PlannedLaw? LawOf(FeedbackLaw law) => _laws.TryGetValue(law.Undecided, out var planned) ? planned : null;
 
     /// <summary>Changes λ of some parts, beginning with the next token of each text.</summary>
     /// <param name="moved">The new λ of each changed part, by its index.</param>

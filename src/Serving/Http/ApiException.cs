@@ -4,6 +4,7 @@ using Tiller.Chat;
 using Tiller.Checkpoint;
 using Tiller.Controllers;
 using Tiller.Decode;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Scheduling;
 using Tiller.Synthesis;
@@ -70,6 +71,7 @@ internal sealed class ApiException(int status, string type, string message, stri
         TokenizerException => Bad(null, error.Message, "invalid_text"),
         ControllerException or SafetensorsException => Bad(null, error.Message, CodeOf(error)),
         SteeringOverflowException => Bad("steering", error.Message, "steering_overflow"),
+        LawCombinationException => Bad("steering", error.Message, "steering_combination"),
         NonFiniteStateException or NonFiniteLogitsException => Bad("steering", error.Message, "not_finite"),
         RiccatiException => Bad(null, error.Message, "riccati"),
         ObjectDisposedException => Stopping("The server is stopping: use another server."),

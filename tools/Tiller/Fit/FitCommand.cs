@@ -156,7 +156,8 @@ internal sealed class FitCommand : TillerCommand
 
     private readonly Option<string?> _alternative = new("--alternative")
     {
-        Description = "Prompts that show a second feature, compared with the same --negative. It is the other axis of methods that steer in a plane.",
+        Description = "Prompts that show a second feature, compared with the same --negative. It is the other axis of methods that steer in a plane. "
+            + "For --method cast: the prompts on which it shall act, if they are not those of --positive.",
         HelpName = "FILE",
     };
 
@@ -274,6 +275,8 @@ internal sealed class FitCommand : TillerCommand
           # other methods: a lower limit for the feature's projection, and the angle in the plane of two features
           tiller fit --model DIR --positive a.txt --negative b.txt --out floor.tiller --method clamp --low 0.5
           tiller fit --model DIR --positive a.txt --negative b.txt --alternative c.txt --out turn.tiller --method angular --cost feature
+          # a vector that is added to answers of prompts like those of c.txt alone, with a threshold that is searched for
+          tiller fit --model DIR --positive a.txt --negative b.txt --alternative c.txt --out when.tiller --method cast
           # 16 tangents per layer, and only blocks 4 to 20 are steered
           tiller fit --model DIR --positive a.jsonl --negative b.jsonl --out a.tiller --order 16 --layers 4-20
         """;
@@ -346,7 +349,8 @@ internal sealed class FitCommand : TillerCommand
         (FitInputs Input, Option[] Options)[] taken =
         [
             (FitInputs.Gains, [_q, _r, _qf, _calibration]), (FitInputs.Cost, [_cost]), (FitInputs.Order, [_order]),
-            (FitInputs.Setpoint, [_setpoint]), (FitInputs.Alternative, [_alternative]), (FitInputs.Nominal, [_nominal]),
+            (FitInputs.Setpoint, [_setpoint]), (method.Takes(FitInputs.Condition) ? FitInputs.Condition : FitInputs.Alternative, [_alternative]),
+            (FitInputs.Nominal, [_nominal]),
             (FitInputs.HeldOut, [_certify]),
             (FitInputs.Layers, [_layers]),
         ];

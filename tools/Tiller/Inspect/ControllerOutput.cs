@@ -59,11 +59,22 @@ internal static class ControllerOutput
 
     private static string Fitted(Controller controller)
     {
-        string gate = controller.Method is Gated gated ? $", behind a gate at block {gated.Gate.Layer}" : "";
+        string gate = controller.Unconditional is Gated gated ? $", behind a gate at block {gated.Gate.Layer}" : "";
+        string condition = controller.Method is Conditional { Condition: var asked }
+            ? $", if the prompt's similarity at block {string.Join(" or ", asked.Probes.Select(probe => probe.Layer))} is "
+                + $"{(asked.Above ? "above" : "below")} {asked.Threshold:G6}"
+            : "";
+        string numbers = controller.Ungated switch
+        {
+            DirectionalAblation ablation => $", of the direction of block {ablation.Block}",
+            OdeSteering flow => $", {flow.Steps} steps on {flow.Sketch.Components} features",
+            CastSteering { Norm: not NormRule.None } cast => $", norm kept by {(cast.Norm == NormRule.Token ? "token" : "pass")}",
+            _ => "",
+        };
         string setpoint = controller.Ungated is LinearQuadratic lqr ? $", setpoint {FitOutput.Name(lqr.Setpoint)}" : "";
         string cost = controller.Source.Cost is { } charged
             ? $", cost {FitOutput.Name(charged)} ({FitOutput.Solve(controller.Source.Order, charged)})" : "";
-        return $"{cost}, blocks {controller.Method.Layers}{setpoint}{gate}";
+        return $"{cost}, blocks {controller.Method.Layers}{setpoint}{numbers}{gate}{condition}";
     }
 
     private static string Short(PromptSet prompts) => prompts.Sha256.Length > 12 ? prompts.Sha256[..12] : prompts.Sha256;

@@ -67,6 +67,11 @@ internal static class MethodsRun
             yield return "prompts of a second feature";
         }
 
+        if (method.Takes(FitInputs.Condition))
+        {
+            yield return "prompts to act on, if they are others than the positive ones";
+        }
+
         if (method.Takes(FitInputs.Nominal))
         {
             yield return "a prompt whose run is followed";

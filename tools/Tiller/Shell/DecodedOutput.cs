@@ -10,7 +10,7 @@ internal static class DecodedOutput
     public static void WriteSummary(Terminal terminal, DecodedText text)
     {
         string seed = text.Seed is { } drawn ? $"seed {drawn}, " : "";
-        string steering = text.Steering is { } s ? $", mean |β - v·x| {s.TrackingError:G3}, mean |u| {s.InputNorm:G3}" : "";
+        string steering = text.Steering is { } s ? $", mean |β - v·x| {s.TrackingError:G3}, mean |u| {s.InputNorm:G3}{Conditions(s)}" : "";
         terminal.Error.WriteLine(
             $"tiller: {text.Ids.Length} tokens ({Reason(text.Stop)}), {text.TokensPerSecond:F0} tok/s, {text.GigabytesPerSecond:F2} GB/s, " +
             $"prompt {text.PromptTokens} tokens in {text.PromptMs:F0} ms, {seed}logits {text.LogitsHash:x16}{steering}");
@@ -29,6 +29,9 @@ internal static class DecodedOutput
             model, all, plain is null ? null : new TextJson(plain), steered is null ? null : new SteeredTextJson(steered, steered.Steering!));
         Json.Write(terminal.Output, texts, DecodedJsonContext.Default.DecodedJson);
     }
+
+    private static string Conditions(SteeringSummary steering) =>
+        string.Concat(steering.Decisions.Select(met => $", the prompt {(met ? "meets" : "does not meet")} the condition"));
 
     /// <summary>Describes why a text ended.</summary>
     public static string Reason(StopReason reason) => reason switch
@@ -94,6 +97,7 @@ internal sealed record SteeredTextJson : TextJson
         Tokens = text.Tokens!;
         (TrackingError, InputNorm) = (Json.Finite(steering.TrackingError), Json.Finite(steering.InputNorm));
         Effort = Json.Finite(steering.Effort);
+        Conditions = steering.Decisions.Count > 0 ? steering.Decisions : null;
     }
 
     [JsonPropertyOrder(1)]
@@ -107,6 +111,11 @@ internal sealed record SteeredTextJson : TextJson
 
     [JsonPropertyOrder(1)]
     public double? Effort { get; }
+
+    /// <summary>Whether the prompt met each controller's condition, of those that have one.</summary>
+    [JsonPropertyOrder(1)]
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public IReadOnlyList<bool>? Conditions { get; }
 }
 
 /// <summary>A token and its log-probability.</summary>

@@ -60,7 +60,7 @@ internal sealed class Continuations
 {
     private int _count;
     private int _different;
-    private int _nearTies;
+    private readonly List<string> _nearTies = [];
 
     /// <summary>Continues greedily, and compares up to the first difference.</summary>
     /// <param name="session">A new session, steered or plain.</param>
@@ -70,32 +70,48 @@ internal sealed class Continuations
     /// <param name="onStep">Called with the step's number after each step as long as the ids agree. The first step is the prompt.</param>
     public void Compare(Session session, int[] ids, JsonElement golden, CancellationToken cancellationToken, Action<int>? onStep = null)
     {
+        session.Prefill(ids, cancellationToken);
+        Compare(golden, (i, last) =>
+        {
+            if (i > 0)
+            {
+                session.Step(last, cancellationToken);
+            }
+
+            onStep?.Invoke(i);
+            return System.Numerics.Tensors.TensorPrimitives.IndexOfMax(session.Logits);
+        });
+    }
+
+    /// <summary>Compares up to the first difference.</summary>
+    /// <param name="golden">Holds new_ids and gaps.</param>
+    /// <param name="step">The token that a step gives, from its number and the token before, -1 at the prompt's.</param>
+    public void Compare(JsonElement golden, Func<int, int, int> step)
+    {
         _count++;
         int[] expected = TokenChecks.Ids(golden, "new_ids");
         double[] gaps = [.. golden.GetProperty("gaps").EnumerateArray().Select(g => g.GetDouble())];
-        session.Prefill(ids, cancellationToken);
         bool tied = false;
         for (int i = 0; i < expected.Length; i++)
         {
-            onStep?.Invoke(i);
             tied |= i < gaps.Length && gaps[i] < ForwardChecks.NearTie;
-            int next = System.Numerics.Tensors.TensorPrimitives.IndexOfMax(session.Logits);
+            int next = step(i, i == 0 ? -1 : expected[i - 1]);
             if (next != expected[i])
             {
                 _different += tied ? 0 : 1;
-                _nearTies += tied ? 1 : 0;
-                return;
-            }
+                if (tied)
+                {
+                    _nearTies.Add($"{(golden.TryGetProperty("name", out var name) ? name.GetString() : $"run {_count - 1}")} at step {i}");
+                }
 
-            if (i < expected.Length - 1)
-            {
-                session.Step(next, cancellationToken);
+                return;
             }
         }
     }
 
     public VerificationRow ToRow(string folder, string kind) =>
-        new(folder, kind, _count, _different, 0, _nearTies == 0
+        new(folder, kind, _count, _different, 0, _nearTies.Count == 0
             ? ""
-            : $"{_nearTies} differ at or after a near tie of the golden logits (gap below {ForwardChecks.NearTie})");
+            : $"{_nearTies.Count} differ at or after a near tie of the golden logits (gap below {ForwardChecks.NearTie}): "
+                + string.Join(", ", _nearTies));
 }

@@ -72,6 +72,11 @@ internal sealed class MethodChecks : IDisposable
             yield return row;
         }
 
+        foreach (var row in EditChecks.FromStates(_path, texts.RootElement, model, Tensor, solved.Sketch, cancellationToken))
+        {
+            yield return row;
+        }
+
         foreach (var row in Texts(model, solved, oneIn, cancellationToken))
         {
             yield return row;
@@ -88,8 +93,6 @@ internal sealed class MethodChecks : IDisposable
     {
         var prompts = _json.RootElement.GetProperty("prompts").EnumerateArray()
             .ToDictionary(p => p.GetProperty("index").GetInt32(), p => TokenChecks.Ids(p, "ids"));
-        var missing = new SortedSet<string>(StringComparer.Ordinal);
-        int left = 0;
         foreach (var method in _json.RootElement.GetProperty("runs").EnumerateArray()
             .GroupBy(run => run.GetProperty("method").GetString()!, StringComparer.Ordinal))
         {
@@ -97,42 +100,55 @@ internal sealed class MethodChecks : IDisposable
             var (compared, worst) = (0, 0.0);
             foreach (var run in method.Where((_, i) => i % oneIn == 0))
             {
-                if (methods.LawOf(method.Key, run) is not { } law)
+                int[] ids = prompts[run.GetProperty("prompt").GetInt32()];
+                var effort = Tensor(run.GetProperty("name").GetString() + ".effort")!;
+                void Compared(int step, ReadOnlySpan<float> inputs, ReadOnlySpan<float> states)
                 {
-                    left++;
-                    missing.Add(method.Key);
+                    for (int k = 0; k < inputs.Length; k++)
+                    {
+                        double size = Math.Max(Math.Max(states[k], inputs[k]), double.Epsilon);
+                        worst = Verification.Worse(worst, Math.Abs(inputs[k] - effort[step][k]) / size);
+                    }
+
+                    compared++;
+                }
+
+                if (method.Key == "mpc")
+                {
+                    var receding = new RecedingRun(model, methods, run, ids, cancellationToken);
+                    continuations.Compare(run, (step, last) =>
+                    {
+                        int next = receding.Step(last);
+                        Compared(step, receding.Inputs, receding.States);
+                        return next;
+                    });
                     continue;
                 }
 
+                var law = methods.LawOf(method.Key, run);
                 using var session = new Session(model, law, TokensOf(run.GetProperty("tokens").GetString()!));
-                var effort = Tensor(run.GetProperty("name").GetString() + ".effort")!;
-                float[] inputs = new float[law.Layers], states = new float[law.Layers];
-                continuations.Compare(session, prompts[run.GetProperty("prompt").GetInt32()], run, cancellationToken, step =>
+                float[] inputs = new float[law.Layers], states = new float[law.Layers], errors = new float[law.Sensors.Count];
+                continuations.Compare(session, ids, run, cancellationToken, step =>
                 {
                     if (!session.SteeredPositions.IsEmpty && step < effort.Shape[0])
                     {
-                        session.Steering!.ReadEffort(session.SteeredPositions.Length - 1, inputs, states);
-                        for (int k = 0; k < law.Layers; k++)
+                        int slot = session.SteeredPositions.Length - 1;
+                        session.Steering!.ReadEffort(slot, inputs, states);
+                        if (method.Key == "ablation.published")
                         {
-                            double size = Math.Max(Math.Max(states[k], inputs[k]), double.Epsilon);
-                            worst = Verification.Worse(worst, Math.Abs(inputs[k] - effort[step][k]) / size);
+                            // Golden is what the terms alone do, one a block at its input, whose error is what is removed.
+                            session.Steering.ReadErrors(slot, errors);
+                            errors.AsSpan().CopyTo(inputs);
+                            System.Numerics.Tensors.TensorPrimitives.Abs<float>(inputs, inputs);
                         }
 
-                        compared++;
+                        Compared(step, inputs, states);
                     }
                 });
             }
 
-            if (compared > 0)
-            {
-                yield return continuations.ToRow(_path, $"{method.Key} continuations");
-                yield return new VerificationRow(_path, $"{method.Key} effort over state", compared * model.Config.L, worst, FromOurs);
-            }
-        }
-
-        if (left > 0)
-        {
-            yield return new VerificationRow(_path, "runs not checked", left, 0, 0, $"unknown methods: {string.Join(", ", missing)}");
+            yield return continuations.ToRow(_path, $"{method.Key} continuations");
+            yield return new VerificationRow(_path, $"{method.Key} effort over state", compared * model.Config.L, worst, FromOurs);
         }
     }
 
@@ -148,7 +164,19 @@ internal sealed class MethodChecks : IDisposable
     private GoldenTensor? Tensor(string name) => Read(_tensors, name);
 
     private static GoldenTensor? Read(SafetensorsFile file, string name) =>
-        file.TryFind(name) is { } info ? new GoldenTensor([.. info.Shape.Select(n => checked((int)n))], file.ReadFloat64(info)) : null;
+        file.TryFind(name) is { } info ? new GoldenTensor([.. info.Shape.Select(n => checked((int)n))], Numbers(file, info)) : null;
+
+    private static double[] Numbers(SafetensorsFile file, TensorInfo info)
+    {
+        if (info.Type != TensorType.I64)
+        {
+            return file.ReadFloat64(info);
+        }
+
+        byte[] bytes = new byte[info.SizeInBytes];
+        file.Read(info, 0, bytes);
+        return Array.ConvertAll(System.Runtime.InteropServices.MemoryMarshal.Cast<byte, long>(bytes).ToArray(), x => (double)x);
+    }
 }
 
 /// <summary>The methods' gains and directions from the golden Jacobians and features, in float64, and the laws made from them.</summary>
@@ -263,6 +291,11 @@ internal sealed class GoldenMethods
             }
         }
 
+        foreach (var row in EditChecks.FromStored(path, _values, _tensor, Sketch))
+        {
+            yield return row;
+        }
+
         yield return Row(
             path, "pid.direction", PidSteering.Directions(_difference, PidSteering.PublishedKp, PidSteering.PublishedKi, PidSteering.PublishedKd));
     }
@@ -284,8 +317,9 @@ internal sealed class GoldenMethods
         yield return Row(path, "mpc.prompt.u", first);
     }
 
-    /// <summary>The law of a run; null if its method is unknown.</summary>
-    public FeedbackLaw? LawOf(string method, JsonElement run)
+    /// <summary>The law of a run.</summary>
+    /// <exception cref="FormatException">Nothing is known of its method.</exception>
+    public FeedbackLaw LawOf(string method, JsonElement run)
     {
         int middle = _values.GetProperty("middle_layer").GetInt32();
         double Number(string key) => run.GetProperty(key).GetDouble();
@@ -321,8 +355,58 @@ internal sealed class GoldenMethods
                 new AngularSteering(_feature, [.. Second.Take(L).Select(Narrow)], run.GetProperty("adaptive").GetBoolean()).Compile(Number("theta")),
             "interval.floor" or "interval.cap" or "interval.both" => new Clamp(_feature, End("lo"), End("hi")).Compile(1),
             "gated_clamp" => new Gated(new Clamp(_feature, 1, 1, Layers()), Probe(middle)).Compile(Number("lam")),
-            _ => null,
+            "ablation.published" => new DirectionalAblation(_feature, run.GetProperty("direction_layer").GetInt32()).Compile(1),
+            "act.linear.mean.1" or "act.linear.mean.0.5" or "act.linear.last.1" =>
+                Transport("act.linear." + run.GetProperty("pooling").GetString()).Compile(Number("strength")),
+            "act.mean.mean.1" or "act.mean.mean.0.5" => Shift().Compile(Number("strength")),
+            "ode" => Flow(run.GetProperty("layer").GetInt32()).Compile(Number("T")),
+            "cast" or "cast.normalised" => Cast(run, method == "cast" ? NormRule.None : NormRule.Pass).Compile(Number("strength")),
+            _ => throw new FormatException($"of the method '{method}' nothing is known"),
         };
+    }
+
+    /// <summary>u_k of a receding plan with a bound from block k on, at the error (λ μ_k − v_k·x_k) v_k.</summary>
+    public double[] Receding(int k, double error, double bound, CancellationToken cancellationToken) => PredictiveControl.Plan(
+        _a[k..], _weights, Array.ConvertAll(_v[k], x => -error * x), bound, cancellationToken).Inputs[0];
+
+    /// <summary>v and μ.</summary>
+    public Feature Feature => _feature;
+
+    private ActivationTransport Transport(string name) => new(
+        _feature, Narrow(Rows(_tensor(name + ".w")!)), Narrow(Rows(_tensor(name + ".b")!)), Narrow(Rows(_tensor(name + ".low")!)),
+        Narrow(Rows(_tensor(name + ".high")!)));
+
+    private ActivationTransport Shift()
+    {
+        float[][] All(float value) => [.. Enumerable.Range(0, L).Select(_ => Enumerable.Repeat(value, _feature.D).ToArray())];
+        return new ActivationTransport(_feature, All(1), Narrow(Rows(_tensor("act.mean.mean.b")!)), All(-1e6f), All(1e6f));
+    }
+
+    /// <summary>The sketch of the flow.</summary>
+    public CountSketch Sketch => new(
+        _values.GetProperty("ode").GetProperty("components").GetInt32(), _values.GetProperty("ode").GetProperty("gamma").GetDouble(),
+        _values.GetProperty("ode").GetProperty("coef0").GetDouble(), Whole("ode.index"), Whole("ode.sign"));
+
+    private int[] Whole(string name) => Array.ConvertAll(_tensor(name)!.Values, x => (int)x);
+
+    private OdeSteering Flow(int layer)
+    {
+        float[][] weights = [.. Enumerable.Range(0, L).Select(_ => new float[Sketch.Components])];
+        weights[layer] = Narrow(_tensor("ode.coef")!.Values);
+        return new OdeSteering(_feature, Sketch, weights, _values.GetProperty("ode").GetProperty("steps").GetInt32());
+    }
+
+    private Conditional Cast(JsonElement run, NormRule norm)
+    {
+        float[][] vectors = Narrow(Rows(_tensor("cast.condition")!));
+        var cast = _values.GetProperty("cast");
+        int[] behaviour = [.. run.GetProperty("behaviour_layers").EnumerateArray().Select(k => k.GetInt32())];
+        int asked = cast.GetProperty("layer").GetInt32();
+        return new Conditional(
+            new CastSteering(_feature, vectors, norm, new LayerSet([.. behaviour.Select(k => new LayerRange(k, k))])),
+            new PromptCondition(
+                [new ConditionProbe(asked, vectors[asked])], cast.GetProperty("threshold").GetDouble(),
+                cast.GetProperty("threshold_is").GetString() == "smaller"));
     }
 
     // A probe w·x + b that opens the gate above the threshold t.
