@@ -108,7 +108,12 @@ public sealed class SlurmTests
 
     private async Task<string> Run(string[] words, bool mustSucceed)
     {
-        var start = new ProcessStartInfo(Find(words[0])!, words[1..]) { RedirectStandardOutput = true, RedirectStandardError = true };
+        var start = new ProcessStartInfo(Find(words[0])!, words[1..])
+        {
+            UseShellExecute = false,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
         start.Environment["SLURM_CONF"] = Path.Combine(_cluster, "slurm.conf");
         start.Environment["PATH"] += ":/usr/sbin";
         using var process = Process.Start(start)!;
