@@ -110,7 +110,9 @@ public sealed class SlurmTests
     {
         var start = new ProcessStartInfo(Find(words[0])!, words[1..])
         {
-            RedirectStandardOutput = true, RedirectStandardError = true, UseShellExecute = false,
+            UseShellExecute = false,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
         };
         start.Environment["SLURM_CONF"] = Path.Combine(_cluster, "slurm.conf");
         start.Environment["PATH"] += ":/usr/sbin";
