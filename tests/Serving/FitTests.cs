@@ -1,7 +1,6 @@
 using System.Text;
 using System.Text.Json;
 using Tiller.Decode;
-using Tiller.Scheduling;
 using Tiller.Serving;
 using Tiller.Synthesis;
 using Tiller.Tests.Tool;

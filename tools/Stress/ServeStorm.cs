@@ -57,7 +57,7 @@ internal sealed record ServeCase(string Body, string Alone, double? Later, IRead
 /// Many clients of one server on loopback: streams that are steered, moved and left, whole answers, and clients that never read. In steps of at most
 /// eight rows every text must be that of a session alone; every text that was taken must end; nothing may be held afterwards.
 /// </summary>
-internal sealed class ServeStorm
+internal sealed class ServeStorm : IDisposable
 {
     private const string ControllerName = "sea";
     private const int Tokens = 20;
@@ -99,7 +99,7 @@ internal sealed class ServeStorm
     {
         using var model = LanguageModel.Load(folder, new LoadOptions { Device = device, Threads = threads }, cancellationToken: cancellationToken);
         var all = ContrastSet.Read(
-            Path.Combine(folder, "contrast", "topic.positive.txt"), Path.Combine(folder, "contrast", "topic.negative.txt"));
+            Path.Combine(folder, "contrast", "topic.positive.txt"), Path.Combine(folder, "contrast", "topic.negative.txt"), cancellationToken: cancellationToken);
         var contrast = new ContrastSet([.. all.Positive.Take(12)], [.. all.Negative.Take(12)]);
         var fit = ControllerFit.Run(model, contrast, new FitOptions { Cost = FitCost.Feature }, cancellationToken: cancellationToken);
         return await Run(model, fit.Controller, Cases(model, fit.Controller), plan, cancellationToken);
@@ -133,7 +133,7 @@ internal sealed class ServeStorm
                 model, new ServiceOptions { ModelName = "m", ControllersDirectory = folder.FullName, Scheduler = options });
             await using var server = await TillerServer.StartAsync(service, new ServerOptions { Port = 0 }, cancellationToken: cancellationToken);
             storm = new ServeStorm(plan, cases, service, server.Address);
-            using (storm._client)
+            using (storm)
             {
                 await storm.Blow(cancellationToken);
                 await server.DrainAsync(TimeSpan.FromMinutes(5));
@@ -202,6 +202,8 @@ internal sealed class ServeStorm
 
         return text.Append(stream.Flush()).ToString();
     }
+
+    public void Dispose() => _client.Dispose();
 
     private bool GoesOn => _clock.Elapsed < _plan.Time || Interlocked.Read(ref _cancelled) < _plan.Cancels
         || Interlocked.Read(ref _dropped) < _plan.SlowReaders;

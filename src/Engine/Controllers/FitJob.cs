@@ -220,7 +220,7 @@ internal sealed class FitJob(
         progress?.Report(at);
     }
 
-    // Between two passes, where nothing more is done than before.
+    // Reports between two passes of a layer, where the count has not changed.
     private void ReportAgain() => progress?.Report(_progress ?? new FitProgress(FitStage.Riccati, 0, Horizon));
 
     private void Timed(Action run)

@@ -30,7 +30,7 @@ internal sealed class RequestTarget : FuzzTarget
         """,
         $$"""
         {"model":"m","prompt":"a","steering":{"vectors":[{"data":{"0":{{Vector}} },"scale":2,"layers":[0]},{"source":"sea"}],
-         "conflict":"priority","tokens":"all"}}
+         "conflict":"priority","tokens":"all"} }
         """,
         """
         {"model":"m","prompt":"a","steering":{"controllers":[{"name":"sea","lambda":1.5}],"layers":"0-1","max_effort":3,"telemetry":"layers"}}

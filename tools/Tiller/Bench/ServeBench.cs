@@ -71,7 +71,7 @@ internal sealed class ServeBench : IDisposable
         using var machine = Machine.Open(request);
         request = request with { Device = machine.Device };
         double caches = most * new Counts(request.Shape.Config, request.Type).CacheBytes(Tokens + (request.Context ?? 16));
-        using var model = RandomParts.Model(request, machine, 2 * caches, Tokenizer.Load(request.DemoFolder));
+        using var model = RandomParts.Model(request, machine, 2 * caches, Tokenizer.Load(request.DemoFolder, cancellationToken: cancellationToken));
         var folder = Directory.CreateTempSubdirectory("tiller-bench-");
         try
         {
