@@ -1,7 +1,10 @@
 using System.ClientModel;
+using Microsoft.Extensions.AI;
 using OpenAI;
 using OpenAI.Chat;
 using Tiller.Serving;
+using ChatFinishReason = OpenAI.Chat.ChatFinishReason;
+using ChatMessage = OpenAI.Chat.ChatMessage;
 
 namespace Tiller.Tests.Serving;
 
@@ -60,6 +63,22 @@ public sealed class OpenAIClientTests
         Assert.That(text, Is.EqualTo(whole.Content[0].Text));
         Assert.That(usage!.TotalTokenCount, Is.EqualTo(whole.Usage.TotalTokenCount));
         Assert.That(end, Is.EqualTo(whole.FinishReason));
+    }
+
+    [Test]
+    public async Task It_is_a_chat_client_of_Microsoft_Extensions_AI_too()
+    {
+        using IChatClient client = _client.AsIChatClient();
+        var options = new ChatOptions { Instructions = "Be brief.", Temperature = 1, Seed = 5, MaxOutputTokens = 10, StopSequences = ["zzz"] };
+        var whole = await client.GetResponseAsync("Tell me a story.", options).InTime();
+        var streamed = await client.GetStreamingResponseAsync("Tell me a story.", options).ToChatResponseAsync().InTime();
+        Assert.That(whole.Text, Is.Not.Empty);
+        Assert.That(streamed.Text, Is.EqualTo(whole.Text), "one seed, one text");
+        Assert.That(whole.FinishReason, Is.EqualTo(Microsoft.Extensions.AI.ChatFinishReason.Length).Or.EqualTo(
+            Microsoft.Extensions.AI.ChatFinishReason.Stop));
+        Assert.That(whole.Usage!.OutputTokenCount, Is.InRange(1, 10));
+        Assert.That(streamed.Usage!.TotalTokenCount, Is.EqualTo(whole.Usage.TotalTokenCount));
+        Assert.That(client.GetService<ChatClientMetadata>()!.DefaultModelId, Is.EqualTo("demo"));
     }
 
     [Test]

@@ -48,7 +48,7 @@ public sealed class ServeToolTests
         await stop.CancelAsync();
         Assert.That(await run.InTime(), Is.EqualTo(ExitCode.Ok));
         Assert.That(error.Text, Does.Contain("GET /v1/models: 200"), "the request log");
-        Assert.That(error.Text, Does.Contain("texts under way have 120 s"));
+        Assert.That(error.Text, Does.Contain("running texts have 120 s"));
         Assert.That(Directory.Exists(folder["controllers"]), Is.True);
     }
 

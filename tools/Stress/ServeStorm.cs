@@ -206,6 +206,8 @@ internal sealed class ServeStorm : IDisposable
         return text.Append(stream.Flush()).ToString();
     }
 
+    public void Dispose() => _client.Dispose();
+
     private bool GoesOn => _clock.Elapsed < _plan.Time || Interlocked.Read(ref _cancelled) < _plan.Cancels
         || Interlocked.Read(ref _dropped) < _plan.SlowReaders;
 

@@ -3,7 +3,7 @@ using Tiller.Features;
 
 namespace Tiller.Controllers;
 
-/// <summary>The figures of one layer of a controller; null is not known.</summary>
+/// <summary>The figures of one layer of a controller. Unknown figures are null.</summary>
 /// <param name="Layer">Block k.</param>
 /// <param name="Mu">μ_k: distance between the two lists of prompts along the feature.</param>
 /// <param name="Effort">|w_k|: effort per unit of error; methods without a solve have none.</param>
@@ -13,10 +13,10 @@ namespace Tiller.Controllers;
 /// <param name="Rank">Rank of its solution.</param>
 public sealed record LayerFigures(int Layer, double Mu, double? Effort, double? Open, double? Closed, double? Residual, int? Rank);
 
-/// <summary>A controller as JSON: what <c>tiller inspect</c>, <c>tiller fit</c> and a service print of one.</summary>
+/// <summary>Describes a controller as JSON, for <c>tiller inspect</c>, <c>tiller fit</c> and the service.</summary>
 public static class ControllerDescription
 {
-    /// <summary>The figures of every layer.</summary>
+    /// <summary>Returns the figures of every layer.</summary>
     /// <param name="controller">The controller.</param>
     /// <returns>One entry per block, k = 0..L-1.</returns>
     public static IReadOnlyList<LayerFigures> LayersOf(Controller controller)
@@ -32,8 +32,8 @@ public static class ControllerDescription
         ];
     }
 
-    /// <summary>Writes an object with all that is known of a controller.</summary>
-    /// <param name="json">Where to.</param>
+    /// <summary>Writes an object with everything that is known about a controller.</summary>
+    /// <param name="json">The writer.</param>
     /// <param name="controller">The controller.</param>
     public static void Write(Utf8JsonWriter json, Controller controller)
     {
@@ -92,9 +92,10 @@ public static class ControllerDescription
         json.WriteEndObject();
     }
 
-    /// <summary>Writes, into an object that is open, the properties that say how a controller was fitted: its model, settings, weights, form and
-    /// certificate.</summary>
-    /// <param name="json">Where to.</param>
+    /// <summary>
+    /// Writes the properties that describe the fit of a controller into the open object: model, settings, weights, form of the prompts and certificate.
+    /// </summary>
+    /// <param name="json">The writer.</param>
     /// <param name="controller">The controller.</param>
     public static void WriteFit(Utf8JsonWriter json, Controller controller)
     {

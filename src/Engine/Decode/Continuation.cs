@@ -123,14 +123,14 @@ internal sealed class Continuation : IDisposable
     public void ObservePass() => Observe();
 
     /// <summary>
-    /// Whether another continuation's prompt, once it has been run, leaves what this one's would: the same tokens, steered by the same law. A trace is
-    /// of the session's own rows.
+    /// Whether this continuation can take over the prompt of another: the tokens are the same, and the same law steers them. A trace records the rows of
+    /// its own session, so a traced continuation runs its own prompt.
     /// </summary>
     public bool CanFollow(Continuation other) => ReferenceEquals(_options.Law, other._options.Law)
         && _options.SteeredTokens == other._options.SteeredTokens && _options.ShowsSteering == other._options.ShowsSteering
         && _options.Trace is null && Prompt.SequenceEqual(other.Prompt);
 
-    /// <summary>Becomes as another continuation that has just run its prompt (<see cref="CanFollow"/>).</summary>
+    /// <summary>Takes over the prompt of another continuation that has just run it (<see cref="CanFollow"/>).</summary>
     public void Follow(Continuation other)
     {
         Session.Follow(other.Session);

@@ -90,9 +90,9 @@ internal sealed class Decoder : IDisposable
         Swap();
     }
 
-    /// <summary>Takes over the logits of a session with the same tokens.</summary>
-    /// <param name="session">Gets them.</param>
-    /// <param name="from">Has them.</param>
+    /// <summary>Copies the logits of a session with the same tokens.</summary>
+    /// <param name="session">The session that receives the logits.</param>
+    /// <param name="from">The session that has the logits.</param>
     public void TakeLogits(Session session, Session from)
     {
         _nextLogits.Clear(1);

@@ -385,10 +385,10 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>
-    /// Becomes as another session that has just run the whole of its prompt, of which this one has run nothing or the beginning, under an equal law.
-    /// The cache must have room for it.
+    /// Takes over the whole prompt of another session that has just run it under an equal law. This session has run nothing, or the beginning of the
+    /// same prompt. The cache must have room for the prompt.
     /// </summary>
-    /// <param name="other">The other session.</param>
+    /// <param name="other">The other session, whose tokens are those of the prompt.</param>
     internal void Follow(Session other)
     {
         using var call = Enter();

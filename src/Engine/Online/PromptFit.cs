@@ -75,6 +75,8 @@ public sealed class PromptFit
         {
             Positive = [],
             Negative = [],
+            PositiveIds = [],
+            NegativeIds = [],
         };
         return LinearQuadratic.FromGains(feature, job.Gains([feature]).Gains, _method.Setpoint, _method.Layers).Compile(_lambda, _maxEffort);
     }

@@ -99,12 +99,12 @@ public sealed class Scheduler : IDisposable
         }
     }
 
-    /// <summary>Most new tokens that a text may ask for after a prompt of a length: what context, limits and memory for keys and values leave.</summary>
+    /// <summary>Maximum number of new tokens after a prompt, by the context, the limits, and the memory for keys and values.</summary>
     /// <param name="promptTokens">Number of tokens in the prompt.</param>
     /// <returns>At least 1; a prompt that is too long is refused when it is submitted.</returns>
     public int MaxNewTokensAfter(int promptTokens) => Math.Clamp(MaxPositions - promptTokens + 1, 1, Options.MaxNewTokens);
 
-    /// <summary>Whether somebody lets the next turn go first (<see cref="LetStep"/>).</summary>
+    /// <summary>Whether a call of <see cref="LetStep"/> waits for the next turn.</summary>
     internal bool IsAwaited
     {
         get
@@ -486,7 +486,7 @@ public sealed class Scheduler : IDisposable
         return false;
     }
 
-    // A prompt has been run: texts that wait for the same one take over what it left, bit for bit what they would have come to.
+    // Gives the result of a prompt to the texts that wait for the same prompt. It is bit for bit what they would have computed.
     private void Share(Sequence sequence)
     {
         for (int i = _sequences.Count - 1; i >= 0; i--)

@@ -39,7 +39,7 @@ internal sealed class FitJob : IProgress<FitProgress>, IDisposable
 
     public void Dispose() => _stop.Dispose();
 
-    // On the fit's own thread, after a pass: tells how far it is, and lets the texts go first.
+    // Called on the fit's own thread after a pass. Reports the progress, then lets the texts make a step.
     void IProgress<FitProgress>.Report(FitProgress value)
     {
         if (value != _told)
