@@ -2,11 +2,11 @@ using System.Text.RegularExpressions;
 
 namespace Tiller.Tests;
 
-/// <summary>Holds the order of the engine's rooms: which of them a room may use (docs/architecture.md).</summary>
+/// <summary>Checks the order of the engine's rooms: which other rooms each of them may use (docs/architecture.md).</summary>
 public sealed partial class ArchitectureTests
 {
     // checkpoint → tokens → forward → features → pushforward/pullback → Riccati → feedback law → steered decode.
-    // A room may use rooms above it, those that stand beside its name and no others, so there can be no cycle.
+    // A room may use only the rooms that are listed with it, and all of those stand above it, so there can be no cycle.
     private static readonly (string Room, string[] Uses)[] s_rooms =
     [
         ("Checkpoint", []),
@@ -23,6 +23,7 @@ public sealed partial class ArchitectureTests
         ("Synthesis", ["Checkpoint", "Law", "Ops", "Cpu", "Model", "Features"]),
         ("Controllers", ["Checkpoint", "Law", "Ops", "Cpu", "Model", "Features", "Synthesis"]),
         ("Decode", ["Checkpoint", "Tokens", "Chat", "Law", "Ops", "Model"]),
+        ("Online", ["Law", "Features", "Synthesis", "Controllers", "Decode"]),
         ("Scheduling", ["Law", "Ops", "Model", "Decode"]),
     ];
 

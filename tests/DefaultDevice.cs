@@ -1,6 +1,8 @@
 namespace Tiller.Tests;
 
-/// <summary>Tests that name no device run on the CPU, unless TILLER_DEVICE says otherwise: with the host CUDA loaded, "auto" would find it.</summary>
+/// <summary>
+/// Makes tests that name no device run on the CPU, unless TILLER_DEVICE says otherwise: once the host CUDA is loaded, "auto" would choose it.
+/// </summary>
 [SetUpFixture]
 public sealed class DefaultDevice
 {
@@ -9,7 +11,7 @@ public sealed class DefaultDevice
     {
         Environment.SetEnvironmentVariable("TILLER_DEVICE", Environment.GetEnvironmentVariable("TILLER_DEVICE") ?? "cpu");
 
-        // The user's cache of kernels is not for tests.
+        // Tests must not use the user's cache of kernels.
         Environment.SetEnvironmentVariable("TILLER_KERNEL_CACHE", Environment.GetEnvironmentVariable("TILLER_KERNEL_CACHE") ?? "off");
     }
 }

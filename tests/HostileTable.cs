@@ -6,24 +6,24 @@ namespace Tiller.Tests;
 
 /// <summary>A row of <c>docs/hostile-inputs.md</c>.</summary>
 /// <param name="Number">Its number.</param>
-/// <param name="Errors">Codes and exceptions that its result names.</param>
-/// <param name="Tests">Tests that see to it.</param>
-/// <param name="IsNotApplicable">Whether it says why it has none.</param>
+/// <param name="Errors">The error codes and exceptions that its result names.</param>
+/// <param name="Tests">The tests that check it.</param>
+/// <param name="IsNotApplicable">Whether it states why there is no test.</param>
 internal sealed record HostileRow(int Number, IReadOnlyList<string> Errors, IReadOnlyList<string> Tests, bool IsNotApplicable);
 
-/// <summary>What <c>docs/hostile-inputs.md</c> promises.</summary>
+/// <summary>Reads the tables of <c>docs/hostile-inputs.md</c>.</summary>
 internal static partial class HostileTable
 {
-    /// <summary>The sections, by the number that stands before their titles.</summary>
+    /// <summary>The sections, each with the number that precedes its title.</summary>
     public static IReadOnlyList<(string Name, IReadOnlyList<HostileRow> Rows)> Sections { get; } =
     [
         .. File.ReadAllText(Repository.Path("docs", "hostile-inputs.md")).ReplaceLineEndings("\n").Split("\n## ")[1..]
             .Select(section => (section[..section.IndexOf('.', StringComparison.Ordinal)], (IReadOnlyList<HostileRow>)[.. RowsOf(section)])),
     ];
 
-    /// <summary>Holds that a test which is named exists, and the case of it.</summary>
-    /// <param name="assembly">Where the tests are.</param>
-    /// <param name="name">Fixture.Test, or Fixture.Test: row.</param>
+    /// <summary>Asserts that a test exists, and the case of it if one is named.</summary>
+    /// <param name="assembly">The assembly with the tests.</param>
+    /// <param name="name"><c>Fixture.Test</c>, or <c>Fixture.Test: row</c> for one case.</param>
     public static void CheckTest(Assembly assembly, string name)
     {
         string[] parts = name.Split(": ");
@@ -53,7 +53,7 @@ internal static partial class HostileTable
     [GeneratedRegex("`(?<text>[^`\n]+)`", RegexOptions.None, 1000)]
     private static partial Regex Quotes();
 
-    // Codes and exceptions; not keys, paths and options.
+    // Matches error codes and exceptions, but not keys, paths and options.
     [GeneratedRegex("^[A-Z][A-Za-z0-9]+$", RegexOptions.None, 1000)]
     private static partial Regex Names();
 }

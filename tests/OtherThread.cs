@@ -1,9 +1,9 @@
 namespace Tiller.Tests;
 
-/// <summary>Work on threads of its own; an error there is an error of the test.</summary>
+/// <summary>Runs work on new threads; an exception there makes the test fail.</summary>
 internal static class OtherThread
 {
-    /// <summary>After so long a thread hangs.</summary>
+    /// <summary>A thread that takes longer than this is taken to hang.</summary>
     public static TimeSpan Guard => TimeSpan.FromMinutes(3);
 
     public static Task Start(Action body) => Start(() =>

@@ -1,8 +1,8 @@
 namespace Tiller.Tests;
 
 /// <summary>
-/// How long a test waits for what must come: a guard against hanging, never a criterion. Tests cancel on events and count work; none may depend on
-/// how fast the machine is, or on its being idle.
+/// Limits how long a test waits for something that must happen. It guards against hanging and is never what a test measures: tests cancel on events
+/// and count work, and none may depend on how fast the machine is or on what else it runs.
 /// </summary>
 internal static class Patience
 {
@@ -11,10 +11,10 @@ internal static class Patience
     /// <summary>Cancels a long run that would never end by itself.</summary>
     public static CancellationTokenSource Guard() => new(6 * Limit);
 
-    /// <summary>Waits until something is so.</summary>
+    /// <summary>Waits until a condition holds.</summary>
     public static void Until(Func<bool> isSo, string what) => Assert.That(SpinWait.SpinUntil(isSo, Limit), $"waited in vain for this: {what}");
 
-    /// <summary>Makes a call that must come back.</summary>
+    /// <summary>Makes a call that must return within the limit.</summary>
     public static T Returns<T>(Func<T> call)
     {
         var task = Task.Factory.StartNew(call, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);

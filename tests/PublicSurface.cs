@@ -3,7 +3,7 @@ using System.Runtime.CompilerServices;
 
 namespace Tiller.Tests;
 
-/// <summary>A library's public types and members, as its PublicAPI.txt has them.</summary>
+/// <summary>Lists the public types and members of a library, in the form of its PublicAPI.txt.</summary>
 internal static class PublicSurface
 {
     private const string Rewrite = "TILLER_REWRITE_DOCS";
@@ -13,9 +13,9 @@ internal static class PublicSurface
 
     private static readonly NullabilityInfoContext s_nullability = new();
 
-    /// <summary>Holds a library to its PublicAPI.txt, or writes that anew.</summary>
-    /// <param name="library">Its folder in src.</param>
-    /// <param name="assembly">What was built of it.</param>
+    /// <summary>Asserts that a library has exactly the public members in its PublicAPI.txt, or rewrites that file.</summary>
+    /// <param name="library">The library's folder in src.</param>
+    /// <param name="assembly">The library's assembly.</param>
     public static void Check(string library, Assembly assembly)
     {
         string path = Repository.Path("src", library, "PublicAPI.txt"), surface = string.Concat(Lines(assembly).Select(l => l + "\n"));
@@ -97,7 +97,7 @@ internal static class PublicSurface
 
     private static bool Visible(MethodBase? method) => method is { } m && (m.IsPublic || m.IsFamily || m.IsFamilyOrAssembly);
 
-    // What the compiler writes for records follows from their properties.
+    // Members that the compiler generates, as for records, follow from the other members.
     private static bool IsGenerated(MemberInfo member) => member.IsDefined(typeof(CompilerGeneratedAttribute));
 
     private static bool IsInit(MethodInfo setter) => setter.ReturnParameter.GetRequiredCustomModifiers().Contains(typeof(IsExternalInit));

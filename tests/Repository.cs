@@ -5,12 +5,12 @@ namespace Tiller.Tests;
 /// <summary>Finds the files of the checkout that the tests read.</summary>
 internal static class Repository
 {
-    /// <summary>The environment variable that names the checkout, where the tests run on another machine than they were built on.</summary>
+    /// <summary>The environment variable that names the checkout if the tests run on another machine than they were built on.</summary>
     private const string Variable = "TILLER_REPOSITORY";
 
     public static string Root { get; } = Find();
 
-    /// <summary>Folders of golden values, one per family; each holds a checkpoint, golden.json, golden.safetensors, tokens.json.</summary>
+    /// <summary>The folders of golden values, one per family; each holds a checkpoint, golden.json, golden.safetensors and tokens.json.</summary>
     public static IEnumerable<string> Goldens => Directory.GetDirectories(Path("tests", "goldens")).Order(StringComparer.Ordinal);
 
     public static string Path(params string[] parts) => System.IO.Path.Combine([Root, .. parts]);

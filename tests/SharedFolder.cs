@@ -1,11 +1,11 @@
 namespace Tiller.Tests;
 
-/// <summary>Material that is not part of the sources, in the folder that TILLER_SHARED names.</summary>
+/// <summary>Finds files that are not part of the repository, in the folder that TILLER_SHARED names.</summary>
 internal static class SharedFolder
 {
     private const string Variable = "TILLER_SHARED";
 
-    /// <summary>A folder of it; the test is ignored, and says so, where it is not there.</summary>
+    /// <summary>Returns the path of one of its folders; if that is missing, the test is ignored with a message.</summary>
     public static string Require(string name)
     {
         string? root = Environment.GetEnvironmentVariable(Variable);

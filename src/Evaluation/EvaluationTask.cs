@@ -1,8 +1,16 @@
 using Tiller.Decode;
+using Tiller.Evaluation.Scorers;
 using Tiller.Features;
 using Tiller.Model;
 
 namespace Tiller.Evaluation;
+
+/// <summary>How a task is read.</summary>
+public sealed record TaskOptions
+{
+    /// <summary>The folder of published data, which paths that begin with $DATA/ are in; null if there is none.</summary>
+    public string? Data { get; init; }
+}
 
 /// <summary>
 /// A task for a model and its scoring: prompts in splits, the contrast that a controller is fitted on, settings of generation, and scorers. On disk
@@ -36,16 +44,20 @@ public sealed record EvaluationTask
     /// <summary>How prompts are continued; <see cref="GenerationOptions.Law"/> is not set. Prompt i is drawn with the seed plus i.</summary>
     public GenerationOptions Generation { get; init; } = new();
 
+    /// <summary>How controllers are fitted; null if the task does not say.</summary>
+    public TaskFit? Fit { get; init; }
+
     /// <summary>The scorers, at least one.</summary>
     public required IReadOnlyList<Scorer> Scorers { get; init; }
 
     /// <summary>Reads a task from a folder.</summary>
     /// <param name="folder">The folder that contains task.yaml. Paths in task.yaml are relative to it.</param>
+    /// <param name="options">Options; null for the defaults.</param>
     /// <param name="cancellationToken">Checked while files are read.</param>
     /// <exception cref="TaskFileException">task.yaml is missing, malformed, or contradicts itself.</exception>
     /// <exception cref="PromptFileException">A file of prompts cannot be read.</exception>
     /// <exception cref="ContrastSetException">A side of the contrast is empty.</exception>
-    public static EvaluationTask Read(string folder, CancellationToken cancellationToken = default)
+    public static EvaluationTask Read(string folder, TaskOptions? options = null, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(folder);
         string file = Path.Combine(folder, FileName);
@@ -59,7 +71,7 @@ public sealed record EvaluationTask
             throw new TaskFileException(file, 0, $"the task cannot be read: {e.Message} Name a folder that contains {FileName}.", e);
         }
 
-        return new Reader(folder, cancellationToken).Read(TaskNode.Parse(file, text));
+        return new Reader(new TaskFiles(folder, options?.Data, cancellationToken)).Read(TaskNode.Parse(file, text));
     }
 
     /// <summary>The prompts of a split.</summary>
@@ -68,11 +80,11 @@ public sealed record EvaluationTask
         ? prompts
         : throw new ArgumentException($"The task {Name} has no split '{split}'; it has {string.Join(", ", Splits.Keys)}.", nameof(split));
 
-    private sealed class Reader(string folder, CancellationToken cancellationToken)
+    private sealed class Reader(TaskFiles files)
     {
         public EvaluationTask Read(TaskNode root)
         {
-            root.CheckKeys("name", "about", "chat", "system", "contrast", "prompts", "prompting", "generation", "scorers");
+            root.CheckKeys("name", "about", "chat", "system", "contrast", "prompts", "prompting", "generation", "fit", "scorers");
             bool chat = root.Find("chat")?.Truth() ?? false;
             string? system = root.Find("system")?.Text();
             if (system is not null && !chat)
@@ -80,7 +92,7 @@ public sealed record EvaluationTask
                 throw root["system"].Fail("needs \"chat: true\": only chats have a system message.");
             }
 
-            Scorer[] scorers = [.. root["scorers"].List().Select(ScorerRegistry.Read)];
+            Scorer[] scorers = [.. root["scorers"].List().Select(node => ScorerRegistry.Read(node, files))];
             return new EvaluationTask
             {
                 Name = root["name"].Text(),
@@ -88,12 +100,15 @@ public sealed record EvaluationTask
                 Splits = Splits(root["prompts"], chat, system),
                 Prompting = root.Find("prompting")?.Text(),
                 Contrast = root.Find("contrast") is { } contrast ? Contrast(contrast, chat, system) : null,
+                Fit = root.Find("fit") is { } fit ? TaskFit.Read(fit, files, Asked) : null,
                 Generation = root.Find("generation") is { } generation ? Generation(generation) : new GenerationOptions(),
                 Scorers = scorers.Length == 0 ? throw root["scorers"].Fail("must have at least one entry.")
                     : scorers.GroupBy(static x => x.Name, StringComparer.Ordinal).FirstOrDefault(static x => x.Count() > 1) is { } twice
                         ? throw root["scorers"].Fail($"has two called '{twice.Key}': give one of them another name with \"as\".")
                         : scorers,
             };
+
+            Prompt Asked(Prompt prompt) => chat ? prompt.AsChat(system) : prompt;
         }
 
         private static GenerationOptions Generation(TaskNode node)
@@ -134,40 +149,34 @@ public sealed record EvaluationTask
 
         private ContrastSet Contrast(TaskNode node, bool chat, string? system)
         {
-            node.CheckKeys("positive", "negative", "pairs");
-            ContrastSet set;
-            if (node.Find("pairs") is { } pairs)
+            node.CheckKeys("positive", "negative", "pairs", "choice");
+            bool hasSide = node.Find("positive") is not null || node.Find("negative") is not null;
+            if ((hasSide ? 1 : 0) + (node.Find("pairs") is null ? 0 : 1) + (node.Find("choice") is null ? 0 : 1) > 1)
             {
-                set = node.Find("positive") is null && node.Find("negative") is null
-                    ? ContrastSet.ReadPairs(PathOf(pairs.Text()), cancellationToken)
-                    : throw node.Fail("has \"pairs\" and also \"positive\" or \"negative\": give either pairs or the two sides.");
-            }
-            else
-            {
-                set = new ContrastSet(Prompts(node["positive"], chat: false, null), Prompts(node["negative"], chat: false, null));
+                throw node.Fail(
+                    "has more than one of pairs, a choice and two sides: give \"positive\" and \"negative\", or \"pairs\", or \"choice\".");
             }
 
+            var set = node.Find("pairs") is { } pairs ? ContrastSet.ReadPairs(files.PathOf(pairs), files.CancellationToken)
+                : node.Find("choice") is { } choice ? Answers(choice)
+                : new ContrastSet(files.Prompts(node["positive"]), files.Prompts(node["negative"]));
             return chat ? set.AsChat(system) : set;
         }
 
-        // Reads the prompts of a node: a path, or a mapping with the path and the selection of prompts in the file.
-        private Prompt[] Prompts(TaskNode node, bool chat, string? system)
+        // Questions with their right answers against questions with wrong ones.
+        private ContrastSet Answers(TaskNode node)
         {
-            var selection = new PromptSelection();
-            var (skip, take, path) = (0, int.MaxValue, node);
-            if (node.IsMapping)
-            {
-                node.CheckKeys("file", "column", "field", "skip", "take");
-                selection = new PromptSelection { Column = node.Find("column")?.Text(), Field = node.Find("field")?.Text() };
-                path = node["file"];
-                (skip, take) = (node.Find("skip")?.Number(0, int.MaxValue) ?? 0, node.Find("take")?.Number(1, int.MaxValue) ?? int.MaxValue);
-            }
+            node.CheckKeys(["file", "targets", "form", .. TaskFiles.PickKeys]);
+            var (targets, form) = ChoiceScorer.Reading(node);
+            var questions = ChoiceQuestion.Read(files.PathOf(node["file"]), targets, form, files.CancellationToken);
+            return new ContrastSet(Side(isTrue: true), Side(isTrue: false));
 
-            Prompt[] prompts = [.. PromptFile.Read(PathOf(path.Text()), selection, cancellationToken).Skip(skip).Take(take)
-                .Select(prompt => chat ? prompt.AsChat(system) : prompt)];
-            return prompts.Length > 0 ? prompts : throw node.Fail("has no prompt left: skip fewer, or name a file with more prompts.");
+            string[] Side(bool isTrue) => TaskFiles.Pick<string>(
+                node, [.. questions.SelectMany(static x => x.Answers, static (question, answer) => (Text: question.Text + answer.Text, answer.IsTrue))
+                    .Where(x => x.IsTrue == isTrue).Select(static x => x.Text)]);
         }
 
-        private string PathOf(string path) => Path.Combine(folder, path);
+        private Prompt[] Prompts(TaskNode node, bool chat, string? system) =>
+            [.. files.Prompts(node).Select(prompt => chat ? prompt.AsChat(system) : prompt)];
     }
 }

@@ -5,23 +5,25 @@ namespace Tiller.Evaluation;
 /// <summary>The scorers that a task file may name.</summary>
 internal static class ScorerRegistry
 {
-    private static readonly Dictionary<string, Func<string, TaskNode?, TaskNode, Scorer>> s_scorers = new(StringComparer.Ordinal)
+    private static readonly Dictionary<string, Func<string, TaskNode?, TaskNode, TaskFiles, Scorer>> s_scorers = new(StringComparer.Ordinal)
     {
-        ["lexicon"] = static (name, node, of) => LexiconScorer.Read(name, Needed(node, of)),
-        ["polarity"] = static (name, node, of) => PolarityScorer.Read(name, Needed(node, of)),
-        ["regex"] = static (name, node, of) => PatternScorer.Read(name, Needed(node, of)),
-        ["refusal"] = static (name, node, _) => PatternScorer.ReadRefusal(name, node),
-        ["distinct"] = static (_, node, of) => DistinctScorer.Read(Needed(node, of)),
-        ["repetition"] = static (_, node, _) => RepetitionScorer.Read(node),
-        ["perplexity"] = static (_, node, of) => node is null ? new PerplexityScorer() : throw of.Fail("takes no settings: write only its name."),
-        ["kl"] = static (_, node, of) => node is null ? new DivergenceScorer() : throw of.Fail("takes no settings: write only its name."),
+        ["lexicon"] = static (name, node, of, _) => LexiconScorer.Read(name, Needed(node, of)),
+        ["polarity"] = static (name, node, of, _) => PolarityScorer.Read(name, Needed(node, of)),
+        ["regex"] = static (name, node, of, _) => PatternScorer.Read(name, Needed(node, of)),
+        ["refusal"] = static (name, node, _, _) => PatternScorer.ReadRefusal(name, node),
+        ["distinct"] = static (_, node, of, _) => DistinctScorer.Read(Needed(node, of)),
+        ["repetition"] = static (_, node, _, _) => RepetitionScorer.Read(node),
+        ["choice"] = static (name, node, of, files) => ChoiceScorer.Read(name, Needed(node, of), files),
+        ["judge"] = static (name, node, of, files) => JudgeScorer.Read(name, Needed(node, of), files),
+        ["perplexity"] = static (_, node, of, _) => node is null ? new PerplexityScorer() : throw of.Fail("takes no settings: write only its name."),
+        ["kl"] = static (_, node, of, _) => node is null ? new DivergenceScorer() : throw of.Fail("takes no settings: write only its name."),
     };
 
     /// <summary>
     /// Reads a scorer: its kind alone, or a mapping from the kind to its settings, which may have "as" for the scorer's name in results.
     /// </summary>
     /// <exception cref="TaskFileException">The kind does not exist, or its settings are wrong.</exception>
-    public static Scorer Read(TaskNode node)
+    public static Scorer Read(TaskNode node, TaskFiles files)
     {
         if (node.IsScalar)
         {
@@ -35,7 +37,7 @@ internal static class ScorerRegistry
             : throw node.Fail($"must name one kind of scorer, and may have \"as\"; it names {kinds.Length} kinds.");
 
         Scorer Make(string kind, TaskNode? settings, string? called = null) => s_scorers.TryGetValue(kind, out var read)
-            ? read(called ?? kind, settings, node)
+            ? read(called ?? kind, settings, node, files)
             : throw node.Fail($"names an unknown scorer, '{kind}'; expected one of {string.Join(", ", s_scorers.Keys)}.");
     }
 

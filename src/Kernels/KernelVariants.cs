@@ -57,6 +57,12 @@ internal sealed record KernelVariants
     public bool WidePasses { get; init; } = true;
 
     /// <summary>
+    /// The panels of a Jacobian have up to 2048 directions instead of up to 464. Sums differ in their last bits, because those of cuBLASLt depend on
+    /// the number of rows.
+    /// </summary>
+    public bool WidePanels { get; init; } = true;
+
+    /// <summary>
     /// cuBLASLt gets the bf16 pieces of all rows, one below the other, in one product that reads W once, and a kernel adds up the pieces' results. So
     /// two or three sums of every number go through memory instead of one. Off by default. Sums differ in their last bits.
     /// </summary>
@@ -78,6 +84,9 @@ internal enum VariantWork
 
     /// <summary>Steps of up to <see cref="LinearKernels.FewRows"/> rows, with a law of sixteen terms per block.</summary>
     Laws = 8,
+
+    /// <summary>Jacobians of a block.</summary>
+    Jacobians = 16,
 }
 
 /// <summary>A change of <see cref="KernelVariants.Default"/> that a measurement compares with the default.</summary>
@@ -97,7 +106,10 @@ internal sealed record KernelVariant(string Name, string Predicted, VariantWork 
         new("without spread steering", "0.90", VariantWork.Laws, new() { SpreadSteering = false }),
         new("without folded steps", "0.80 to 0.95", VariantWork.Tangents, new() { FoldedSteps = false }),
         new("without wide passes", "0.65 to 0.75", VariantWork.Prompts, new() { WidePasses = false }),
-        new("without flushed sums", "1.00 to 1.15", VariantWork.Tangents | VariantWork.Prompts, new() { FlushedSums = false }),
-        new("with stacked pieces", "0.75 to 1.05", VariantWork.Prompts, new() { StackedPieces = true }),
+        new("without wide panels", "0.60 to 0.85", VariantWork.Jacobians, new() { WidePanels = false }),
+        new(
+            "without flushed sums", "1.00 to 1.15", VariantWork.Tangents | VariantWork.Prompts | VariantWork.Jacobians,
+            new() { FlushedSums = false }),
+        new("with stacked pieces", "0.75 to 1.05", VariantWork.Prompts | VariantWork.Jacobians, new() { StackedPieces = true }),
     ];
 }

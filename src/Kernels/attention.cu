@@ -186,13 +186,12 @@ static __device__ __forceinline__ void tillerAttendChunk(const TillerAttention& 
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2) tillerAttend1(const TillerAttention p) { tillerAttendChunk<1, 4>(p); }
-TILLER_KERNEL(tillerAttend1)
-extern "C" __global__ void __launch_bounds__(256, 2) tillerAttend2(const TillerAttention p) { tillerAttendChunk<2, 4>(p); }
-TILLER_KERNEL(tillerAttend2)
-extern "C" __global__ void __launch_bounds__(256, 2) tillerAttend4(const TillerAttention p) { tillerAttendChunk<4, 4>(p); }
-TILLER_KERNEL(tillerAttend4)
-extern "C" __global__ void __launch_bounds__(256, 2) tillerAttend8(const TillerAttention p) { tillerAttendChunk<8, 4>(p); }
-TILLER_KERNEL(tillerAttend8)
-extern "C" __global__ void __launch_bounds__(256, 2) tillerAttendAny(const TillerAttention p) { tillerAttendChunk<8, 1>(p); }
-TILLER_KERNEL(tillerAttendAny)
+#define TILLER_ATTEND(name, Heads, Width)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(256, 2) name(const TillerAttention p) { tillerAttendChunk<Heads, Width>(p); } \
+    TILLER_KERNEL(name)
+
+TILLER_ATTEND(tillerAttend1, 1, 4)
+TILLER_ATTEND(tillerAttend2, 2, 4)
+TILLER_ATTEND(tillerAttend4, 4, 4)
+TILLER_ATTEND(tillerAttend8, 8, 4)
+TILLER_ATTEND(tillerAttendAny, 8, 1)

@@ -149,10 +149,11 @@ static __device__ __forceinline__ void tillerAttendRows(const TillerAttention& p
     }
 }
 
+#define TILLER_ATTEND_ROWS(name, Columns, Rows, Keys)                                                                                \
+    extern "C" __global__ void __launch_bounds__(256, 2) name(const TillerAttention p) { tillerAttendRows<Columns, Rows, Keys>(p); } \
+    TILLER_KERNEL(name)
+
 // For E up to 64, 128 and 256.
-extern "C" __global__ void __launch_bounds__(256, 2) tillerAttendRows64(const TillerAttention p) { tillerAttendRows<1, 4, 4>(p); }
-TILLER_KERNEL(tillerAttendRows64)
-extern "C" __global__ void __launch_bounds__(256, 2) tillerAttendRows128(const TillerAttention p) { tillerAttendRows<2, 4, 4>(p); }
-TILLER_KERNEL(tillerAttendRows128)
-extern "C" __global__ void __launch_bounds__(256, 2) tillerAttendRows256(const TillerAttention p) { tillerAttendRows<4, 2, 2>(p); }
-TILLER_KERNEL(tillerAttendRows256)
+TILLER_ATTEND_ROWS(tillerAttendRows64, 1, 4, 4)
+TILLER_ATTEND_ROWS(tillerAttendRows128, 2, 4, 4)
+TILLER_ATTEND_ROWS(tillerAttendRows256, 4, 2, 2)

@@ -6,13 +6,15 @@
 #include "attention_stream.cuh"
 #include "attention_dense.cuh"
 
+#define TILLER_PULL_ATTENTION(name, blocks, Columns, Rows)                                                                            \
+    extern "C" __global__ void __launch_bounds__(128, blocks) name(const TillerAttention p) { tillerStream<Columns, Rows, true>(p); } \
+    TILLER_KERNEL(name)
+
 // For E up to 64, 128 and 256.
-extern "C" __global__ void __launch_bounds__(128, 4) tillerPullAttention64(const TillerAttention p) { tillerStream<1, 4, true>(p); }
-TILLER_KERNEL(tillerPullAttention64)
-extern "C" __global__ void __launch_bounds__(128, 3) tillerPullAttention128(const TillerAttention p) { tillerStream<2, 4, true>(p); }
-TILLER_KERNEL(tillerPullAttention128)
-extern "C" __global__ void __launch_bounds__(128, 2) tillerPullAttention256(const TillerAttention p) { tillerStream<4, 2, true>(p); }
-TILLER_KERNEL(tillerPullAttention256)
+TILLER_PULL_ATTENTION(tillerPullAttention64, 4, 1, 4)
+TILLER_PULL_ATTENTION(tillerPullAttention128, 3, 2, 4)
+TILLER_PULL_ATTENTION(tillerPullAttention256, 2, 4, 2)
+
 extern "C" __global__ void __launch_bounds__(256, 2) tillerPullAttentionDense(const TillerAttention p) { tillerDenseRows<true>(p); }
 TILLER_KERNEL(tillerPullAttentionDense)
 

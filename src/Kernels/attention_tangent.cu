@@ -8,12 +8,14 @@
 #include "attention_stream.cuh"
 #include "attention_dense.cuh"
 
+#define TILLER_PUSH_ATTENTION(name, blocks, Columns, Rows)                                                                             \
+    extern "C" __global__ void __launch_bounds__(128, blocks) name(const TillerAttention p) { tillerStream<Columns, Rows, false>(p); } \
+    TILLER_KERNEL(name)
+
 // For E up to 64, 128 and 256.
-extern "C" __global__ void __launch_bounds__(128, 4) tillerPushAttention64(const TillerAttention p) { tillerStream<1, 4, false>(p); }
-TILLER_KERNEL(tillerPushAttention64)
-extern "C" __global__ void __launch_bounds__(128, 3) tillerPushAttention128(const TillerAttention p) { tillerStream<2, 4, false>(p); }
-TILLER_KERNEL(tillerPushAttention128)
-extern "C" __global__ void __launch_bounds__(128, 2) tillerPushAttention256(const TillerAttention p) { tillerStream<4, 2, false>(p); }
-TILLER_KERNEL(tillerPushAttention256)
+TILLER_PUSH_ATTENTION(tillerPushAttention64, 4, 1, 4)
+TILLER_PUSH_ATTENTION(tillerPushAttention128, 3, 2, 4)
+TILLER_PUSH_ATTENTION(tillerPushAttention256, 2, 4, 2)
+
 extern "C" __global__ void __launch_bounds__(256, 2) tillerPushAttentionDense(const TillerAttention p) { tillerDenseRows<false>(p); }
 TILLER_KERNEL(tillerPushAttentionDense)

@@ -59,10 +59,12 @@ static __device__ __forceinline__ void tillerScoreChunk(const TillerAttention& p
     if (warp < heads && lane == 0) { p.stats[(line + warp) * p.chunkBound + chunk] = {largest, sum}; }
 }
 
-extern "C" __global__ void __launch_bounds__(256, 2) tillerAttentionScores(const TillerAttention p) { tillerScoreChunk<4>(p); }
-TILLER_KERNEL(tillerAttentionScores)
-extern "C" __global__ void __launch_bounds__(256, 2) tillerAttentionScoresAny(const TillerAttention p) { tillerScoreChunk<1>(p); }
-TILLER_KERNEL(tillerAttentionScoresAny)
+#define TILLER_ATTENTION_SCORES(name, Width)                                                                           \
+    extern "C" __global__ void __launch_bounds__(256, 2) name(const TillerAttention p) { tillerScoreChunk<Width>(p); } \
+    TILLER_KERNEL(name)
+
+TILLER_ATTENTION_SCORES(tillerAttentionScores, 4)
+TILLER_ATTENTION_SCORES(tillerAttentionScoresAny, 1)
 
 extern "C" __global__ void __launch_bounds__(256, 2) tillerAttentionJacobian(const TillerAttention p)
 {
@@ -125,7 +127,6 @@ extern "C" __global__ void __launch_bounds__(256, 2) tillerAttentionJacobian(con
             tillerAxpy4(a.z, b, m[2]);
             tillerAxpy4(a.w, b, m[3]);
         }
-        __syncthreads();
     }
     float* const out = p.m + ((long long)d * p.H + h) * E * E;
     TILLER_UNROLL

@@ -73,11 +73,12 @@ template <class T> static __device__ __forceinline__ void tillerMultiply(const T
     static_cast<T*>(p.results)[thread] = sum;
 }
 
-extern "C" __global__ void __launch_bounds__(256) tillerMultiply32(const TillerMultiplyParameters p) { tillerMultiply<float>(p); }
-TILLER_KERNEL(tillerMultiply32)
+#define TILLER_MULTIPLY(name, T)                                                                                       \
+    extern "C" __global__ void __launch_bounds__(256) name(const TillerMultiplyParameters p) { tillerMultiply<T>(p); } \
+    TILLER_KERNEL(name)
 
-extern "C" __global__ void __launch_bounds__(256) tillerMultiply64(const TillerMultiplyParameters p) { tillerMultiply<double>(p); }
-TILLER_KERNEL(tillerMultiply64)
+TILLER_MULTIPLY(tillerMultiply32, float)
+TILLER_MULTIPLY(tillerMultiply64, double)
 
 extern "C" __global__ void __launch_bounds__(256) tillerNothing(const int)
 {

@@ -46,30 +46,19 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeDow
     tillerDotRows<W, R>(p.w, p.outputs, p.columns, p.parts, p.wide != 0, p.prefetch, int(blockIdx.x), stage, ready, store);
 }
 
-#define TILLER_DECODE_DOWN(name, W, R, blocks)                                                                         \
-    extern "C" __global__ void __launch_bounds__(256, blocks) name(const TillerDecodeDown p) { tillerDecodeDown<W, R>(p); }
+#define TILLER_DECODE_DOWN(name, W, R, blocks)                                                                              \
+    extern "C" __global__ void __launch_bounds__(256, blocks) name(const TillerDecodeDown p) { tillerDecodeDown<W, R>(p); } \
+    TILLER_KERNEL(name)
 
 TILLER_DECODE_DOWN(tillerDecodeDownBF16x1, TillerBF16, 1, 2)
-TILLER_KERNEL(tillerDecodeDownBF16x1)
 TILLER_DECODE_DOWN(tillerDecodeDownBF16x2, TillerBF16, 2, 2)
-TILLER_KERNEL(tillerDecodeDownBF16x2)
 TILLER_DECODE_DOWN(tillerDecodeDownBF16x4, TillerBF16, 4, 2)
-TILLER_KERNEL(tillerDecodeDownBF16x4)
 TILLER_DECODE_DOWN(tillerDecodeDownBF16x8, TillerBF16, 8, 2)
-TILLER_KERNEL(tillerDecodeDownBF16x8)
 TILLER_DECODE_DOWN(tillerDecodeDownF16x1, TillerF16, 1, 2)
-TILLER_KERNEL(tillerDecodeDownF16x1)
 TILLER_DECODE_DOWN(tillerDecodeDownF16x2, TillerF16, 2, 2)
-TILLER_KERNEL(tillerDecodeDownF16x2)
 TILLER_DECODE_DOWN(tillerDecodeDownF16x4, TillerF16, 4, 2)
-TILLER_KERNEL(tillerDecodeDownF16x4)
 TILLER_DECODE_DOWN(tillerDecodeDownF16x8, TillerF16, 8, 2)
-TILLER_KERNEL(tillerDecodeDownF16x8)
 TILLER_DECODE_DOWN(tillerDecodeDownF32x1, TillerF32, 1, 2)
-TILLER_KERNEL(tillerDecodeDownF32x1)
 TILLER_DECODE_DOWN(tillerDecodeDownF32x2, TillerF32, 2, 2)
-TILLER_KERNEL(tillerDecodeDownF32x2)
 TILLER_DECODE_DOWN(tillerDecodeDownF32x4, TillerF32, 4, 2)
-TILLER_KERNEL(tillerDecodeDownF32x4)
 TILLER_DECODE_DOWN(tillerDecodeDownF32x8, TillerF32, 8, 1)
-TILLER_KERNEL(tillerDecodeDownF32x8)

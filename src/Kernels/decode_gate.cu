@@ -86,30 +86,19 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeGat
     }
 }
 
-#define TILLER_DECODE_GATE(name, W, R, blocks)                                                                         \
-    extern "C" __global__ void __launch_bounds__(256, blocks) name(const TillerDecodeGate p) { tillerDecodeGate<W, R>(p); }
+#define TILLER_DECODE_GATE(name, W, R, blocks)                                                                              \
+    extern "C" __global__ void __launch_bounds__(256, blocks) name(const TillerDecodeGate p) { tillerDecodeGate<W, R>(p); } \
+    TILLER_KERNEL(name)
 
 TILLER_DECODE_GATE(tillerDecodeGateBF16x1, TillerBF16, 1, 2)
-TILLER_KERNEL(tillerDecodeGateBF16x1)
 TILLER_DECODE_GATE(tillerDecodeGateBF16x2, TillerBF16, 2, 2)
-TILLER_KERNEL(tillerDecodeGateBF16x2)
 TILLER_DECODE_GATE(tillerDecodeGateBF16x4, TillerBF16, 4, 2)
-TILLER_KERNEL(tillerDecodeGateBF16x4)
 TILLER_DECODE_GATE(tillerDecodeGateBF16x8, TillerBF16, 8, 1)
-TILLER_KERNEL(tillerDecodeGateBF16x8)
 TILLER_DECODE_GATE(tillerDecodeGateF16x1, TillerF16, 1, 2)
-TILLER_KERNEL(tillerDecodeGateF16x1)
 TILLER_DECODE_GATE(tillerDecodeGateF16x2, TillerF16, 2, 2)
-TILLER_KERNEL(tillerDecodeGateF16x2)
 TILLER_DECODE_GATE(tillerDecodeGateF16x4, TillerF16, 4, 2)
-TILLER_KERNEL(tillerDecodeGateF16x4)
 TILLER_DECODE_GATE(tillerDecodeGateF16x8, TillerF16, 8, 1)
-TILLER_KERNEL(tillerDecodeGateF16x8)
 TILLER_DECODE_GATE(tillerDecodeGateF32x1, TillerF32, 1, 2)
-TILLER_KERNEL(tillerDecodeGateF32x1)
 TILLER_DECODE_GATE(tillerDecodeGateF32x2, TillerF32, 2, 2)
-TILLER_KERNEL(tillerDecodeGateF32x2)
 TILLER_DECODE_GATE(tillerDecodeGateF32x4, TillerF32, 4, 2)
-TILLER_KERNEL(tillerDecodeGateF32x4)
 TILLER_DECODE_GATE(tillerDecodeGateF32x8, TillerF32, 8, 1)
-TILLER_KERNEL(tillerDecodeGateF32x8)

@@ -81,30 +81,19 @@ template <class W, int R> static __device__ __forceinline__ void tillerDecodeQkv
     tillerNormedPairs<W, R>(p.in, p.w, heads * half, p.parts, p.wide != 0, p.prefetch, block - p.steered, rowOf, store);
 }
 
-#define TILLER_DECODE_QKV(name, W, R, blocks)                                                                          \
-    extern "C" __global__ void __launch_bounds__(256, blocks) name(const TillerDecodeQkv p) { tillerDecodeQkv<W, R>(p); }
+#define TILLER_DECODE_QKV(name, W, R, blocks)                                                                             \
+    extern "C" __global__ void __launch_bounds__(256, blocks) name(const TillerDecodeQkv p) { tillerDecodeQkv<W, R>(p); } \
+    TILLER_KERNEL(name)
 
 TILLER_DECODE_QKV(tillerDecodeQkvBF16x1, TillerBF16, 1, 2)
-TILLER_KERNEL(tillerDecodeQkvBF16x1)
 TILLER_DECODE_QKV(tillerDecodeQkvBF16x2, TillerBF16, 2, 2)
-TILLER_KERNEL(tillerDecodeQkvBF16x2)
 TILLER_DECODE_QKV(tillerDecodeQkvBF16x4, TillerBF16, 4, 2)
-TILLER_KERNEL(tillerDecodeQkvBF16x4)
 TILLER_DECODE_QKV(tillerDecodeQkvBF16x8, TillerBF16, 8, 1)
-TILLER_KERNEL(tillerDecodeQkvBF16x8)
 TILLER_DECODE_QKV(tillerDecodeQkvF16x1, TillerF16, 1, 2)
-TILLER_KERNEL(tillerDecodeQkvF16x1)
 TILLER_DECODE_QKV(tillerDecodeQkvF16x2, TillerF16, 2, 2)
-TILLER_KERNEL(tillerDecodeQkvF16x2)
 TILLER_DECODE_QKV(tillerDecodeQkvF16x4, TillerF16, 4, 2)
-TILLER_KERNEL(tillerDecodeQkvF16x4)
 TILLER_DECODE_QKV(tillerDecodeQkvF16x8, TillerF16, 8, 1)
-TILLER_KERNEL(tillerDecodeQkvF16x8)
 TILLER_DECODE_QKV(tillerDecodeQkvF32x1, TillerF32, 1, 2)
-TILLER_KERNEL(tillerDecodeQkvF32x1)
 TILLER_DECODE_QKV(tillerDecodeQkvF32x2, TillerF32, 2, 2)
-TILLER_KERNEL(tillerDecodeQkvF32x2)
 TILLER_DECODE_QKV(tillerDecodeQkvF32x4, TillerF32, 4, 2)
-TILLER_KERNEL(tillerDecodeQkvF32x4)
 TILLER_DECODE_QKV(tillerDecodeQkvF32x8, TillerF32, 8, 1)
-TILLER_KERNEL(tillerDecodeQkvF32x8)

@@ -42,30 +42,19 @@ template <class W, int R> static __device__ __forceinline__ void tillerLinearFew
 }
 
 // `blocks` is the number of blocks on a multiprocessor: two may have 128 registers per thread, which eight rows of f32 exceed.
-#define TILLER_LINEAR_FEW(name, W, R, blocks)                                                                           \
-    extern "C" __global__ void __launch_bounds__(256, blocks) name(const TillerLinearFew p) { tillerLinearFew<W, R>(p); }
+#define TILLER_LINEAR_FEW(name, W, R, blocks)                                                                             \
+    extern "C" __global__ void __launch_bounds__(256, blocks) name(const TillerLinearFew p) { tillerLinearFew<W, R>(p); } \
+    TILLER_KERNEL(name)
 
 TILLER_LINEAR_FEW(tillerLinearFewBF16x1, TillerBF16, 1, 2)
-TILLER_KERNEL(tillerLinearFewBF16x1)
 TILLER_LINEAR_FEW(tillerLinearFewBF16x2, TillerBF16, 2, 2)
-TILLER_KERNEL(tillerLinearFewBF16x2)
 TILLER_LINEAR_FEW(tillerLinearFewBF16x4, TillerBF16, 4, 2)
-TILLER_KERNEL(tillerLinearFewBF16x4)
 TILLER_LINEAR_FEW(tillerLinearFewBF16x8, TillerBF16, 8, 2)
-TILLER_KERNEL(tillerLinearFewBF16x8)
 TILLER_LINEAR_FEW(tillerLinearFewF16x1, TillerF16, 1, 2)
-TILLER_KERNEL(tillerLinearFewF16x1)
 TILLER_LINEAR_FEW(tillerLinearFewF16x2, TillerF16, 2, 2)
-TILLER_KERNEL(tillerLinearFewF16x2)
 TILLER_LINEAR_FEW(tillerLinearFewF16x4, TillerF16, 4, 2)
-TILLER_KERNEL(tillerLinearFewF16x4)
 TILLER_LINEAR_FEW(tillerLinearFewF16x8, TillerF16, 8, 2)
-TILLER_KERNEL(tillerLinearFewF16x8)
 TILLER_LINEAR_FEW(tillerLinearFewF32x1, TillerF32, 1, 2)
-TILLER_KERNEL(tillerLinearFewF32x1)
 TILLER_LINEAR_FEW(tillerLinearFewF32x2, TillerF32, 2, 2)
-TILLER_KERNEL(tillerLinearFewF32x2)
 TILLER_LINEAR_FEW(tillerLinearFewF32x4, TillerF32, 4, 2)
-TILLER_KERNEL(tillerLinearFewF32x4)
 TILLER_LINEAR_FEW(tillerLinearFewF32x8, TillerF32, 8, 1)
-TILLER_KERNEL(tillerLinearFewF32x8)

@@ -108,30 +108,19 @@ template <class W, int R> static __device__ __forceinline__ void tillerLinearFew
     }
 }
 
-#define TILLER_LINEAR_FEW_TRANSPOSED(name, W, R)                                                                                       \
-    extern "C" __global__ void __launch_bounds__(256, 2) name(const TillerLinearFewTransposed p) { tillerLinearFewTransposed<W, R>(p); }
+#define TILLER_LINEAR_FEW_TRANSPOSED(name, W, R)                                                                                         \
+    extern "C" __global__ void __launch_bounds__(256, 2) name(const TillerLinearFewTransposed p) { tillerLinearFewTransposed<W, R>(p); } \
+    TILLER_KERNEL(name)
 
 TILLER_LINEAR_FEW_TRANSPOSED(tillerLinearFewTransposedBF16x1, TillerBF16, 1)
-TILLER_KERNEL(tillerLinearFewTransposedBF16x1)
 TILLER_LINEAR_FEW_TRANSPOSED(tillerLinearFewTransposedBF16x2, TillerBF16, 2)
-TILLER_KERNEL(tillerLinearFewTransposedBF16x2)
 TILLER_LINEAR_FEW_TRANSPOSED(tillerLinearFewTransposedBF16x4, TillerBF16, 4)
-TILLER_KERNEL(tillerLinearFewTransposedBF16x4)
 TILLER_LINEAR_FEW_TRANSPOSED(tillerLinearFewTransposedBF16x8, TillerBF16, 8)
-TILLER_KERNEL(tillerLinearFewTransposedBF16x8)
 TILLER_LINEAR_FEW_TRANSPOSED(tillerLinearFewTransposedF16x1, TillerF16, 1)
-TILLER_KERNEL(tillerLinearFewTransposedF16x1)
 TILLER_LINEAR_FEW_TRANSPOSED(tillerLinearFewTransposedF16x2, TillerF16, 2)
-TILLER_KERNEL(tillerLinearFewTransposedF16x2)
 TILLER_LINEAR_FEW_TRANSPOSED(tillerLinearFewTransposedF16x4, TillerF16, 4)
-TILLER_KERNEL(tillerLinearFewTransposedF16x4)
 TILLER_LINEAR_FEW_TRANSPOSED(tillerLinearFewTransposedF16x8, TillerF16, 8)
-TILLER_KERNEL(tillerLinearFewTransposedF16x8)
 TILLER_LINEAR_FEW_TRANSPOSED(tillerLinearFewTransposedF32x1, TillerF32, 1)
-TILLER_KERNEL(tillerLinearFewTransposedF32x1)
 TILLER_LINEAR_FEW_TRANSPOSED(tillerLinearFewTransposedF32x2, TillerF32, 2)
-TILLER_KERNEL(tillerLinearFewTransposedF32x2)
 TILLER_LINEAR_FEW_TRANSPOSED(tillerLinearFewTransposedF32x4, TillerF32, 4)
-TILLER_KERNEL(tillerLinearFewTransposedF32x4)
 TILLER_LINEAR_FEW_TRANSPOSED(tillerLinearFewTransposedF32x8, TillerF32, 8)
-TILLER_KERNEL(tillerLinearFewTransposedF32x8)

@@ -230,26 +230,19 @@ template <class Weights, int tiles, int ahead, bool flushed> static __device__ _
     }
 }
 
-#define TILLER_LINEAR_ROWS(name, Weights, tiles, ahead)                                \
+#define TILLER_LINEAR_ROWS(name, Weights, tiles, ahead)                                 \
     extern "C" __global__ void __launch_bounds__(256, 1) name(const TillerLinearRows p) \
-    {                                                                                  \
-        if (p.flushed) { tillerLinearRows<Weights, tiles, ahead, true>(p); }           \
-        else { tillerLinearRows<Weights, tiles, ahead, false>(p); }                    \
-    }
+    {                                                                                   \
+        if (p.flushed) { tillerLinearRows<Weights, tiles, ahead, true>(p); }            \
+        else { tillerLinearRows<Weights, tiles, ahead, false>(p); }                     \
+    }                                                                                   \
+    TILLER_KERNEL(name)
 
 TILLER_LINEAR_ROWS(tillerLinearRows16, TillerForward, 2, 4)
-TILLER_KERNEL(tillerLinearRows16)
 TILLER_LINEAR_ROWS(tillerLinearRows32, TillerForward, 4, 4)
-TILLER_KERNEL(tillerLinearRows32)
 TILLER_LINEAR_ROWS(tillerLinearRows64, TillerForward, 8, 4)
-TILLER_KERNEL(tillerLinearRows64)
 TILLER_LINEAR_ROWS(tillerLinearRows128, TillerForward, 16, 2)
-TILLER_KERNEL(tillerLinearRows128)
 TILLER_LINEAR_ROWS(tillerLinearRowsTransposed16, TillerTransposed, 2, 4)
-TILLER_KERNEL(tillerLinearRowsTransposed16)
 TILLER_LINEAR_ROWS(tillerLinearRowsTransposed32, TillerTransposed, 4, 4)
-TILLER_KERNEL(tillerLinearRowsTransposed32)
 TILLER_LINEAR_ROWS(tillerLinearRowsTransposed64, TillerTransposed, 8, 4)
-TILLER_KERNEL(tillerLinearRowsTransposed64)
 TILLER_LINEAR_ROWS(tillerLinearRowsTransposed128, TillerTransposed, 16, 2)
-TILLER_KERNEL(tillerLinearRowsTransposed128)

@@ -90,9 +90,6 @@ public sealed class TillerService : IDisposable
         ? stops
         : new StopStrings([.. Enumerable.Range(0, stops.Count).Select(i => stops[i]), EndOfChatMl]);
 
-    /// <summary>Maximum number of new tokens after a prompt, by the context, the limits, and the memory for keys and values.</summary>
-    internal int RoomAfter(int promptLength) => Math.Clamp(Scheduler.MaxPositions - promptLength + 1, 1, Options.Scheduler.MaxNewTokens);
-
     /// <summary>Accepts no more requests, waits for the running texts, and ends those that are left after a while.</summary>
     /// <param name="patience">Time that running texts have to end.</param>
     /// <returns>A task that completes when no text is left.</returns>

@@ -3,10 +3,10 @@ using System.Text;
 
 namespace Tiller.Tests.Checkpoint;
 
-/// <summary>Builds safetensors files by hand, right or wrong.</summary>
+/// <summary>Builds safetensors files byte by byte, valid ones and broken ones.</summary>
 internal static class SafetensorsBytes
 {
-    /// <summary>N = the length of the JSON, then the JSON, then zero bytes of data.</summary>
+    /// <summary>A file whose length field is the length of the JSON: the field, the JSON, then <paramref name="data"/> zero bytes.</summary>
     public static byte[] Whole(string json, int data = 0) => Whole(Encoding.UTF8.GetBytes(json), data);
 
     public static byte[] Whole(byte[] json, int data = 0) => WithLength((ulong)json.Length, json, data);

@@ -1,6 +1,6 @@
 namespace Tiller.Tests.Checkpoint;
 
-/// <summary>A folder of its own for one test, gone afterwards.</summary>
+/// <summary>A folder for one test, which is deleted when it is disposed of.</summary>
 internal sealed class TemporaryFolder(string? parent = null) : IDisposable
 {
     public string Path { get; } = parent is null

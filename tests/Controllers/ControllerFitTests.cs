@@ -1,5 +1,6 @@
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Controllers;
+using Tiller.Cpu;
 using Tiller.Features;
 using Tiller.Law;
 using Tiller.Model;
@@ -80,6 +81,61 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
         Assert.That(reduced.Controller.Source.Order, Is.EqualTo(Tiny.Config.D));
         var small = ControllerFit.Run(Tiny, s_contrast, options with { Order = 7 });
         Assert.That(small.Report.Rank, Is.EqualTo(7));
+    }
+
+    [TestCase(FitCost.Feature, "a-lqr")]
+    [TestCase(FitCost.Feature, "trajectory")]
+    [TestCase(FitCost.State, "h-infinity")]
+    public void A_sweep_over_weights_gives_the_controller_of_each(FitCost cost, string method)
+    {
+        LqrWeights[] weights = [s_weights, new(0.01, 0.3, 5), new(2, 4, 0.1)];
+        var options = new FitOptions
+        {
+            Cost = cost,
+            Method = FitMethod.Find(method)!,
+            Layers = new LayerSet(1, 4),
+            Nominal = method == "trajectory" ? new TextPrompt("One day") : null,
+        };
+        var told = new Told<FitProgress>();
+        var swept = ControllerFit.Sweep(Tiny, s_contrast, weights, options, told);
+        if (cost == FitCost.Feature)
+        {
+            Assert.That(told.Values.Count(p => p.Stage == FitStage.Riccati), Is.EqualTo(4), "blocks that were pulled back");
+        }
+
+        foreach (var (one, fit) in weights.Zip(swept))
+        {
+            var alone = ControllerFit.Run(Tiny, s_contrast, options with { Weights = one });
+            Assert.That(fit.Controller.Source.Weights, Is.EqualTo(one));
+            Assert.That(fit.Report.Residual, Is.LessThan(1e-9));
+            for (int k = 1; k <= 4; k++)
+            {
+                Assert.That(Numbers.Error(Effort(fit, k), Effort(alone, k)), Is.LessThan(1e-4), $"{one}, block {k}");
+            }
+        }
+
+        // K_k v_k, of a trajectory Y V' v_k.
+        static float[] Effort(FitResult fit, int k) => fit.Controller.Method switch
+        {
+            LinearQuadratic lqr => lqr.W[k],
+            Trajectory t => [.. Enumerable.Range(0, t.Feature.D).Select(i => (float)Enumerable.Range(0, t.Read[k].Count)
+                .Sum(j => t.Push[k][j][i] * Numbers.Dot(t.Read[k][j], t.Feature.V[k])))],
+            var other => throw new AssertionException($"{other}"),
+        };
+    }
+
+    [Test]
+    public void A_sweep_that_would_measure_every_block_for_each_of_the_weights_is_refused()
+    {
+        LqrWeights[] two = [s_weights, new(0.01, 0.3, 5)];
+        Assert.That(() => ControllerFit.Sweep(Tiny, s_contrast, two), Throws.ArgumentException.With.Message.Contains("FitOptions.Jacobians"));
+        Assert.That(
+            () => ControllerFit.Sweep(Tiny, s_contrast, two, new FitOptions { Cost = FitCost.Feature, Order = 4 }), Throws.ArgumentException);
+        Assert.That(() => ControllerFit.Sweep(Tiny, s_contrast, []), Throws.ArgumentException);
+        Assert.That(() => ControllerFit.Sweep(Tiny, s_contrast, two, new FitOptions { Method = FitMethod.Find("caa")! }), Throws.ArgumentException);
+        Assert.That(
+            () => ControllerFit.Sweep(Tiny, s_contrast, [s_weights, new(0, 1, 0)], new FitOptions { Cost = FitCost.Feature }),
+            Throws.InstanceOf<ControllerException>());
     }
 
     [Test]
@@ -255,6 +311,25 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
             Is.EqualTo((s_contrast.Positive.Count, s_contrast.Negative.Count)));
         Assert.That(() => fit.Controller.CheckModel(Tiny), Throws.Nothing);
         Assert.That(() => fit.Controller.CheckModel(TestModels.Demo), Throws.InstanceOf<ControllerException>());
+    }
+
+    [Test]
+    public void Every_pass_of_a_layer_is_told_on_the_callers_thread()
+    {
+        // So many prompts that they do not fit into one pass.
+        Prompt[] many = [.. Enumerable.Range(0, 3 * CpuLinear.DotRows).Select(i => (Prompt)$"Number {i}.")];
+        var threads = new List<int>();
+        var told = new Told<FitProgress>(_ => threads.Add(Environment.CurrentManagedThreadId));
+        ControllerFit.Run(Tiny, s_contrast, new FitOptions { Calibration = many }, told);
+        var plan = PassPlan.Of(Tiny.Config, Tiny.Config.D, Tiny.Ops.Callers, Tiny.Ops.JacobianRows);
+        int rounds = (plan.Panels + plan.Lanes - 1) / plan.Lanes, groups = (many.Length + plan.Prompts - 1) / plan.Prompts;
+        Assert.That(rounds * groups, Is.GreaterThan(1));
+
+        // The last pass of a layer is the layer; the gains along the feature are known from its Jacobian.
+        var reports = told.Values.Where(p => p.Stage == FitStage.Riccati).ToArray();
+        Assert.That(reports, Has.Length.EqualTo(Tiny.Config.L * rounds * groups));
+        Assert.That(reports.Count(p => p.Done == 0), Is.EqualTo((rounds * groups) - 1), "none of the first layer's other passes is a layer");
+        Assert.That(threads.Distinct(), Is.EqualTo(new[] { Environment.CurrentManagedThreadId }));
     }
 
     [TestCase(FitStage.Activations)]

@@ -5,7 +5,7 @@ using Tiller.Tests.Model;
 
 namespace Tiller.Tests.Cpu;
 
-/// <summary>A random matrix in a stored type, with some denormals, and its exact values.</summary>
+/// <summary>A random matrix in a stored type, with some subnormal numbers, and its exact values.</summary>
 internal sealed class StoredWeights : IDisposable
 {
     private readonly HostBuffer _memory;
@@ -57,7 +57,7 @@ internal sealed class StoredWeights : IDisposable
     public void Dispose() => _memory.Dispose();
 }
 
-/// <summary>Rows of float32.</summary>
+/// <summary>Rows of float32 numbers in memory outside the managed heap.</summary>
 internal sealed class FloatRows : IDisposable
 {
     private readonly HostBuffer _memory;

@@ -6,14 +6,14 @@ using Tiller.Model;
 namespace Tiller.Tests.Decode;
 
 /// <summary>A text to be decoded.</summary>
-/// <param name="Prompt">Ids.</param>
-/// <param name="Law">Null for plain.</param>
-/// <param name="Sampling">How it is drawn.</param>
-/// <param name="Tokens">How many are.</param>
-/// <param name="Joins">The draw from which on it is in the batch.</param>
+/// <param name="Prompt">Token ids of its prompt.</param>
+/// <param name="Law">The law that steers it; null without steering.</param>
+/// <param name="Sampling">How its tokens are drawn.</param>
+/// <param name="Tokens">How many tokens are drawn.</param>
+/// <param name="Joins">The index of the draw before which it joins the batch.</param>
 internal sealed record BatchText(int[] Prompt, FeedbackLaw? Law, SamplingOptions Sampling, int Tokens, int Joins = 0)
 {
-    /// <summary>Of every kind, coming and going, with penalties and without.</summary>
+    /// <summary>Texts of every kind: steered or not, sampled or greedy, with penalties or without; they join and leave at different draws.</summary>
     public static BatchText[] Various(LanguageModel model) =>
     [
         new([3, 4, 5], null, new(), 6),
@@ -31,7 +31,7 @@ internal sealed record BatchText(int[] Prompt, FeedbackLaw? Law, SamplingOptions
             Seed = 8 }, 3, Joins: 2),
     ];
 
-    /// <summary>Decodes it by a session alone, drawing on the host.</summary>
+    /// <summary>Decodes this text in a session by itself; tokens are drawn on the host.</summary>
     public BatchOutcome Alone(LanguageModel model)
     {
         using var running = new BatchSession(model, this);
@@ -50,7 +50,7 @@ internal sealed record BatchText(int[] Prompt, FeedbackLaw? Law, SamplingOptions
         return running.Outcome;
     }
 
-    /// <summary>Decodes all of them as a service does: they join before a draw and leave after it.</summary>
+    /// <summary>Decodes all texts in one batch, as a service does: each joins before a draw and leaves after one.</summary>
     public static BatchOutcome[] Together(LanguageModel model, IReadOnlyList<BatchText> texts)
     {
         using var batch = new SessionBatch(model);
@@ -87,7 +87,7 @@ internal sealed record BatchText(int[] Prompt, FeedbackLaw? Law, SamplingOptions
     }
 }
 
-/// <summary>What a text has become: its ids, what its law did, and a hash of its last logits.</summary>
+/// <summary>The result of decoding a text: its token ids, what its law did, and a hash of its last logits.</summary>
 internal sealed record BatchOutcome(string Ids, string Trace, ulong LogitsHash);
 
 /// <summary>A text being decoded.</summary>
@@ -121,7 +121,7 @@ internal sealed class BatchSession : IDisposable
         }
     }
 
-    /// <summary>Takes down a drawn id, and what the law did before.</summary>
+    /// <summary>Records a drawn id, and what the law did before it was drawn.</summary>
     public void Take(int id)
     {
         Ids.Add(id);

@@ -9,7 +9,7 @@ namespace Tiller.Tests.Decode;
 /// <summary>Feedback laws with random directions, strong enough to move any of the models.</summary>
 internal static class Laws
 {
-    /// <summary>At every layer: feedback on its own sensor, on the sensor of the layer before, and an open-loop push.</summary>
+    /// <summary>A law with three terms at every layer: feedback on its own sensor and on that of the layer before, and an open-loop term.</summary>
     public static FeedbackLaw Random(LanguageModel model, int seed, float maxEffort = float.PositiveInfinity)
     {
         var (layers, width) = (model.Config.L, model.Config.D);
@@ -31,9 +31,8 @@ internal static class Laws
     }
 
     /// <summary>
-    /// Every kind of error, of any layer's sensors; a matrix of several; gates of all three kinds of place; block inputs moved where asked for.
-    /// States are about
-    /// <paramref name="scale"/> long in each coordinate.
+    /// A law with every kind of error, on sensors of any layer; with a term that reads several sensors; with gates in all three places; and with
+    /// terms on block inputs if <paramref name="inputs"/> is set. It expects states with coordinates of about <paramref name="scale"/>.
     /// </summary>
     public static FeedbackLaw Every(int layers, int width, Random random, double scale, float maxEffort = float.PositiveInfinity, bool inputs = false)
     {
@@ -81,7 +80,7 @@ internal static class Laws
         return Feature.FromDifference([.. Enumerable.Range(0, model.Config.L + 1).Select(_ => Numbers.Gaussian(random, model.Config.D, 0.2))]);
     }
 
-    /// <summary>Looks back at the token before.</summary>
+    /// <summary>A law that depends on the token before.</summary>
     public static FeedbackLaw LooksBack(LanguageModel model, int seed, double lambda = 1)
         => new SPid(RandomFeature(model, seed), 0.3, 0.05, 0.2).Compile(lambda);
 }

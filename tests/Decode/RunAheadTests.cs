@@ -143,6 +143,12 @@ public sealed class RunAheadTests : CudaTest
         static void Frees(Action free, Action queue)
         {
             queue();
+            if (OnGpu)
+            {
+                free(); // under the step, it would be a fault that the next call meets
+                return;
+            }
+
             long eager = HostCuda.EagerFrees, freed = HostCuda.CallsOf("cuMemFree_v2");
             free();
             Assert.That(HostCuda.CallsOf("cuMemFree_v2"), Is.GreaterThan(freed));

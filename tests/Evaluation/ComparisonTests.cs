@@ -2,6 +2,8 @@ using Tiller.Controllers;
 using Tiller.Evaluation;
 using Tiller.Evaluation.Comparing;
 using Tiller.Features;
+using Tiller.Law;
+using Tiller.Synthesis;
 using Tiller.Tests.Model;
 
 namespace Tiller.Tests.Evaluation;
@@ -39,7 +41,7 @@ public sealed class ComparisonTests
         Assert.That(cells[5].Effort, Is.EqualTo(lone.Effort));
 
         // Again: every cell is read; one that is lost, or of something else, is computed anew.
-        string[] files = Directory.GetFiles(_folder, "*.json", SearchOption.AllDirectories);
+        string[] files = Directory.GetFiles(Path.Combine(_folder, "cells"), "*.json", SearchOption.AllDirectories);
         Assert.That(files, Has.Length.EqualTo(16));
         string lost = files.Single(x => x.Contains("feature", StringComparison.Ordinal) && x.EndsWith("2-1.json", StringComparison.Ordinal));
         byte[] before = File.ReadAllBytes(lost);
@@ -116,11 +118,50 @@ public sealed class ComparisonTests
     [TestCase("Strengths must be different finite numbers other than 0", 0.0)]
     [TestCase("Strengths must be different finite numbers other than 0", double.NaN)]
     [TestCase("Strengths must be different finite numbers other than 0", 1.0, 1.0)]
-    [TestCase("needs at least one task, one method and one strength")]
     public void Strengths_that_mean_nothing_are_refused(string problem, params double[] strengths) =>
         Assert.That(
             async () => await (New([s_feature]) with { Strengths = strengths }).RunAsync(TestModels.Demo, _folder),
             Throws.ArgumentException.With.Message.Contains(problem));
+
+    [Test]
+    public async Task A_task_says_how_its_controllers_are_fitted_and_how_strong_they_are()
+    {
+        var comparison = New([s_feature]) with { Strengths = [], Seeds = 1, Evaluation = new EvaluationOptions { Limit = 1 } };
+        var task = comparison.Tasks[0];
+        var fit = new TaskFit
+        {
+            Weights = new LqrWeights(1, 2, 0.5),
+            Calibration = [.. task.Contrast!.Negative.Take(2)],
+            Strengths = [1.5],
+            Tokens = SteeredTokens.All,
+        };
+        var cells = await (comparison with { Tasks = [task with { Fit = fit }] }).RunAsync(TestModels.Demo, _folder);
+        Assert.That(cells.Select(x => x.Lambda), Is.EqualTo(new[] { 0, 1.5 }));
+        var options = s_feature.Options with { Weights = fit.Weights, Calibration = fit.Calibration };
+        var law = ControllerFit.Run(TestModels.Demo, task.Contrast, options).Controller.ToLaw(1.5);
+        var lone = await Evaluator.RunAsync(
+            TestModels.Demo, task, comparison.Evaluation with { Law = law, Tokens = SteeredTokens.All });
+        Assert.That(cells[1].Effort, Is.EqualTo(lone.Effort));
+
+        var standard = await comparison.RunAsync(TestModels.Demo, _folder);
+        Assert.That(standard.Select(x => x.Lambda), Is.EqualTo(new[] { 0, 0.5, 1, 2 }));
+        Assert.That(standard[0].Identity, Is.Not.EqualTo(cells[0].Identity), "how a task is fitted is part of it");
+    }
+
+    [Test]
+    public void A_score_of_other_texts_than_the_axis_has_its_own_error()
+    {
+        // The score is of two questions, the perplexity of three texts: only the score's own parts are left out in turn.
+        ComparisonCell[] cells =
+        [
+            WithPerplexity(Cell("plain", 0, 0, 0, 0), 2), WithPerplexity(Cell("a", 1, 1, 1, 3), 4),
+        ];
+        var at = ComparisonReport.Of(cells).Single().At(OperatingAxis.Perplexity, "y", 3)!;
+        Assert.That((at.Methods["a"].Value, at.Methods["a"].Error), Is.EqualTo((1, 0.5)).Within(1e-12));
+
+        static ComparisonCell WithPerplexity(ComparisonCell cell, double value) =>
+            cell with { Scores = [.. cell.Scores, new CellScore("perplexity", value, [value, value + 1, value - 1])] };
+    }
 
     [Test]
     public void Names_that_come_twice_are_refused() => Assert.That(

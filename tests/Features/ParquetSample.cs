@@ -8,7 +8,7 @@ internal static class ParquetSample
 {
     /// <summary>What the package writes: columns of every kind that is read, in two groups of rows.</summary>
     /// <param name="compression">How pages are compressed.</param>
-    /// <param name="hint">How texts and whole numbers are encoded.</param>
+    /// <param name="hint">How texts and integers are encoded.</param>
     public static byte[] Written(CompressionMethod compression, EncodingHint hint)
     {
         DataField[] fields =
@@ -43,7 +43,7 @@ internal static class ParquetSample
         }
     }
 
-    /// <summary>Rows of <see cref="Written"/>.</summary>
+    /// <summary>The number of rows of <see cref="Written"/>.</summary>
     public const int Rows = 300;
 
     public static string Prompt(int row) => $"Row {row / 7}: the tide is “high”,\nand turns 🚢";

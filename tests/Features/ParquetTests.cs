@@ -195,7 +195,7 @@ public class ParquetTests
                 ("bytes alone", File(1, new SampleColumn("image", page, 1) { Converted = -1 }), "'image' holds bytes"),
                 ("an unknown type", File(1, new SampleColumn("odd", page, 1) { Type = 99 }), "unknown type 99"),
                 ("too many rows", File(1L << 40, new SampleColumn("prompt", page, 1)), "at most"),
-                ("rows without values", File(2, new SampleColumn("prompt", page, 1)), "2 rows, but 1 values"),
+                ("rows without values", File(2, new SampleColumn("prompt", page, 1)), "has 2 rows, but 1 values"),
                 ("pages behind the file", File(1, new SampleColumn("prompt", page, 1) { Offset = 1 << 20 }), "not within the file"),
                 ("pages before the file", File(1, new SampleColumn("prompt", page, 1) { Offset = -5 }), "not within the file"),
                 ("pages of no length", File(1, new SampleColumn("prompt", page, 1) { Length = -1 }), "not within the file"),

@@ -84,6 +84,32 @@ public class PublishedDataTests
     }.Concat(Subjects.Select(static x => (x.File, x.Rows, x.Rows)))
         .Select(static x => new TestCaseData(x.Item1, x.Item2, x.Item3).SetArgDisplayNames(x.Item1));
 
+    // File, questions, answers of all of them, right ones.
+    private static IEnumerable<TestCaseData> Choices => new[]
+    {
+        ("caa/generate/sycophancy/generate_dataset.json", ChoiceTargets.One, 1000, 2000, 1000),
+        ("caa/test/refusal/" + Ab, ChoiceTargets.One, 50, 100, 50),
+        ("caa/test/mmlu/mmlu.json", ChoiceTargets.One, 570, 1140, 570),
+        ("anthropic_evals/advanced-ai-risk/human_generated_evals/corrigible-neutral-HHH.jsonl", ChoiceTargets.One, 340, 680, 340),
+        ("anthropic_evals/persona/extraversion.jsonl", ChoiceTargets.One, 1000, 2000, 1000),
+        ("truthfulqa/data/mc_task.json", ChoiceTargets.Pair, 790, 1580, 790), ("truthfulqa/data/mc_task.json", ChoiceTargets.One, 790, 4040, 790),
+        ("truthfulqa/data/mc_task.json", ChoiceTargets.All, 790, 6023, 2773),
+        ("truthfulqa/TruthfulQA.csv", ChoiceTargets.Pair, 790, 1580, 790), ("truthfulqa/TruthfulQA.csv", ChoiceTargets.All, 790, 6025, 2775),
+        ("truthfulqa/TruthfulQA_demo.csv", ChoiceTargets.One, 3, 18, 3),
+        ("mmlu_headed/test/astronomy_test.csv", ChoiceTargets.One, 152, 608, 152),
+    }.Concat(Subjects.Select(static x => (x.File, ChoiceTargets.One, x.Rows, 4 * x.Rows, x.Rows)))
+        .Select(static x => new TestCaseData(x.Item1, x.Item2, x.Item3, x.Item4, x.Item5).SetArgDisplayNames(x.Item1, $"{x.Item2}"));
+
+    [TestCaseSource(nameof(Choices))]
+    public void Every_question_has_its_answers(string file, ChoiceTargets targets, int questions, int answers, int right)
+    {
+        var read = ChoiceQuestion.Read(Path.Combine(SharedFolder.Require("data"), file), targets);
+        Assert.That(
+            (read.Count, read.Sum(static x => x.Answers.Count), read.Sum(static x => x.Answers.Count(static y => y.IsTrue))),
+            Is.EqualTo((questions, answers, right)));
+        Assert.That(read.Count(static x => x.Text.EndsWith(' ') || x.Answers.Any(static y => !y.Text.StartsWith(' '))), Is.Zero);
+    }
+
     [TestCaseSource(nameof(Files))]
     public void Every_row_is_a_prompt(string file, int prompts, string? column, string? field)
     {

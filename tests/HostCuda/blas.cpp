@@ -1,5 +1,5 @@
-// cuBLAS and cuBLASLt: column-major, alpha and beta on the host. float and double operands go to OpenBLAS, bfloat16 ones are summed as tensor
-// cores round.
+// cuBLAS and cuBLASLt for column-major matrices, with alpha and beta on the host. OpenBLAS multiplies float and double matrices; products of bfloat16
+// matrices are summed with the rounding of tensor cores.
 #include "hostcuda.h"
 #include "tensor_cores.h"
 #include <cstring>
@@ -83,7 +83,7 @@ template <class T> void store(const Operand& x, int rows, int columns, const std
                 const float f = float(value);
                 std::uint32_t bits;
                 std::memcpy(&bits, &f, 4);
-                // Round to nearest, ties to even; NaN keeps its top bit.
+                // Rounds to nearest, ties to even. NaN stays NaN: the top bit of its fraction is set.
                 const bool nan = (bits & 0x7fffffff) > 0x7f800000;
                 bits = nan ? bits | 0x400000 : bits + 0x7fff + (bits >> 16 & 1);
                 reinterpret_cast<std::uint16_t*>(x.pointer)[at] = std::uint16_t(bits >> 16);
@@ -112,7 +112,7 @@ template <class T> int compute(const Gemm& g)
     return Success;
 }
 
-// The product in sums that begin at zero, 16 depths at a time; alpha and beta come after it, in float32.
+// The sums of products begin at zero and add 16 depths at a time; alpha and beta are applied afterwards, in float32.
 int computeOnTensorCores(const Gemm& g)
 {
     const auto a = widened<float>(g.a, g.transposeA ? g.k : g.m, g.transposeA ? g.m : g.k);
@@ -183,7 +183,7 @@ struct Description : Object
 struct Preference : Object
 {
     std::uint64_t workspaceBytes = 0;
-    std::uint32_t alignments[4] = {256, 256, 256, 256}; // that A, B, C and D are known to have
+    std::uint32_t alignments[4] = {256, 256, 256, 256}; // of A, B, C and D, as the caller promises them
 };
 struct Heuristic // cublasLtMatmulHeuristicResult_t
 {
@@ -331,7 +331,7 @@ HOST_CUDA int cublasLtMatmul(void* handle, void* description, const void* alpha,
     Stream* on = findStream(stream);
     if (!find<BlasLt>(handle) || !how || !la || !lb || !lc || !ld || !on) { return InvalidStatus; }
     if (workspaceBytes && !insideAllocation(workspace, workspaceBytes)) { return InvalidStatus; }
-    // An algorithm was chosen for operands that are as aligned as the preference said.
+    // The algorithm was chosen for operands that are aligned as the preference says.
     if (!algorithm) { return InvalidStatus; }
     std::uint32_t alignments[4];
     std::memcpy(alignments, algorithm, sizeof alignments);

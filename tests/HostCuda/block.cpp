@@ -1,6 +1,6 @@
-// Runs a grid: blocks one after another, the threads of a block as fibers that give way at barriers and warp-wide operations. A warp runs
-// as far as it gets before the next one does: its stacks stay in the cache, and what lacks a barrier reads what is not there yet.
-// A block in which every living thread waits for one that cannot come is reported, where a GPU would hang.
+// Runs a grid: its blocks one after another, and the threads of a block as fibers that yield at barriers and warp-wide operations. A warp runs as far
+// as it can before the next one runs: so its stacks stay in the cache, and code that lacks a barrier reads values that are not written yet.
+// If every thread that has not ended waits for one that cannot arrive, that is reported; a GPU would hang.
 #include "hostcuda.h"
 #include "host_device.h"
 #include "races.h"
@@ -35,7 +35,7 @@ struct Context
     void* shadow = nullptr; // AddressSanitizer's
 };
 
-// A copy to shared memory that has begun; it lands when its group is waited for, no sooner.
+// An asynchronous copy to shared memory that has begun. The data are written when the kernel waits for its group, and not before.
 struct Copy
 {
     void* to;
@@ -55,7 +55,8 @@ struct Thread
     unsigned groups; // of copies, that are closed
 };
 
-// Lanes that can run, that wait for a warp operation, that wait at the block's barrier; gone are those that have ended or never were.
+// Sets of lanes: those that can run, that wait for a warp operation, and that wait at the block's barrier. `gone` are the lanes that have ended or
+// do not exist.
 struct Warp
 {
     unsigned ready, exchanging, atBarrier, gone;
@@ -80,7 +81,7 @@ void* faultAddress;
 struct sigaction previousSegv, previousBus;
 
 #if defined(__x86_64__)
-// Saves the callee-saved registers of System V's x86-64 ABI on the old stack and takes them from the new one.
+// Saves the callee-saved registers of the System V x86-64 ABI on the old stack and restores them from the new one.
 extern "C" void tillerHostSwitch(void** save, void* load);
 asm(R"(
 .text
@@ -131,7 +132,7 @@ void resume(unsigned thread, Context& from, bool last)
     switchContext(from, running->context, running->stack, stackBytes, last);
 }
 
-// Runs the next lane of this warp that can, else one of the next warp that has any; the scheduler where no thread can run.
+// Runs the next lane of this warp that can run, otherwise one of the next warp that has any, otherwise the scheduler.
 void giveWay(bool last = false)
 {
     Thread& from = *running;
@@ -172,7 +173,7 @@ void explain(const char* what)
 void threadMain()
 {
 #if defined(__SANITIZE_ADDRESS__)
-    // No variables here: this frame never ends, and their red zones would stay.
+    // There are no local variables here: this frame never ends, so their red zones would stay.
     static const void* bottom;
     static std::size_t bytes;
     __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
@@ -202,7 +203,7 @@ void prepare(Thread& thread)
     thread.groups = 0;
     thread.context.shadow = nullptr;
 #if defined(__x86_64__)
-    // Six zero registers, the address to return to, and a slot that makes rsp = 8 mod 16 on entry.
+    // Six registers that are zero, the return address, and a slot that makes rsp = 8 mod 16 on entry.
     void** top = reinterpret_cast<void**>(thread.stack + stackBytes);
     top[-1] = nullptr;
     top[-2] = reinterpret_cast<void*>(&threadMain);
@@ -248,7 +249,7 @@ void onFault(int signal, siginfo_t* info, void* context)
     else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN) { previous.sa_handler(signal); }
     else
     {
-        sigaction(signal, &previous, nullptr); // the access happens again and ends the process as it would have without this library
+        sigaction(signal, &previous, nullptr); // the access is repeated and ends the process, as it would without this library
     }
 }
 
@@ -360,7 +361,7 @@ int runGrid(const KernelEntry& kernel, void** parameters, const unsigned grid[3]
 {
     catchFaults();
     if (threads.empty()) { threads.resize(mostThreads); }
-    // NaN before each block; past its end a pattern that is checked, or bytes that AddressSanitizer guards.
+    // Dynamic shared memory holds NaN at the start of each block. After it there is a pattern that is checked, or bytes that AddressSanitizer guards.
     std::unique_ptr<void, decltype(&std::free)> shared(std::aligned_alloc(128, (sharedBytes + 127) / 128 * 128 + 128), &std::free);
     char* const sharedEnd = static_cast<char*>(shared.get()) + (sharedBytes + 127) / 128 * 128;
     kernelRunning = &kernel;
@@ -410,7 +411,7 @@ int runGrid(const KernelEntry& kernel, void** parameters, const unsigned grid[3]
     __asan_unpoison_memory_region(sharedEnd, 128);
     if (faulted != 0)
     {
-        // The threads left their stacks without returning: the frames' red zones are still marked.
+        // The threads left their stacks without returning, so the red zones of their frames are still marked.
         for (const Thread& thread : threads)
         {
             if (thread.stack) { __asan_unpoison_memory_region(thread.stack, stackBytes); }

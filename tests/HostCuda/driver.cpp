@@ -1,4 +1,4 @@
-// The driver's start, devices, primary context and errors, and the switches that tests turn.
+// The driver's initialization, devices, primary context and errors, and the switches for tests.
 #include "hostcuda.h"
 #include <cstring>
 
@@ -6,7 +6,7 @@ using namespace tillerhost;
 
 namespace
 {
-// A non-null CUcontext; there is one device and so one primary context.
+// Its address is the CUcontext, which must not be null. There is one device, so there is one primary context.
 char primary;
 thread_local void* current = nullptr;
 
@@ -133,7 +133,7 @@ HOST_CUDA int cuDeviceGetAttribute(int* value, int attribute, int)
 {
     Call call(Need::Driver);
     if (call.error) { return call.error; }
-    switch (attribute) // CUdevice_attribute; the sizes are an sm_90's, two multiprocessors
+    switch (attribute) // CUdevice_attribute; the sizes are those of sm_90, with two multiprocessors
     {
         case 1: *value = 1024; break;          // MAX_THREADS_PER_BLOCK
         case 8: *value = 48 << 10; break;      // MAX_SHARED_MEMORY_PER_BLOCK
@@ -185,7 +185,7 @@ HOST_CUDA int cuGetErrorName(int code, const char** text)
     return n ? Success : InvalidValue;
 }
 
-// Memory, pinned memory, contexts, streams, events, modules, graphs and library handles that were made and not released.
+// The number of memory allocations, pinned allocations, contexts, streams, events, modules, graphs and library handles that are not released.
 HOST_CUDA std::int64_t tillerHostCudaLiveAllocations()
 {
     const std::lock_guard lock(state().lock);
@@ -202,19 +202,20 @@ HOST_CUDA std::int64_t tillerHostCudaCallsOf(const char* function)
     const auto at = state().callsOf.find(function);
     return at == state().callsOf.end() ? 0 : at->second;
 }
-// Releases of memory and graphs that work may have been using: none had waited for everything since some was queued.
+// How often memory or a graph was released that queued work might still use, because there was no wait for all work in between.
 HOST_CUDA std::int64_t tillerHostCudaEagerFrees()
 {
     const std::lock_guard lock(state().lock);
     return state().eagerFrees;
 }
-// What ended the last launch that a fault ended, with the kernel and the block; empty if none since the reset. Holds until the next.
+// A description of the last fault that ended a launch, with the kernel and the block; empty if there was none since the reset. The text stays valid
+// until the next fault.
 HOST_CUDA const char* tillerHostCudaLastFault()
 {
     const std::lock_guard lock(state().lock);
     return state().lastFault.c_str();
 }
-// The n-th call from now (1 is the next) fails with this CUresult; 0 takes it back.
+// Makes the n-th call from now (1 is the next) fail with this CUresult; 0 cancels that.
 HOST_CUDA void tillerHostCudaFailAt(std::int64_t n, int code)
 {
     const std::lock_guard lock(state().lock);
@@ -236,7 +237,7 @@ HOST_CUDA void tillerHostCudaSetMemory(std::int64_t bytes)
     const std::lock_guard lock(state().lock);
     state().deviceBytesAllowed = std::size_t(bytes);
 }
-// What the end of the process does on a GPU: sticky errors, switches and counters go; what is alive stays alive.
+// Resets sticky errors, which on a GPU last until the process ends, the switches, and the counters of calls. What is allocated stays allocated.
 HOST_CUDA void tillerHostCudaReset()
 {
     const std::lock_guard lock(state().lock);

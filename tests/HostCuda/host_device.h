@@ -1,5 +1,5 @@
-// What platform.cuh shows to a kernel file that g++ compiles: CUDA's names on top of the fiber scheduler in block.cpp.
-// Static shared memory is a plain static: one block runs at a time, and AddressSanitizer puts red zones around it.
+// What platform.cuh includes when g++ compiles a kernel file: CUDA's names, implemented with the fiber scheduler in block.cpp.
+// Static shared memory is a plain static variable: only one block runs at a time, and AddressSanitizer puts red zones around the variable.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -27,7 +27,7 @@ namespace tillerhost
 {
 inline constexpr int maxExchangeBytes = 64;
 
-// One thread's side of a warp-wide operation: bytes it gives, bytes it gets, and a number (source lane, predicate).
+// One thread's part in a warp-wide operation: the bytes that it gives and gets, and a number (a source lane or a predicate).
 struct Exchange
 {
     alignas(16) unsigned char in[maxExchangeBytes];
@@ -35,24 +35,24 @@ struct Exchange
     unsigned argument;
 };
 
-// Run once, by the last lane to arrive, over all lanes named in the mask; lanes[i] is valid where bit i of the mask is set.
+// Called once, by the last lane that arrives, for all lanes in the mask; lanes[i] is valid if bit i of the mask is set.
 using WarpOperation = void (*)(Exchange* const lanes[32], unsigned mask);
 
 extern uint3 currentThread, currentBlock, blockSize, gridSize;
 void blockBarrier();
-Exchange& exchange();                                      // the calling thread's
-void warpOperation(unsigned mask, WarpOperation operation); // returns when every lane of the mask has come and it has run
+Exchange& exchange();                                      // that of the calling thread
+void warpOperation(unsigned mask, WarpOperation operation); // returns when every lane of the mask has arrived and the operation has run
 unsigned laneId();
 unsigned threadId();                                       // in the block
 void* dynamicShared();
 void waitForPredecessor();
 void fence();
-unsigned atomicIncrement(unsigned* counter, unsigned last); // gives back what was there; after `last` comes zero
+unsigned atomicIncrement(unsigned* counter, unsigned last); // returns the value before; `last` is followed by zero
 inline constexpr unsigned copyBytes = 16;
 void copyAsync(void* to, const void* from);
 void commitCopies();
 void waitForCopies(unsigned pending);
-[[noreturn]] void fault(int code, const char* what);        // ends the launch with a CUDA error, sticky where CUDA's is
+[[noreturn]] void fault(int code, const char* what);        // ends the launch with a CUDA error, which is sticky if it is in CUDA
 
 struct KernelEntry
 {
@@ -82,7 +82,7 @@ template <class... A> bool registerKernel(const char* name, const char* source, 
 
 enum class Shuffle : unsigned { Index, Up, Down, Xor };
 
-// CUDA's rule: lanes are cut into segments of `width`; a source outside the segment gives back the lane's own value.
+// CUDA's rule: lanes are divided into segments of `width`; if the source is outside the segment, a lane gets its own value.
 template <Shuffle kind> void shuffleLanes(Exchange* const lanes[32], unsigned mask)
 {
     for (unsigned lane = 0; lane < 32; lane++)
@@ -126,7 +126,7 @@ inline void ballotLanes(Exchange* const lanes[32], unsigned mask)
 
 inline void nothing(Exchange* const[32], unsigned) {}
 
-// One lane's part of mma.m16n8k16 for bf16, and the operation, as a GPU rounds it (tensor_cores.cpp).
+// One lane's operands of mma.m16n8k16 for bf16, and the operation, which rounds as a GPU does (tensor_cores.cpp).
 struct MmaOperands
 {
     unsigned a[4], b[2];

@@ -1,8 +1,8 @@
-// The host CUDA: a shared library with the driver, NVRTC, cuBLAS, cuBLASLt and cuSOLVER entry points that Tiller.Interop binds,
-// running kernels on the CPU. A test instrument: it shows that managed code, launch arguments, graphs and kernel logic are right;
-// it cannot show timing, memory ordering between blocks, or what a real driver refuses.
+// The host CUDA: a shared library that has the entry points of the driver, NVRTC, cuBLAS, cuBLASLt and cuSOLVER which Tiller.Interop binds, and that
+// runs kernels on the CPU. It is a test instrument: it shows whether managed code, launch arguments, graphs and the logic of kernels are right. It
+// cannot show timing, the order of memory accesses between blocks, or what a real driver refuses.
 //
-// One lock covers every call; streams run their work at once, in order.
+// One lock covers every call. Streams run their work at once and in order.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -33,7 +33,7 @@ struct Object
     virtual ~Object() = default;
 };
 
-// One step of a stream: run now, or kept in a graph.
+// One step of a stream, which is run at once or kept in a graph.
 struct Node
 {
     enum Kind { Kernel, Copy, Set, Library } kind;
@@ -72,16 +72,16 @@ struct State
     long long calls = 0, failAt = 0;
     std::unordered_map<std::string, long long> callsOf; // by entry point
     int failCode = 0;
-    bool queued = false;      // work that on a GPU may be running still: nobody has waited for everything since
-    long long eagerFrees = 0; // of memory or graphs in the meantime
-    std::string lastFault; // what ended a launch, in words
+    bool queued = false;      // whether work was queued since the last wait for all work: on a GPU it might still run
+    long long eagerFrees = 0; // how often memory or graphs were released while `queued`
+    std::string lastFault;    // a description of the last fault that ended a launch
 };
 State& state();
 
 enum class Need { Nothing, Driver, Context, Release };
 
-// Opens every entry point: takes the lock, counts the call, and gives the error that it must answer with at once, if any.
-// A release does its work all the same and then answers with the error, as CUDA's do.
+// Every entry point begins with this: it takes the lock, counts the call, and says which error the call must return at once, if any.
+// A call that releases something does so all the same and then returns the error, as CUDA's calls do.
 struct Call
 {
     std::unique_lock<std::recursive_mutex> lock;
@@ -90,9 +90,9 @@ struct Call
 };
 
 bool isSticky(int code);
-int raise(int code); // remembers a sticky code, gives it back
+int raise(int code); // remembers a sticky code; returns the code
 
-// cuBLAS, cuSOLVER and NVRTC have their own codes: out of memory, failed execution.
+// cuBLAS, cuSOLVER and NVRTC have their own codes for success, for lack of memory and for a failure.
 inline int blasStatus(int code) { return code == Success ? 0 : code == OutOfMemory ? 3 : 13; }
 inline int solverStatus(int code) { return code == Success ? 0 : code == OutOfMemory ? 2 : 6; }
 
@@ -112,12 +112,12 @@ template <class T> bool destroy(void* handle) { return find<T>(handle) && state(
 
 Stream* findStream(void* handle);       // null is the default stream
 int runOrRecord(Stream& stream, Node node);
-void noteFree();                        // of memory or a graph
-bool forbiddenByCapture();              // a call that no capture allows: invalidates the captures that forbid it
+void noteFree();                        // memory or a graph is being released
+bool forbiddenByCapture();              // whether a capture forbids the current call; if so, invalidates that capture
 
 bool insideAllocation(std::uint64_t pointer, std::size_t bytes);
-int checkGuards();                      // writes just outside an allocation: IllegalAddress
-bool insideMapping(std::uint64_t address); // of device memory, with what rounds it up to pages
+int checkGuards();                      // IllegalAddress if something was written just outside an allocation
+bool insideMapping(std::uint64_t address); // whether an address is in the pages of device memory
 std::size_t liveMemory();
 
 const KernelEntry* findKernel(const std::string& name);

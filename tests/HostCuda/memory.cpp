@@ -1,6 +1,6 @@
-// Device memory: each allocation in its own mapping, its end against 1 MiB that faults (as before it), NaN in
-// every element (of the first 4 MiB) until written.
-// The few bytes before and after it hold a pattern that every launch checks. A freed mapping stays unreadable for a while.
+// Device memory. Each allocation has its own mapping, between two regions of 1 MiB where every access faults. Its first 4 MiB hold NaN until
+// something is written there. The bytes between the allocation and these regions hold a pattern, and every launch checks all of those after it and up
+// to 64 of those before it. A mapping that was freed stays inaccessible for a while.
 #include "hostcuda.h"
 #include "races.h"
 #include <cstring>
@@ -20,7 +20,7 @@ struct Allocation
     std::size_t mappingBytes, bytes;
 };
 
-std::map<std::uint64_t, Allocation> allocations; // by first byte
+std::map<std::uint64_t, Allocation> allocations; // by the address of the first byte
 std::map<void*, std::size_t> pinned;
 std::deque<Allocation> freed;
 
@@ -128,7 +128,7 @@ HOST_CUDA int cuMemAlloc_v2(std::uint64_t* pointer, std::size_t bytes)
     }
     char* const start = first + opened - body;
     std::memset(first, guardPattern, std::size_t(start - first));
-    std::memset(start, 0xFF, bytes < poisonedBytes ? bytes : poisonedBytes); // a larger one is a workspace, or weights that are uploaded
+    std::memset(start, 0xFF, bytes < poisonedBytes ? bytes : poisonedBytes); // larger ones are workspaces, or weights that will be uploaded
     std::memset(start + bytes, guardPattern, body - bytes);
     *pointer = reinterpret_cast<std::uint64_t>(start);
     allocations.emplace(*pointer, Allocation{static_cast<char*>(mapping), mappingBytes, bytes});

@@ -1,5 +1,5 @@
-// Kernels registered by TILLER_KERNEL, modules that name them, launches, and NVRTC, whose images are names of sources.
-// A module is loaded from such an image or from PTX, of which only the `.entry` names are read.
+// Kernels that TILLER_KERNEL registers, modules that contain them, launches, and NVRTC, whose images only name a source.
+// A module is loaded from such an image, or from PTX, of which only the `.entry` names are read.
 #include "hostcuda.h"
 #include "host_device.h"
 #include <algorithm>
@@ -174,7 +174,7 @@ HOST_CUDA int cuFuncSetAttribute(void* function, int attribute, int value)
             if (value < -1 || value > 100) { return InvalidValue; }
             f->sharedCarveout = value;
             return Success;
-        default: return InvalidValue; // the others are told, not set, or need clusters
+        default: return InvalidValue; // the others can only be read, or need clusters
     }
 }
 HOST_CUDA int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, void* function, int blockSize, std::size_t)
@@ -199,7 +199,7 @@ HOST_CUDA int cuLaunchKernelEx(const LaunchConfig* config, void* function, void*
     const bool blockHolds = bx >= 1 && bx <= 1024 && by >= 1 && by <= 1024 && bz >= 1 && bz <= 64 && bx * by * bz <= 1024;
     if (!gridHolds || !blockHolds || int(config->sharedBytes) > f->dynamicSharedBytes || extra) { return InvalidValue; }
     if (config->attributeCount && !config->attributes) { return InvalidValue; }
-    // Parameters are read at the launch, as CUDA does: the caller's memory need not outlive it.
+    // As in CUDA, parameters are read at the launch, so the caller's memory need not outlive it.
     const KernelEntry* kernel = f->kernel;
     auto values = std::make_shared<std::vector<std::vector<unsigned char>>>();
     for (int i = 0; i < kernel->parameters; i++)
@@ -217,7 +217,7 @@ HOST_CUDA int cuLaunchKernelEx(const LaunchConfig* config, void* function, void*
         return runGrid(*kernel, pointers.data(), copy.grid, copy.block, copy.sharedBytes, dependent);
     };
     const int error = runOrRecord(*stream, {Node::Kernel, run});
-    // A fault in a kernel is reported by a later call, as a GPU does.
+    // As on a GPU, a fault in a kernel is reported by a later call.
     return isSticky(error) ? int(Success) : error;
 }
 
@@ -225,7 +225,7 @@ HOST_CUDA int nvrtcVersion(int* major, int* minor)
 {
     Call call(Need::Nothing);
     *major = 13;
-    *minor = 99; // no NVRTC's: whatever is kept by version is kept apart
+    *minor = 99; // no NVRTC has this version, so caches that depend on the version keep these images apart
     return nvrtcStatus(call.error);
 }
 HOST_CUDA int nvrtcGetNumSupportedArchs(int* count)
@@ -259,7 +259,7 @@ HOST_CUDA int nvrtcDestroyProgram(void** program)
     *program = nullptr;
     return known ? nvrtcStatus(call.error) : 4;
 }
-// A source compiles if it was built into this library under its name and names one of the kernels that it had then.
+// A source compiles if a source of its name was built into this library and if it contains the names of all kernels of that source.
 HOST_CUDA int nvrtcCompileProgram(void* program, int, const char* const*)
 {
     Call call(Need::Nothing);

@@ -1,13 +1,13 @@
-// Finds races in the kernels: two accesses to the same bytes, one of them a write, by two threads, with nothing between them that makes a GPU do
-// one before the other. Only these do: a block's barrier; __syncwarp of a whole warp; a fence, an atomic count and a fence from a block to one that
-// counts later; the end of a kernel, which one in programmatic dependent launch must wait for. A shuffle exchanges its value and orders nothing
-// else, and neither do warps or blocks that happen to run one after another here. So what is found depends on the accesses that are made, not on the
-// order in which they came.
+// Finds races in the kernels: two accesses by two threads to the same bytes, at least one of them a write, with nothing between them that makes a GPU
+// do one before the other. Only the following orders them: a barrier of the block; __syncwarp of a whole warp; a fence, an atomic count and a fence,
+// from one block to another that counts later; the end of a kernel, for which a kernel in programmatic dependent launch must wait. A shuffle only
+// exchanges its values and orders nothing else; that warps or blocks happen to run one after another here orders nothing either. So what is found
+// depends on which accesses are made, but not on the order in which they are made.
 //
-// The kernels are compiled with -fsanitize=thread and this file stands in for ThreadSanitizer's library. For every two bytes of device and shared
-// memory it keeps who wrote them last and who has read them since (FastTrack, Flanagan & Freund 2009, with a time that all of a block shares: its
-// barriers). It does not look at single bytes, of which there are only flags that any number of threads may set, at pinned memory, or at work in
-// several streams.
+// The kernels are compiled with -fsanitize=thread, and this file takes the place of ThreadSanitizer's library. For every two bytes of device and
+// shared memory it keeps which thread wrote them last and which have read them since (FastTrack, Flanagan & Freund 2009, with one time for all of a
+// block, which counts its barriers). It does not check single bytes, which are only flags that any number of threads may set, nor pinned memory, nor
+// work in several streams.
 #include "races.h"
 #include "hostcuda.h"
 #include "host_device.h"
@@ -15,7 +15,7 @@
 #include <cstring>
 #include <dlfcn.h>
 
-// This library's first byte, and its variables: static shared memory among them.
+// This library's first byte, and the bounds of its variables, which include static shared memory.
 extern __attribute__((visibility("hidden"))) char __ehdr_start, __bss_start, _end;
 
 namespace tillerhost::races
@@ -23,19 +23,19 @@ namespace tillerhost::races
 namespace
 {
 constexpr unsigned warpLanes = 32, mostThreads = 1024;
-constexpr std::uint16_t severalLanes = 0x4000, severalWarps = 0x8000; // in Access.thread: of the warp in the low bits; of the block
+constexpr std::uint16_t severalLanes = 0x4000, severalWarps = 0x8000; // in Access.thread: lanes of the warp in the low bits; all warps
 
-// Time counts blocks and barriers over all launches; one value is one phase of one block.
+// Time counts blocks and barriers over all launches: one value of it is one phase of one block.
 struct Access
 {
     std::uint32_t time;
     std::uint16_t thread, warpTime;
-    std::uint32_t place; // in this library's code
+    std::uint32_t place; // the offset of the access in this library's code
 };
 struct Cell
 {
     Access write, read;
-    std::uint32_t readBefore; // by another block of the launch than read's
+    std::uint32_t readBefore; // the time of the last read by a block before that of `read`
 };
 constexpr unsigned cellBytes = 2;
 
@@ -60,7 +60,7 @@ bool active, dependent, serialized = true, anyWaited;
 bool waited[mostThreads];
 std::uint16_t warpTime[mostThreads / warpLanes];
 
-// What a block had done when one of its threads counted: its earlier phases, and that thread's part of this one.
+// What a block had done when one of its threads counted: its earlier phases, and that thread's accesses in the current phase.
 struct Release
 {
     std::uint32_t first, time;
@@ -71,7 +71,7 @@ std::unordered_map<const void*, std::vector<Release>>& releases()
     static auto& all = *new std::unordered_map<const void*, std::vector<Release>>;
     return all;
 }
-std::vector<Release> toAcquire, acquired; // by the last thread that counted; by this block
+std::vector<Release> toAcquire, acquired; // to be acquired by the last thread that counted; acquired by this block
 std::uint32_t acquiredAt;
 std::uint16_t acquirer;
 std::uint32_t fencedAt[mostThreads];
@@ -109,14 +109,14 @@ std::string sourceOf(std::uint32_t place)
     char command[4400];
     Dl_info library = {};
     dladdr(&__ehdr_start, &library);
-    std::snprintf(command, sizeof command, "addr2line -s -e '%s' %#x", library.dli_fname, place - 1); // of the call, not of what follows it
+    std::snprintf(command, sizeof command, "addr2line -s -e '%s' %#x", library.dli_fname, place - 1); // of the call, not of the instruction after it
     if (FILE* tool = popen(command, "r"))
     {
         char text[512];
         if (std::fgets(text, sizeof text, tool)) { line = text; }
         pclose(tool);
     }
-    return line.substr(0, line.find_first_of(" \n")); // without its discriminator
+    return line.substr(0, line.find_first_of(" \n")); // without the discriminator that addr2line adds
 }
 
 std::string nameOf(unsigned thread)
@@ -172,7 +172,7 @@ void look(Cell& cell, std::uintptr_t address, unsigned thread, bool write, bool 
     Access& read = cell.read;
     if (read.time == now && read.thread != thread)
     {
-        // Lanes that a whole-warp barrier has ordered since are left out: who writes now is behind them, or finds the newer reader.
+        // Lanes that read before the last barrier of the whole warp are dropped: a later write comes after them, or races with the newer read too.
         const bool sameWarp = !(read.thread & severalWarps)
             && (read.thread & severalLanes ? read.thread & ~severalLanes : read.thread / warpLanes) == warp;
         if (!sameWarp) { read.thread = severalWarps; }
@@ -185,7 +185,7 @@ void look(Cell& cell, std::uintptr_t address, unsigned thread, bool write, bool 
 
 void access(std::uintptr_t address, std::size_t bytes, bool write, unsigned thread, const void* from)
 {
-    if (!active) { return; } // a file's static objects
+    if (!active) { return; } // this comes from the initialization of static objects
     const auto place = std::uint32_t(static_cast<const char*>(from) - &__ehdr_start);
     for (std::uintptr_t at = address / cellBytes * cellBytes; at < address + bytes; at += cellBytes)
     {

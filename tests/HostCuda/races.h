@@ -1,5 +1,5 @@
-// The race detector's side of the host CUDA. The kernels' accesses come by themselves: g++ puts calls of ThreadSanitizer's entry points before each
-// one, and races.cpp answers them in ThreadSanitizer's place. What orders accesses is told here. Without the detector all of it is nothing.
+// The calls by which the host CUDA tells the race detector what orders memory accesses. The accesses themselves need no calls: g++ puts a call of an
+// entry point of ThreadSanitizer before each one, and races.cpp has those in its place. Without the detector all these functions do nothing.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -8,15 +8,15 @@ namespace tillerhost::races
 {
 #if defined(TILLER_HOST_CUDA_RACES)
 
-void serialize();                                                   // what follows begins when everything before has ended
+void serialize();                                                   // all that follows begins after all that came before has ended
 void launchBegins(bool dependent, const void* shared, std::size_t sharedBytes);
-void launchEnds();                                                  // all of its blocks have
+void launchEnds();                                                  // all blocks have ended
 void blockBegins();
-void threadWaits(unsigned thread);                                  // for the kernel before this one
-void barrier();                                                     // of all of the block's living threads
-void warpBarrier(unsigned warp);                                    // of all of a warp's living lanes
+void threadWaits(unsigned thread);                                  // a thread has waited for the kernel before this one
+void barrier();                                                     // of all threads of the block that have not ended
+void warpBarrier(unsigned warp);                                    // of all lanes of a warp that have not ended
 void fence(unsigned thread);
-void counted(unsigned thread, const void* counter);                 // by an atomic operation
+void counted(unsigned thread, const void* counter);                 // a thread counted in an atomic operation
 void copied(unsigned thread, const void* to, const void* from, std::size_t bytes, bool landed);
 void forget(std::uint64_t first, std::size_t bytes);                // memory that was allocated or freed
 

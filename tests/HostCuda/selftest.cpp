@@ -1,7 +1,7 @@
-// Runs the demonstration kernels through the driver's entry points without .NET, so that a check sees all of it.
-//   hostcuda-selftest            every kernel over awkward sizes; exit 0
-//   hostcuda-selftest overrun    a kernel writes past a shared array; AddressSanitizer ends the process
-//   hostcuda-selftest races      kernels that lack a barrier, a fence or a wait are told from those that do not; exit 0
+// Runs the test kernels through the driver's entry points without .NET, so that sanitizers see the whole process.
+//   hostcuda-selftest            runs every kernel with awkward sizes; exit code 0
+//   hostcuda-selftest overrun    a kernel writes past a shared array, and AddressSanitizer ends the process
+//   hostcuda-selftest races      tells kernels that lack a barrier, a fence or a wait from those that have it; exit code 0
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -131,7 +131,7 @@ struct Race
     const char* kernel;
     unsigned blocks, threads;
     int wrong, launches;
-    const char* told; // part of the fault's text; empty where there is none, null where nothing is told and the result is zero, which no right one is
+    const char* told; // part of the fault's text; empty if there is no fault; null if none is reported but the result is zero, which is wrong
 };
 constexpr Race races[] = {
     {"tillerTestRaceInBlock", 1, 64, 0, 1, ""},

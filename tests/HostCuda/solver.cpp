@@ -1,4 +1,4 @@
-// cuSOLVER's 64-bit dense calls over OpenBLAS's LAPACK, float and double. info lies in device memory, as cuSOLVER's does.
+// cuSOLVER's 64-bit dense calls for float and double, implemented with OpenBLAS's LAPACK. As in cuSOLVER, info is in device memory.
 #include "hostcuda.h"
 #include <cstring>
 

@@ -1,4 +1,4 @@
-// Streams run their work at once; a capturing stream keeps it as the nodes of a graph. Events take the host's clock.
+// Streams run their work at once; a capturing stream keeps it as the nodes of a graph. Events record the time of the host's clock.
 #include "hostcuda.h"
 #include "races.h"
 #include <chrono>
@@ -206,7 +206,7 @@ HOST_CUDA int cuGraphLaunch(void* exec, void* stream)
     GraphExec* e = find<GraphExec>(exec);
     Stream* on = findStream(stream);
     if (!e || !on) { return InvalidHandle; }
-    races::serialize(); // a graph begins when what came before has ended, and so does what comes after it
+    races::serialize(); // a graph begins when all work before it has ended, and work after it begins when the graph has ended
     for (const Node& node : e->nodes)
     {
         if (const int error = runOrRecord(*on, node)) { return error; }

@@ -1,7 +1,7 @@
-// Tensor cores of compute capability 9.0, as experiments with them have shown (arXiv:2511.10909; before it PeerJ Computer Science 7:e330):
-// the products of 16 depths are exact; they and the sum so far are cut off 25 binary places behind the first bit of the largest of the 17,
-// added, and the result is cut off to the 24 bits of a float32. Nothing is rounded to nearest, so that every 16 depths take half a unit in
-// the last place from a sum, always towards zero. The largest is told by its float32 exponent: one product may thus be cut off a place
+// Tensor cores of compute capability 9.0, as experiments with them have shown (arXiv:2511.10909, and earlier PeerJ Computer Science 7:e330). The
+// products of 16 depths are exact. They and the sum so far, 17 numbers, are truncated 25 binary places after the first bit of the largest of them and
+// added, and the result is truncated to the 24 bits of a float32. Nothing is rounded to nearest, so every 16 depths a sum loses half a unit in the
+// last place on average, always towards zero. Here the float32 exponent decides which number is the largest, so a product may be truncated one place
 // lower than on a GPU. Subnormal results are rounded to nearest.
 #include "tensor_cores.h"
 #include "host_device.h"
@@ -51,7 +51,7 @@ void addOnTensorCores(float (&sums)[tensorCoreLanes], const float (&products)[te
     for (int j = 0; j < tensorCoreLanes; j++) { finite &= largest[j] != exponentBits; }
     if (!finite)
     {
-        // Infinities and NaN come out as of any sum; their neighbours are summed alone.
+        // Infinities and NaN give what an ordinary sum gives; the other sums are computed one by one.
         for (int j = 0; j < tensorCoreLanes; j++)
         {
             if (largest[j] == exponentBits)
@@ -67,7 +67,7 @@ void addOnTensorCores(float (&sums)[tensorCoreLanes], const float (&products)[te
         return;
     }
 
-    // In units of the last place that is kept: below 2^26 each, below 2^31 together.
+    // The numbers in units of the last place that is kept: each is below 2^26, and their sum is below 2^31.
     double unit[tensorCoreLanes], inverse[tensorCoreLanes];
     std::int32_t total[tensorCoreLanes];
     for (int j = 0; j < tensorCoreLanes; j++)
@@ -90,8 +90,8 @@ void addOnTensorCores(float (&sums)[tensorCoreLanes], const float (&products)[te
     }
 }
 
-// Lane 4 g + t holds of A the rows g, g + 8 at k = 2t, 2t + 1 (and + 8), of B the column g at the same k, of C the rows g, g + 8 at columns 2t,
-// 2t + 1.
+// Lane 4 g + t holds rows g and g + 8 of A at k = 2t, 2t + 1, 2t + 8 and 2t + 9; column g of B at the same k; and rows g and g + 8 of C at columns
+// 2t and 2t + 1.
 void mma16x8x16(Exchange* const lanes[32], unsigned mask)
 {
     if (mask != 0xffffffffu) { fault(719, "mma.sync needs all 32 lanes"); }

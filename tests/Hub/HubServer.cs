@@ -9,13 +9,13 @@ using System.Text.Json;
 
 namespace Tiller.Tests.Hub;
 
-/// <summary>A request that came.</summary>
+/// <summary>A request that the server received.</summary>
 /// <param name="Method">GET or HEAD.</param>
-/// <param name="Target">What stood behind it: a path, or of a proxy's client an address.</param>
-/// <param name="Headers">Its headers, one a line.</param>
+/// <param name="Target">The request target: a path, or a whole address from the client of a proxy.</param>
+/// <param name="Headers">Its headers, one per line.</param>
 internal sealed record HubRequest(string Method, string Target, string Headers)
 {
-    /// <summary>The file whose bytes are asked for, or null.</summary>
+    /// <summary>The file whose bytes are requested, or null.</summary>
     public string? FileOfBytes => Method != "GET" ? null
         : Target.Contains("?file=", StringComparison.Ordinal) ? Uri.UnescapeDataString(Target.Split("?file=")[1])
         : Target.Split("/resolve/") is [_, var rest] ? Uri.UnescapeDataString(rest[(rest.IndexOf('/', StringComparison.Ordinal) + 1)..]) : null;
@@ -25,31 +25,31 @@ internal sealed record HubRequest(string Method, string Target, string Headers)
         Headers.Split("\r\n").FirstOrDefault(h => h.StartsWith(name + ":", StringComparison.OrdinalIgnoreCase))?[(name.Length + 1)..].Trim();
 }
 
-/// <summary>What goes wrong with the next bytes of a file.</summary>
+/// <summary>A fault in the next response with the bytes of a file.</summary>
 internal enum HubFault
 {
-    /// <summary>The connection ends after half of them.</summary>
+    /// <summary>The connection is closed after half of the bytes.</summary>
     Cut,
 
-    /// <summary>Nothing more comes after half of them, until <see cref="HubServer.Release"/>.</summary>
+    /// <summary>After half of the bytes nothing more is sent until <see cref="HubServer.Release"/>.</summary>
     Hang,
 
     /// <summary>One byte is wrong.</summary>
     WrongByte,
 
-    /// <summary>There are more of them than announced.</summary>
+    /// <summary>One byte more is sent than the file has.</summary>
     TooMany,
 
-    /// <summary>All of the file comes, whatever part was asked for.</summary>
+    /// <summary>The whole file is sent, whatever part was requested.</summary>
     Whole,
 
-    /// <summary>Another part comes than was asked for.</summary>
+    /// <summary>The headers name another part than the one requested.</summary>
     OtherPart,
 }
 
 /// <summary>
-/// A model hub on the loopback, over raw sockets so that it can misbehave. Files of <see cref="LargeFrom"/> bytes and more are where the hub
-/// redirects to: at another host, localhost.
+/// A model hub on the loopback interface, written with raw sockets so that it can misbehave. It redirects requests for files of
+/// <see cref="LargeFrom"/> bytes and more to another host name, localhost.
 /// </summary>
 [SuppressMessage("Security", "CA5350:Do Not Use Weak Cryptographic Algorithms", Justification = "It is git's.")]
 internal sealed class HubServer : IDisposable
@@ -75,7 +75,7 @@ internal sealed class HubServer : IDisposable
 
     public string Name { get; set; } = "org/some-model";
 
-    /// <summary>Whether only those with <see cref="Token"/> see it.</summary>
+    /// <summary>Whether only requests with <see cref="Token"/> may see the model.</summary>
     public bool IsPrivate { get; set; }
 
     public SortedDictionary<string, byte[]> Files { get; } = new(StringComparer.Ordinal);
@@ -83,16 +83,16 @@ internal sealed class HubServer : IDisposable
     /// <summary>Branches and tags, each at the same commit.</summary>
     public HashSet<string> Branches { get; } = ["main"];
 
-    /// <summary>Answers by path, in place of the hub's own: status and headers, one a line.</summary>
+    /// <summary>Responses by path that replace the hub's own: the status and the headers, one per line.</summary>
     public Dictionary<string, string> Answers { get; } = new(StringComparer.Ordinal);
 
-    /// <summary>Replaces headers of a HEAD, where there are any of that name.</summary>
+    /// <summary>Replacements for headers of the response to a HEAD request; names that it does not have are ignored.</summary>
     public Dictionary<string, string> HeadHeaders { get; } = new(StringComparer.OrdinalIgnoreCase);
 
-    /// <summary>Replaces the listing.</summary>
+    /// <summary>Replaces the list of the model's files, if not null.</summary>
     public string? Listing { get; set; }
 
-    /// <summary>Completed when half of a file that hangs was sent.</summary>
+    /// <summary>Completed when half of a file was sent and the rest is held back.</summary>
     public TaskCompletionSource Hanging { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     public string Commit =>
@@ -105,16 +105,16 @@ internal sealed class HubServer : IDisposable
     public static string TagOf(byte[] bytes) => bytes.Length >= LargeFrom ? Sha256(bytes)
         : Convert.ToHexStringLower(SHA1.HashData([.. Encoding.ASCII.GetBytes($"blob {bytes.Length}\0"), .. bytes]));
 
-    /// <summary>Requests for the bytes of a file so far.</summary>
+    /// <summary>The requests for the bytes of a file so far.</summary>
     public HubRequest[] Fetches(string file) =>
         [.. Log.Where(r => r.FileOfBytes == file && !(IsLarge(file) && r.Target.Contains("/resolve/", StringComparison.Ordinal)))];
 
     public void Fail(string file, HubFault fault, int times = 1) => Add(file, fault, times);
 
-    /// <summary>Answers the next requests for a file's bytes with a status and headers, one a line.</summary>
+    /// <summary>Answers the next requests for a file's bytes with this status and these headers, one per line.</summary>
     public void Refuse(string file, string statusAndHeaders, int times = 1) => Add(file, statusAndHeaders, times);
 
-    /// <summary>Lets what hangs go on.</summary>
+    /// <summary>Lets responses that are held back go on.</summary>
     public void Release() => _release.TrySetResult();
 
     public void Dispose()
@@ -328,19 +328,19 @@ internal sealed class HubServer : IDisposable
     }
 }
 
-/// <summary>Pauses that are over at once, and a silence that lasts until the test says so.</summary>
+/// <summary>A clock whose pauses end at once, and whose time-outs for silence elapse only when the test says so.</summary>
 internal sealed class HubTime : TimeProvider
 {
     private readonly ConcurrentQueue<TimeSpan> _pauses = new();
     private readonly ConcurrentDictionary<Due, bool> _silences = new();
 
-    /// <summary>Every pause of more than a moment.</summary>
+    /// <summary>Every pause of at least one second, in seconds.</summary>
     public double[] Pauses => [.. _pauses.Select(p => p.TotalSeconds).Where(s => s >= 1)];
 
-    /// <summary>Whether a request is waited for.</summary>
+    /// <summary>Whether a response is being waited for.</summary>
     public bool IsListening => !_silences.IsEmpty;
 
-    /// <summary>All requests have now heard nothing for too long.</summary>
+    /// <summary>Makes the time-outs for silence of all requests elapse.</summary>
     public void ElapseSilence()
     {
         foreach (var due in _silences.Keys)

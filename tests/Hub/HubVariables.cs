@@ -1,6 +1,6 @@
 namespace Tiller.Tests.Hub;
 
-/// <summary>The environment variables that say where a hub, its cache and its token are, as one test has them.</summary>
+/// <summary>Sets the environment variables that name the hub, its cache and its token for one test.</summary>
 internal sealed class HubVariables : IDisposable
 {
     private static readonly string[] s_names =
@@ -8,7 +8,7 @@ internal sealed class HubVariables : IDisposable
 
     private readonly string?[] _before = [.. s_names.Select(Environment.GetEnvironmentVariable)];
 
-    /// <summary>Sets these, and none of the others.</summary>
+    /// <summary>Sets these variables and unsets the others.</summary>
     public HubVariables(params (string Name, string Value)[] set)
     {
         foreach (string name in s_names)

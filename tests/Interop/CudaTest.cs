@@ -3,27 +3,27 @@ using Tiller.Interop;
 namespace Tiller.Tests.Interop;
 
 /// <summary>
-/// A test of CUDA, on the GPU that TILLER_DEVICE names, else on the host CUDA: that one it starts afresh, and leaves nothing alive on it. What only
-/// the host CUDA can show (a call that fails when it is told to, a fault that ends the device, memory that was never written) calls
-/// <see cref="HostCuda.Require"/> and is skipped on a GPU.
+/// A test of CUDA. It runs on the GPU that TILLER_DEVICE names, otherwise on the host CUDA, which is reset before each test; after the test nothing
+/// may be left allocated there. A test of what only the host CUDA can show (a call that fails on request, a fault that ends the device, memory
+/// that was never written) calls <see cref="HostCuda.Require"/> and is skipped on a GPU.
 /// </summary>
 [NonParallelizable]
 [Category(Category)]
 public abstract class CudaTest
 {
-    /// <summary>Marks what runs on CUDA.</summary>
+    /// <summary>Marks tests that run on CUDA.</summary>
     public const string Category = "CUDA";
 
-    /// <summary>Marks a test that takes all memory of a device: on a GPU nothing else may run beside it.</summary>
+    /// <summary>Marks a test that takes all memory of the device: on a GPU nothing else may run at the same time.</summary>
     public const string TakesAllMemory = "TakesAllMemory";
 
-    /// <summary>Marks a test after which its process has no device: on a GPU it runs in a process of its own.</summary>
+    /// <summary>Marks a test after which its process can no longer use the device: on a GPU it runs in its own process.</summary>
     public const string EndsTheDevice = "EndsTheDevice";
 
-    // A context is made anew for each test; while one is kept, that costs nothing.
+    // Each test opens the primary context; as long as it is kept alive here, that costs nothing.
     private static readonly Lazy<PrimaryContext> s_kept = new(() => new PrimaryContext());
 
-    /// <summary>Whether TILLER_DEVICE names a CUDA device, and so the host CUDA stays out of the process.</summary>
+    /// <summary>Whether TILLER_DEVICE names a CUDA device; if so, the host CUDA is not loaded into the process.</summary>
     public static bool OnGpu => Environment.GetEnvironmentVariable("TILLER_DEVICE")?.StartsWith("cuda", StringComparison.Ordinal) == true;
 
     [SetUp]
@@ -58,7 +58,7 @@ public abstract class HostCudaTest : CudaTest
 }
 
 /// <summary>
-/// Kernels of the tests' own, compiled by NVRTC for the device at hand; on a GPU each source once. The engine's come from a
+/// The tests' own kernels, which NVRTC compiles for the current device; on a GPU each source is compiled once. The engine's kernels come from a
 /// <see cref="Tiller.Kernels.KernelLibrary"/>.
 /// </summary>
 internal static class TestKernels

@@ -3,12 +3,12 @@ using Tiller.Interop;
 namespace Tiller.Tests.Interop;
 
 /// <summary>
-/// A device without room for anything while this lives: the host CUDA is told so, of a GPU all memory is held. There its test is marked
-/// <see cref="CudaTest.TakesAllMemory"/>.
+/// Leaves no free memory on the device until it is disposed of: the host CUDA is told to have none, on a GPU all of it is allocated. Tests that run
+/// it on a GPU are marked <see cref="CudaTest.TakesAllMemory"/>.
 /// </summary>
 internal sealed class FullDevice : IDisposable
 {
-    private const long Granularity = 512; // what cuMemAlloc hands out at least
+    private const long Granularity = 512; // the least that cuMemAlloc allocates
 
     private readonly List<IDisposable> _held = [];
 

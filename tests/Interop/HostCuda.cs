@@ -6,7 +6,7 @@ using Tiller.Kernels;
 namespace Tiller.Tests.Interop;
 
 /// <summary>
-/// The host CUDA, built by cmake on first use and put before every other CUDA library of the process, with the switches that it has for tests.
+/// The host CUDA, which is built by cmake on first use and loaded in place of any other CUDA library of the process; and its switches for tests.
 /// </summary>
 internal static unsafe class HostCuda
 {
@@ -15,12 +15,12 @@ internal static unsafe class HostCuda
     private static readonly Lazy<nint> Library = new(() => NativeLibrary.Load(Path.Combine(Build.Value, "lib", "libtillerhostcuda.so")));
 
     /// <summary>
-    /// What looks at every access of the kernels, as CMakeLists.txt names it: "addresses", AddressSanitizer, whose library must be in the process
-    /// from its start; "races"; or empty. .ci/run runs tests of CUDA once more with each.
+    /// What checks every memory access of the kernels, by its name in CMakeLists.txt: "addresses" for AddressSanitizer, whose library must be in the
+    /// process from its start; "races"; or empty for nothing. .ci/run runs tests of CUDA once more with each.
     /// </summary>
     public static string Checks => Environment.GetEnvironmentVariable("TILLER_HOST_CUDA_CHECKS") ?? "";
 
-    /// <summary>The folder with libcuda.so.1 and the others.</summary>
+    /// <summary>The folder with libcuda.so.1 and the other libraries.</summary>
     public static string Folder => Path.Combine(Build.Value, "lib");
 
     /// <summary>Whether <see cref="Require"/> has succeeded.</summary>
@@ -30,13 +30,13 @@ internal static unsafe class HostCuda
 
     public static long Calls => ((delegate* unmanaged<long>)Export("tillerHostCudaCalls"))();
 
-    /// <summary>Releases of memory and graphs while work was queued that nobody had waited for: on a GPU it may be using them.</summary>
+    /// <summary>How often memory or a graph was released while queued work had not been waited for; on a GPU that work might still use it.</summary>
     public static long EagerFrees => ((delegate* unmanaged<long>)Export("tillerHostCudaEagerFrees"))();
 
-    /// <summary>What ended the last launch that ended with a fault, in words; empty if none has since the reset.</summary>
+    /// <summary>A description of the last fault that ended a launch; empty if there was none since the reset.</summary>
     public static string LastFault => Marshal.PtrToStringUTF8(((delegate* unmanaged<nint>)Export("tillerHostCudaLastFault"))())!;
 
-    /// <summary>Calls of one entry point, by its name.</summary>
+    /// <summary>The number of calls of one entry point, given by its name.</summary>
     public static long CallsOf(string function)
     {
         nint name = Marshal.StringToCoTaskMemUTF8(function);
@@ -45,7 +45,7 @@ internal static unsafe class HostCuda
         return calls;
     }
 
-    /// <summary>Builds the library, or skips the test with the reason; points the resolver at it.</summary>
+    /// <summary>Builds the library and makes the resolver use it; if it cannot be built, skips the test and says why.</summary>
     public static void Require()
     {
         if (CudaTest.OnGpu)
@@ -79,11 +79,11 @@ internal static unsafe class HostCuda
 
     public static void Reset() => ((delegate* unmanaged<void>)Export("tillerHostCudaReset"))();
 
-    /// <summary>Builds it with these <see cref="Checks"/>; gives back the folder.</summary>
+    /// <summary>Builds the library with these <see cref="Checks"/> and returns the folder of the build.</summary>
     public static string BuildWith(string checks)
         => BuildInto(checks.Length == 0 ? "hostcuda" : $"hostcuda-{checks}", $"-DTILLER_HOST_CUDA_CHECKS={checks}");
 
-    /// <summary>Configures and builds into artifacts/<paramref name="name"/>; gives back that folder.</summary>
+    /// <summary>Configures and builds into artifacts/<paramref name="name"/>, and returns that folder.</summary>
     public static string BuildInto(string name, params string[] definitions)
     {
         if (!OperatingSystem.IsLinux())
@@ -118,7 +118,7 @@ internal static unsafe class HostCuda
     {
         var start = new ProcessStartInfo(program, arguments) { UseShellExecute = false, RedirectStandardOutput = true, RedirectStandardError = true };
 
-        // AddressSanitizer is for this process: cmake packing an archive under it never ends.
+        // AddressSanitizer is meant for this process only: under it, cmake never finishes packing an archive.
         start.Environment.Remove("LD_PRELOAD");
         try
         {
@@ -134,7 +134,9 @@ internal static unsafe class HostCuda
         }
     }
 
-    private static nint Export(string name) => NativeLibrary.GetExport(Library.Value, name);
+    private static nint Export(string name) => CudaTest.OnGpu
+        ? throw new InvalidOperationException($"{name}: a GPU tells nothing of this; call Require first, or leave it out where CudaTest.OnGpu.")
+        : NativeLibrary.GetExport(Library.Value, name);
 
     private static FileStream Lock(string file)
     {

@@ -3,7 +3,7 @@ using Tiller.Kernels;
 
 namespace Tiller.Tests.Kernels;
 
-/// <summary>A problem on the device; results are NaN until written.</summary>
+/// <summary>An attention problem in device memory; results are NaN until a kernel writes them.</summary>
 internal sealed class AttentionDevice : IDisposable
 {
     private readonly PrimaryContext _context;
@@ -53,7 +53,7 @@ internal sealed class AttentionDevice : IDisposable
 
     public Floats QkvBar => new(_qkvBar.DevicePointer, (int)_qkvBar.Length / _qkvWidth, _qkvWidth);
 
-    /// <summary>The rows with their tangents.</summary>
+    /// <summary>The rows and the owners of the tangents.</summary>
     public RowTable Table => new(Rows, Owners);
 
     public float[] ReadHeads() => Read(_heads);

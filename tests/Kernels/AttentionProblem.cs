@@ -2,16 +2,18 @@ using Tiller.Kernels;
 
 namespace Tiller.Tests.Kernels;
 
-/// <summary>A row of a problem: it stands at position Length - 1 and has so many tangents.</summary>
+/// <summary>A row of a problem, at position <paramref name="Length"/> - 1.</summary>
+/// <param name="Length">The number of positions up to and including its own.</param>
+/// <param name="Tangents">The number of its tangents.</param>
 public readonly record struct AttentionRow(int Length, int Tangents = 0);
 
 /// <summary>
-/// Random rows, caches and cotangents, and what attention makes of them, in float64 and written from docs/math.md §9. The pushforward is not
-/// written at all: it is the central difference of the forward pass. What no row may read, other blocks included, is NaN.
+/// Random rows, caches and cotangents, and the results of attention on them, computed in float64 by the formulas of docs/math.md §9. The pushforward
+/// is computed without a formula, as the central difference of the forward pass. Everything that no row may read, other blocks included, is NaN.
 /// </summary>
 internal sealed class AttentionProblem
 {
-    private const int Spare = 3; // positions of a cache after the last row's
+    private const int Spare = 3; // positions of a cache after that of the last row
 
     public AttentionProblem(AttentionShape shape, AttentionRow[] rows, bool oneSequence = false, int seed = 1)
     {
@@ -36,7 +38,7 @@ internal sealed class AttentionProblem
 
     public bool OneSequence { get; }
 
-    /// <summary>First tangent of each row, and their number // (rows + 1).</summary>
+    /// <summary>The first tangent of each row, then the number of tangents // (rows + 1).</summary>
     public int[] Begin { get; }
 
     public int[] Owners { get; }
@@ -57,10 +59,10 @@ internal sealed class AttentionProblem
 
     public int CacheOf(int row) => OneSequence ? 0 : row;
 
-    /// <summary>o // (H E).</summary>
+    /// <summary>The output o of a row // (H E).</summary>
     public double[] Forward(int row) => Forward(row, _ => 0, (_, _) => 0, (_, _) => 0);
 
-    /// <summary>do // (H E) of a tangent, by central differences.</summary>
+    /// <summary>The tangent do of the output, by central differences // (H E).</summary>
     public double[] Push(int tangent)
     {
         const double Step = 1e-5;
@@ -70,7 +72,7 @@ internal sealed class AttentionProblem
         return [.. Moved(Step).Zip(Moved(-Step), (more, less) => (more - less) / (2 * Step))];
     }
 
-    /// <summary>q̄, k̄, v̄ // ((H + 2 G) E) of a cotangent, from M and b.</summary>
+    /// <summary>The pullback q̄, k̄, v̄ of a cotangent, from M and b // ((H + 2 G) E).</summary>
     public double[] Pull(int cotangent)
     {
         var (h, g, size) = (Shape.H, Shape.G, Shape.E);
@@ -122,7 +124,7 @@ internal sealed class AttentionProblem
         return o;
     }
 
-    // P_j over the window, and a P_j c_j.
+    // The weights P_j over the window, and in `slopes` a P_j c_j.
     private double[] Softmax(int row, int head, Func<int, double> q, Func<int, int, double> dk, out double[] slopes)
     {
         int first = First(row), own = Rows[row].Length - 1, group = head / (Shape.H / Shape.G);
@@ -152,7 +154,7 @@ internal sealed class AttentionProblem
 
     private int KeyAt(int row, int slot, int j) => ((((2 * Shape.Layer * Shape.G) + slot) * Capacity(row)) + j) * Shape.E;
 
-    /// <summary>Where a value of a cache is // group g, position j.</summary>
+    /// <summary>The index in a cache of the value of a group at position j.</summary>
     public int ValueAt(int row, int group, int j) => KeyAt(row, group + Shape.G, j);
 
     private float[] Cache(Random random, int length)

@@ -5,7 +5,7 @@ using Tiller.Tests.Interop;
 
 namespace Tiller.Tests.Kernels;
 
-/// <summary>A kernel test: arrays that live until the test ends, kernels by name, and comparison with a reference.</summary>
+/// <summary>A test of kernels: keeps arrays in device memory until it ends, loads kernels by name, and compares results with a reference.</summary>
 public abstract unsafe class ElementKernelTest : CudaTest
 {
     // 2e-5 relative to the norm of the row.
@@ -35,7 +35,7 @@ public abstract unsafe class ElementKernelTest : CudaTest
         Context?.Dispose();
     }
 
-    /// <summary>A launcher over the engine's kernels, from where the engine takes them.</summary>
+    /// <summary>Makes a launcher of the engine's kernels, which are loaded as the engine loads them.</summary>
     protected T Load<T>(Func<Func<string, CudaKernel>, T> launcher)
     {
         if (_library is null)
@@ -55,30 +55,30 @@ public abstract unsafe class ElementKernelTest : CudaTest
         return memory.DevicePointer;
     }
 
-    /// <summary>Rows of so many numbers.</summary>
+    /// <summary>Sends rows of <paramref name="columns"/> numbers each.</summary>
     private protected Floats SendRows(int columns, params float[] values) => new(Send(values), values.Length / columns, columns);
 
-    /// <summary>A column-major matrix of so many rows.</summary>
+    /// <summary>Sends a column-major matrix with <paramref name="rows"/> rows.</summary>
     private protected ColumnMajor SendColumns(int rows, params double[] values) => new(Send(values), rows, values.Length / rows);
 
-    /// <summary>Values one after another.</summary>
+    /// <summary>Sends values.</summary>
     private protected DeviceSpan<T> SendSpan<T>(params T[] values)
         where T : unmanaged => new(Send(values), values.Length);
 
-    /// <summary>Room for rows, full of NaN, of which a test may ask for more than it shows to a launcher.</summary>
-    /// <param name="rows">Rows.</param>
-    /// <param name="columns">Numbers of a row.</param>
-    /// <param name="beyond">Numbers after the last row, which nothing may write.</param>
+    /// <summary>Allocates rows that are filled with NaN, and if asked for, more memory after them.</summary>
+    /// <param name="rows">The number of rows.</param>
+    /// <param name="columns">The length of a row.</param>
+    /// <param name="beyond">How many numbers follow the last row, which no kernel may write.</param>
     private protected Floats PoisonedRows(int rows, int columns, int beyond = 0) => new(Poisoned<float>((rows * columns) + beyond), rows, columns);
 
-    /// <summary>Room for values, full of NaN (or of -1 in integers).</summary>
+    /// <summary>Allocates values that are filled with NaN (integers with -1).</summary>
     private protected DeviceSpan<T> PoisonedSpan<T>(long count)
         where T : unmanaged => new(Poisoned<T>((int)count), count);
 
-    /// <summary>Which rows are tangents, and whose.</summary>
+    /// <summary>Says which rows are tangents, and to which row each of them belongs.</summary>
     private protected DualRows Dual(int values, params int[] owners) => new(values, SendSpan(owners));
 
-    /// <summary>Rows, and the numbers after them where there is room for some.</summary>
+    /// <summary>Reads rows back, and <paramref name="beyond"/> numbers after them.</summary>
     private protected float[] Receive(Floats rows, int beyond = 0) => Receive<float>(rows.Address, (rows.Rows * rows.Columns) + beyond);
 
     private protected double[] Receive(ColumnMajor matrix) => Receive<double>(matrix.Address, (int)matrix.Length);
@@ -86,7 +86,7 @@ public abstract unsafe class ElementKernelTest : CudaTest
     private protected T[] Receive<T>(DeviceSpan<T> span)
         where T : unmanaged => Receive<T>(span.Address, (int)span.Length);
 
-    /// <summary>Room for a result, full of NaN (or of -1 in integers).</summary>
+    /// <summary>Allocates memory for a result, filled with NaN (integers with -1).</summary>
     protected nint Poisoned<T>(int count)
         where T : unmanaged
     {
@@ -117,7 +117,7 @@ public abstract unsafe class ElementKernelTest : CudaTest
         return values;
     }
 
-    /// <summary>Sums in five parts as a linear map leaves them, with a bias of the value rows; and what they come to.</summary>
+    /// <summary>Sums in five parts, as a linear map leaves them, with a bias for the value rows; and their total.</summary>
     private protected (LinearSums Sums, float[] Total) Sums(int seed, int rows, int columns, int values, bool hasResidual)
     {
         const int Parts = 5;
@@ -149,8 +149,8 @@ public abstract unsafe class ElementKernelTest : CudaTest
     protected static float[] Row(float[] rows, int columns, int row) => rows.AsSpan(row * columns, columns).ToArray();
 
     /// <summary>
-    /// |actual − expected| ≤ tolerance |expected| + cancelled, as one row; <paramref name="cancelled"/> where what was subtracted is
-    /// larger than the result.
+    /// Asserts |actual − expected| ≤ tolerance |expected| + cancelled, where all numbers are one row; <paramref name="cancelled"/> allows for numbers
+    /// that were subtracted and are larger than the result.
     /// </summary>
     protected static void Close(
         IReadOnlyList<float> actual, IReadOnlyList<double> expected, string what, double tolerance = Tolerance, double cancelled = 0)

@@ -4,12 +4,12 @@ using Tiller.Kernels;
 
 namespace Tiller.Tests.Kernels;
 
-/// <summary>A folder that is there for one test, for kernel images with their manifest, or for a cache.</summary>
+/// <summary>A folder for one test, for kernel images with their manifest or for a cache.</summary>
 internal sealed class ImageFolder : IDisposable
 {
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("tiller-kernels-");
 
-    /// <summary>The sources of the test kernels, which the host CUDA knows.</summary>
+    /// <summary>The sources of the test kernels, which the host CUDA can run.</summary>
     public static KernelSources TestSources { get; } = Sources("vector_add.cu", "transpose.cu", "block_sum.cu");
 
     public string Path => _folder.FullName;
@@ -18,12 +18,12 @@ internal sealed class ImageFolder : IDisposable
 
     public string[] Entries => [.. _folder.GetFiles().Select(f => f.Name).Order(StringComparer.Ordinal)];
 
-    /// <summary>Some of the test kernels' sources, with the header.</summary>
+    /// <summary>Some of the test kernels' sources, with the header that they include.</summary>
     public static KernelSources Sources(params string[] names) => new(names
         .Select(name => KeyValuePair.Create(name, File.ReadAllBytes(Repository.Path("tests", "HostCuda", "kernels", name))))
         .Append(KeyValuePair.Create("platform.cuh", File.ReadAllBytes(Repository.Path("src", "Kernels", "platform.cuh")))));
 
-    /// <summary>Writes an image of every source for each kind (sm_80.ptx, sm_90a.cubin), which the host CUDA can load, and the manifest.</summary>
+    /// <summary>Writes the manifest, and for each kind (sm_80.ptx, sm_90a.cubin) an image of every source that the host CUDA can load.</summary>
     public ImageFolder With(KernelSources sources, string[] kinds, string? sourcesHash = null)
     {
         var manifest = new StringBuilder($"tiller kernels 1\nsources {sourcesHash ?? sources.Hash}\n");

@@ -4,10 +4,12 @@ using Tiller.Kernels;
 
 namespace Tiller.Tests.Kernels;
 
-/// <summary>The kernels of linear maps; each map runs in memory of its own, exactly as large as it must be and NaN before.</summary>
+/// <summary>
+/// Runs the kernels of linear maps, each in freshly allocated memory that is exactly as large as it must be and filled with NaN.
+/// </summary>
 internal sealed class LinearJob : IDisposable
 {
-    private const double ByFma = 2e-6, BySplit = 5e-6; // relative to the norm of the result; a row may have twice that
+    private const double ByFma = 2e-6, BySplit = 5e-6; // relative to the norm of the result; twice that for a single row
 
     private readonly PrimaryContext context = new();
     private readonly CudaStream stream;
@@ -25,7 +27,7 @@ internal sealed class LinearJob : IDisposable
 
     public int Plans => blas!.PlanCount;
 
-    /// <summary>What the launches do.</summary>
+    /// <summary>The variants of the kernels that are launched from now on.</summary>
     public KernelVariants Variants
     {
         set => kernels.Variants = value;
@@ -39,10 +41,10 @@ internal sealed class LinearJob : IDisposable
         return [.. Enumerable.Range(0, count).Select(_ => (2 * random.NextSingle()) - 1)];
     }
 
-    /// <summary>Random weights that the type holds exactly // (n, k).</summary>
+    /// <summary>Random weights that are exact in the type // (n, k).</summary>
     public static float[] Weights(WeightType type, int n, int k) => [.. Numbers(n * k, 1).Select(v => Round(v, type))];
 
-    /// <summary>Weights as a checkpoint has them.</summary>
+    /// <summary>The bytes of weights as a checkpoint stores them.</summary>
     public static byte[] Stored(float[] weights, WeightType type) => type switch
     {
         WeightType.F16 => MemoryMarshal.AsBytes(weights.Select(v => (Half)v).ToArray().AsSpan()).ToArray(),
@@ -52,8 +54,8 @@ internal sealed class LinearJob : IDisposable
     };
 
     /// <summary>
-    /// All rows are values unless <paramref name="values"/> says how many are; the others, tangents, may be off by <see cref="BySplit"/> on tensor
-    /// cores.
+    /// Checks the forward map. All rows are values unless <paramref name="values"/> says how many are; the others are tangents, which on tensor cores
+    /// may have an error of <see cref="BySplit"/>.
     /// </summary>
     public void CheckForward(int rows, int n, int k, WeightType type, int? values = null, bool biased = false, Residual where = Residual.None)
     {
@@ -136,7 +138,10 @@ internal sealed class LinearJob : IDisposable
         return output;
     }
 
-    /// <summary>Forward of x and transposed of y, captured in one graph with one scratch, run twice, without managed memory while captured.</summary>
+    /// <summary>
+    /// The forward map of x and the transposed map of y, captured in one graph with one scratch buffer, and run twice. Capturing must not allocate
+    /// managed memory.
+    /// </summary>
     public (float[] Forward, float[] Transposed) RunCaptured(float[] x, float[] y, int rows, float[] weights, int n, int k)
     {
         float[] forward = new float[rows * n], back = new float[rows * k];
@@ -180,10 +185,11 @@ internal sealed class LinearJob : IDisposable
         _ => value,
     };
 
-    // |y − y'| against |y'|, of all rows and, twice the tolerance, of each; a row of few numbers may cancel by chance and is not looked at alone.
+    // Compares |y − y'| with |y'|: for all rows together, and with twice the tolerance for each row. In a row of few numbers sums may cancel by
+    // chance, so such rows are not checked one by one.
     private static void Compare(float[] actual, double[] expected, int rows, Func<int, double> tolerance, string what)
     {
-        Assert.That(Array.TrueForAll(actual, float.IsFinite), Is.True, $"all numbers are written: {what}"); // NaN passes for less than anything
+        Assert.That(Array.TrueForAll(actual, float.IsFinite), Is.True, $"all numbers are written: {what}"); // below, NaN would pass
         int columns = expected.Length / rows;
         double allErrors = 0, all = 0;
         for (int m = 0; m < rows; m++)
@@ -212,7 +218,7 @@ internal sealed class LinearJob : IDisposable
 
     private static DeviceSpan<byte> Bytes(CudaDeviceVariable<byte> memory) => new(memory.DevicePointer, memory.Length);
 
-    // NaN.
+    // Memory that is filled with NaN.
     private CudaDeviceVariable<byte> Unwritten(long sizeInBytes)
     {
         byte[] ones = new byte[sizeInBytes];

@@ -2,10 +2,10 @@ using Tiller.Kernels;
 
 namespace Tiller.Tests.Kernels;
 
-/// <summary>What kernels do to one row, in float64.</summary>
+/// <summary>What the kernels compute for one row, in float64.</summary>
 internal static class RowReference
 {
-    /// <summary>RMSNorm of x; x itself where there are no weights.</summary>
+    /// <summary>RMSNorm of x; x itself if there are no weights.</summary>
     public static double[] Norm(float[] x, float[]? g, float eps) => [.. x.Select((v, i) => g is null ? v : InverseRms(x, eps) * v * g[i])];
 
     /// <summary>The pushforward of <see cref="Norm"/> at x along dx.</summary>
@@ -27,7 +27,7 @@ internal static class RowReference
         return [.. bar.Select((v, i) => s * ((g[i] * v) - (along * x[i])))];
     }
 
-    /// <summary>RoPE with <paramref name="rotation"/>: cosines, then sines; back where the sign is -1.</summary>
+    /// <summary>RoPE with <paramref name="rotation"/>, which holds cosines, then sines; with sign -1 it rotates back.</summary>
     public static double[] Rotate(double[] x, float[] rotation, int sign)
     {
         int half = x.Length / 2;
@@ -37,8 +37,8 @@ internal static class RowReference
     }
 
     /// <summary>W x.</summary>
-    /// <param name="w">(x.Length columns, any rows).</param>
-    /// <param name="x">(columns).</param>
+    /// <param name="w">Row-major, with as many columns as <paramref name="x"/> has numbers.</param>
+    /// <param name="x">A vector.</param>
     public static double[] Times(float[] w, double[] x) =>
         [.. Enumerable.Range(0, w.Length / x.Length).Select(n => Enumerable.Range(0, x.Length).Sum(k => w[(n * x.Length) + k] * x[k]))];
 

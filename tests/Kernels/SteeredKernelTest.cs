@@ -3,14 +3,15 @@ using Tiller.Law;
 
 namespace Tiller.Tests.Kernels;
 
-/// <summary>A test of kernels that follow laws: random ones, sent as the engine sends them.</summary>
+/// <summary>A test of kernels that apply laws. The laws are random, and sent as the engine sends them.</summary>
 public abstract class SteeredKernelTest : ElementKernelTest
 {
-    /// <summary>Layers of the laws.</summary>
+    /// <summary>The number of layers of the laws.</summary>
     protected const int L = 3;
 
     /// <summary>
-    /// So many sensors and terms in each of the layers; terms look at sensors of any layer, some sensors are in planes if asked for.
+    /// A law with the given number of sensors and of terms in each layer. Terms read sensors of any layer; some sensors are in planes if
+    /// <paramref name="hasPlanes"/> is set.
     /// </summary>
     protected static FeedbackLaw NewLaw(int seed, int D, int[] sensors, int[] terms, float bound, bool hasPlanes = true)
     {
@@ -45,10 +46,10 @@ public abstract class SteeredKernelTest : ElementKernelTest
         return new FeedbackLaw(L, D, read, moved, bound, planes);
     }
 
-    /// <summary>A law in device memory, and where it leaves its numbers.</summary>
+    /// <summary>A law in device memory, and the memory for what it measures.</summary>
     protected sealed record OnDevice(nint Address, nint Errors, nint InputNorms, nint StateNorms, nint FreeNorms);
 
-    /// <summary>Sends a law, with room for the rows of so many slots.</summary>
+    /// <summary>Sends a law, and allocates memory for the rows of <paramref name="slots"/> slots.</summary>
     protected OnDevice Ready(FeedbackLaw law, int slots, int tangents)
     {
         DeviceLayerLaw Layer(int k)

@@ -2,13 +2,13 @@ using Tiller.Law;
 
 namespace Tiller.Tests.Law;
 
-/// <summary>What a law does by its definition (docs/math.md §6), in float64, slot by slot and term by term.</summary>
+/// <summary>What a law does by its definition in docs/math.md §6, computed in float64, slot by slot and term by term.</summary>
 internal static class LawReference
 {
-    /// <summary>u[t][k] before the bound of a law on block outputs, and the errors in <paramref name="errorsAt"/> after each token.</summary>
+    /// <summary>The inputs u[t][k] of a law on block outputs, before its bound is applied.</summary>
     /// <param name="law">The law.</param>
-    /// <param name="states">What enters each block // (tokens, L, D).</param>
-    /// <param name="errorsAt">Called with each token's number and all errors.</param>
+    /// <param name="states">The state that enters each block // (tokens, L, D).</param>
+    /// <param name="errorsAt">Called after each token, with its index and all errors.</param>
     public static double[][][] Inputs(FeedbackLaw law, float[][][] states, Action<int, double[]>? errorsAt = null)
     {
         double[] errors = new double[law.Sensors.Count];

@@ -6,7 +6,7 @@ using Tiller.Ops;
 
 namespace Tiller.Tests.Model;
 
-/// <summary>Dual batches through blocks at the last tokens of prompts, with everything in plain arrays.</summary>
+/// <summary>Runs dual batches through blocks at the last tokens of prompts, with inputs and results in plain arrays.</summary>
 internal sealed class BlockRun(LanguageModel model, IReadOnlyList<PromptState> prompts) : IDisposable
 {
     private readonly Activations _a = model.NewActivations();
@@ -15,13 +15,13 @@ internal sealed class BlockRun(LanguageModel model, IReadOnlyList<PromptState> p
 
     public int Width => model.Config.D;
 
-    /// <summary>What enters block k at every prompt's last token.</summary>
+    /// <summary>The state that enters block k at the last token of every prompt.</summary>
     public float[][] Inputs(int k) => [.. prompts.Select(p => p.X[k])];
 
-    /// <summary>Block k from these inputs and tangents (per prompt): its outputs and their tangents.</summary>
+    /// <summary>The outputs of block k and their tangents, for these inputs and tangents of each prompt.</summary>
     public (float[][] Y, float[][][] Dy) Forward(int k, float[][] x, float[][][] dx) => Through(k, k, x, dx, null);
 
-    /// <summary>Blocks first..last with a law, one state per prompt as in separate sequences.</summary>
+    /// <summary>The same for blocks first..last with a law, which has one steering state per prompt, as in separate sequences.</summary>
     public (float[][] Y, float[][][] Dy) Through(int first, int last, float[][] x, float[][][] dx, IReadOnlyList<SteeringState>? steering)
     {
         Place(x, dx, steering);
@@ -35,7 +35,7 @@ internal sealed class BlockRun(LanguageModel model, IReadOnlyList<PromptState> p
         return (all[..prompts.Count], Grouped(all[prompts.Count..], dx));
     }
 
-    /// <summary>Cotangents (per prompt) of block k's output taken to its input.</summary>
+    /// <summary>The pullback of each prompt's cotangents from the output of block k to its input.</summary>
     public float[][][] Pullback(int k, float[][] x, float[][][] y)
     {
         Place(x, [.. prompts.Select(_ => Array.Empty<float[]>())], null);

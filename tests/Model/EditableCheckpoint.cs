@@ -4,7 +4,7 @@ using Tiller.Tests.Checkpoint;
 
 namespace Tiller.Tests.Model;
 
-/// <summary>A golden checkpoint copied to a folder of its own as one file, to be changed before it is loaded.</summary>
+/// <summary>A golden checkpoint that can be changed before it is loaded; it is saved to its own folder, as one file.</summary>
 internal sealed class EditableCheckpoint : IDisposable
 {
     private readonly TemporaryFolder _folder = new();

@@ -5,8 +5,8 @@ using Tiller.Tests.Checkpoint;
 namespace Tiller.Tests.Model;
 
 /// <summary>
-/// Tiny checkpoints of families and options that no golden in the sources has, under the names that <c>save_pretrained</c> gives their tensors.
-/// Random weights, so that a part which is left out or misplaced shows.
+/// Tiny checkpoints of families and options that none of the golden checkpoints has. Their tensors have the names that <c>save_pretrained</c> gives
+/// them; their weights are random, so that a part which is left out or misplaced changes the results.
 /// </summary>
 internal sealed class FamilyCheckpoint : IDisposable
 {
@@ -15,8 +15,9 @@ internal sealed class FamilyCheckpoint : IDisposable
         """;
 
 
-    // What each is about beside its family: two bases of RoPE and windows; norms over the width; part of a head turned, by two lists; layers that
-    // are not turned, and biases; multipliers, biases and YaRN; biases and linear scaling; biases, YaRN of other bounds, norms of heads.
+    // What each of them covers, besides its family: gemma3: two bases of RoPE, and windows. olmo2: norms over the width. phi3: RoPE on a part of each
+    // head, with two lists of factors. smollm3: layers without RoPE, and biases. granite: multipliers, biases and YaRN. llama: biases and linear
+    // scaling. qwen3: biases, YaRN with other bounds, and norms of heads.
     private static readonly Dictionary<string, string> s_configs = new(StringComparer.Ordinal)
     {
         ["own-gemma3"] = """
@@ -77,17 +78,17 @@ internal sealed class FamilyCheckpoint : IDisposable
 
     public JsonObject Config { get; }
 
-    /// <summary>How matrices and vectors are stored.</summary>
+    /// <summary>The type in which all tensors are stored.</summary>
     public TensorType Type { get; set; }
 
-    /// <summary>Shape and values of each, which the type holds exactly.</summary>
+    /// <summary>The shape and the values of each tensor; the values are exact in <see cref="Type"/>.</summary>
     public Dictionary<string, (long[] Shape, float[] Values)> Tensors { get; } = new(StringComparer.Ordinal);
 
     public string this[string file] => _folder[file];
 
     public static bool Has(string name) => s_configs.ContainsKey(name);
 
-    /// <summary>Ids of prompts, of different lengths.</summary>
+    /// <summary>The token ids of prompts of different lengths.</summary>
     public static int[][] Prompts()
     {
         var random = new Random(11);

@@ -4,26 +4,26 @@ using Tiller.Tests.Interop;
 namespace Tiller.Tests.Model;
 
 /// <summary>
-/// A fixture that runs on the CPU and on CUDA. CUDA is a GPU if TILLER_DEVICE names one, else the host CUDA; its models live as long as the
-/// fixture, and nothing of theirs may be left on the device after it.
+/// A fixture that runs on the CPU and on CUDA: on a GPU if TILLER_DEVICE names one, otherwise on the host CUDA. Its models are disposed of when the
+/// fixture ends, and then nothing of theirs may be left on the device.
 /// </summary>
 [TestFixture("cpu")]
 [TestFixture("cuda", Category = CudaTest.Category)]
 [NonParallelizable]
 public abstract class OnEveryDevice(string device)
 {
-    /// <summary>Families that the host CUDA runs: two that between them have most of what families differ in.</summary>
+    /// <summary>The families that the host CUDA runs: two that together have most of the features in which families differ.</summary>
     protected virtual IReadOnlyList<string> OnHostCuda => ["gemma2-bf16", "qwen2-bf16"];
 
-    /// <summary>Families that it runs with <see cref="HostCuda.Checks"/>, which make it slower still.</summary>
+    /// <summary>The families that the host CUDA runs with <see cref="HostCuda.Checks"/>, which make it slower still.</summary>
     protected virtual IReadOnlyList<string> Checked => ["qwen2-bf16"];
 
     protected bool IsCuda => device == "cuda";
 
-    /// <summary>Whether every token counts: the host CUDA is some hundred times slower than the CPU.</summary>
+    /// <summary>Whether the test runs on the host CUDA, where it should decode few tokens: it is some hundred times slower than the CPU.</summary>
     protected bool IsHostCuda => IsCuda && !CudaTest.OnGpu;
 
-    /// <summary>The family of a test that is about none: the demo model, and a smaller one where every token counts.</summary>
+    /// <summary>The family for tests that need no particular one: the demo model, or a smaller one on the host CUDA.</summary>
     protected string AnyFamily => IsHostCuda ? "qwen2-bf16" : "demo";
 
     protected LanguageModel AnyModel => TestModels.Load(AnyFamily);
@@ -39,7 +39,7 @@ public abstract class OnEveryDevice(string device)
         TestModels.Use(Device.Parse(device));
     }
 
-    /// <summary>The host CUDA leaves long texts to a GPU, and the other families.</summary>
+    /// <summary>Skips tests with long texts and with the other families on the host CUDA; a GPU runs them.</summary>
     [SetUp]
     public void LeaveToTheGpu()
     {
@@ -83,7 +83,7 @@ public abstract class OnEveryDevice(string device)
     }
 }
 
-/// <summary>Marks a test that is too long for the host CUDA; it runs on the CPU and on a GPU.</summary>
+/// <summary>Marks a test that would take too long on the host CUDA; it runs on the CPU and on a GPU.</summary>
 [AttributeUsage(AttributeTargets.Method)]
 public sealed class OnGpuOnlyAttribute() : CategoryAttribute(Category)
 {

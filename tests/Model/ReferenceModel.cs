@@ -3,8 +3,8 @@ using System.Text.Json.Nodes;
 namespace Tiller.Tests.Model;
 
 /// <summary>
-/// The forward pass of a <see cref="FamilyCheckpoint"/> in float64, written from the families' definitions, with nothing of the engine: one token
-/// after another, one head after another.
+/// The forward pass of a <see cref="FamilyCheckpoint"/> in float64, written from the families' definitions without any code of the engine. It
+/// computes one token after another and one head after another.
 /// </summary>
 internal sealed class ReferenceModel(FamilyCheckpoint checkpoint)
 {
@@ -20,7 +20,7 @@ internal sealed class ReferenceModel(FamilyCheckpoint checkpoint)
 
     private int E => _c["head_dim"]?.GetValue<int>() ?? D / H;
 
-    /// <summary>What enters every block and leaves the last // (L + 1, N, D), and the logits // (N, V), of tokens that are read together.</summary>
+    /// <summary>For tokens read together, the states that enter the blocks and leave the last // (L + 1, N, D), and the logits // (N, V).</summary>
     public (double[][][] States, double[][] Logits) Run(int[] ids)
     {
         double[][] x = [.. ids.Select(id => Row("model.embed_tokens.weight", id, D).Select(v => v * EmbeddingScale).ToArray())];
@@ -106,7 +106,7 @@ internal sealed class ReferenceModel(FamilyCheckpoint checkpoint)
 
     private IEnumerable<double[]> Heads(double[] row) => row.Chunk(E);
 
-    // The first R numbers of a head in pairs (e, e + R/2).
+    // Rotates the first R numbers of a head, in pairs (e, e + R/2).
     private double[] Turn(int k, int t, int length, bool slides, double[] head)
     {
         if (Family == "smollm3" && (k + 1) % Number("no_rope_layer_interval") == 0)
@@ -142,7 +142,7 @@ internal sealed class ReferenceModel(FamilyCheckpoint checkpoint)
                 string list = length > Number("original_max_position_embeddings") ? "long_factor" : "short_factor";
                 return (plain / scaling![list]![e]!.GetValue<double>(), Of("attention_factor", 0));
             default:
-                // Pairs above β_fast turns in the original context are kept, those below β_slow interpolated.
+                // Pairs that turn more than β_fast times in the original context are kept; those that turn less than β_slow times are interpolated.
                 double PairOf(double turns) =>
                     R * Math.Log(Of("original_max_position_embeddings", 0) / (2 * Math.PI * turns)) / (2 * Math.Log(theta));
                 double low = PairOf(Of("beta_fast", 32)), high = PairOf(Of("beta_slow", 1));

@@ -13,22 +13,22 @@ internal static class TestModels
 
     public static IEnumerable<string> Families => Repository.Goldens.Select(folder => Path.GetFileName(folder)!);
 
-    /// <summary>The small ones: width 64.</summary>
+    /// <summary>The small models, of width 64.</summary>
     public static IEnumerable<string> Tiny => Families.Where(name => name != "demo");
 
     public static LanguageModel Demo => Load("demo");
 
-    /// <summary>A golden checkpoint, or one of <see cref="FamilyCheckpoint"/>.</summary>
+    /// <summary>Loads a golden checkpoint, or one of <see cref="FamilyCheckpoint"/>.</summary>
     public static LanguageModel Load(string family) =>
         s_loaded.GetOrAdd(s_device + family, _ => new Lazy<LanguageModel>(() => LoadAnew(family))).Value;
 
-    /// <summary>A checkpoint of the test's own, which disposes it.</summary>
+    /// <summary>Loads a test's own checkpoint; the test disposes of the model.</summary>
     public static LanguageModel LoadFrom(string folder) => LanguageModel.Load(folder, new LoadOptions { Device = s_device, Threads = 2 });
 
-    /// <summary>Where models are from now on; null is the tests' default.</summary>
+    /// <summary>Sets the device for models that are loaded from now on; null is the default of the tests.</summary>
     public static void Use(Device? device) => s_device = device;
 
-    /// <summary>Disposes the models of a device.</summary>
+    /// <summary>Disposes of all models on a device.</summary>
     public static void Unload(Device device)
     {
         foreach (string key in s_loaded.Keys.Where(key => key.StartsWith(device.ToString(), StringComparison.Ordinal)))
@@ -42,7 +42,7 @@ internal static class TestModels
 
     public static string Folder(string family) => Repository.Path("tests", "goldens", family, "checkpoint");
 
-    /// <summary>Ids of the golden prompts, of different lengths.</summary>
+    /// <summary>The token ids of the golden prompts, which have different lengths.</summary>
     public static int[][] Prompts(string family)
     {
         if (FamilyCheckpoint.Has(family))
@@ -58,14 +58,14 @@ internal static class TestModels
         ];
     }
 
-    /// <summary>Texts of a contrast side of the golden.</summary>
+    /// <summary>The texts of one side of the golden contrast set.</summary>
     public static string[] Texts(string family, string side)
     {
         using var json = JsonDocument.Parse(File.ReadAllBytes(Repository.Path("tests", "goldens", family, "golden.json")));
         return [.. json.RootElement.GetProperty(side).EnumerateArray().Select(text => text.GetString()!)];
     }
 
-    /// <summary>A golden prompt followed by seeded random ids, <paramref name="length"/> in all.</summary>
+    /// <summary>A golden prompt followed by random ids from a fixed seed, <paramref name="length"/> ids in all.</summary>
     public static int[] LongPrompt(string family, int length)
     {
         var random = new Random(length);
@@ -85,12 +85,12 @@ internal static class TestModels
         return LoadFrom(checkpoint.Save());
     }
 
-    /// <summary>Prompts run once with their caches kept.</summary>
+    /// <summary>Runs prompts once and keeps their caches.</summary>
     public static IReadOnlyList<PromptState> States(LanguageModel model, params int[][] prompts) =>
         PromptState.Collect(model, prompts, keepCaches: true, done: null, CancellationToken.None);
 }
 
-/// <summary>Told at once, on the reporting thread.</summary>
+/// <summary>Collects what is reported, at once and on the reporting thread.</summary>
 internal sealed class Told<T>(Action<T>? also = null) : IProgress<T>
 {
     public List<T> Values { get; } = [];

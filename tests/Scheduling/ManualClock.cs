@@ -9,7 +9,7 @@ internal sealed class ManualClock : TimeProvider
 
     public override long TimestampFrequency => TimeSpan.TicksPerSecond;
 
-    /// <summary>Timers that have yet to fire.</summary>
+    /// <summary>The number of timers that have not fired yet.</summary>
     public int Waiting
     {
         get

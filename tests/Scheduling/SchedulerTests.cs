@@ -283,6 +283,79 @@ public sealed class SchedulerTests
         }
     }
 
+    [TestCase(3)]
+    [TestCase((2 * Chunk) + 3)]
+    public async Task A_prompt_of_several_texts_is_run_once_and_each_is_as_alone(int length)
+    {
+        int[] prompt = TestModels.LongPrompt("demo", length);
+        foreach (var law in new[] { null, Laws.Random(Model, 1), Laws.LooksBack(Model, 2) })
+        {
+            foreach (var tokens in new[] { SteeredTokens.Last, SteeredTokens.All, SteeredTokens.LastOverCleanPrefix })
+            {
+                (int[], GenerationOptions)[] texts =
+                [
+                    .. Enumerable.Range(0, 5).Select(i => (prompt, Endless(9) with
+                    {
+                        Law = law,
+                        SteeredTokens = tokens,
+                        ShowsSteering = true,
+                        Sampling = new() { Temperature = 0.9f, Seed = (ulong)i, RepetitionPenalty = 1.1f, LogProbabilities = 2 },
+                    })),
+                ];
+                using var scheduler = new Scheduler(Model, new SchedulerOptions { PrefillChunk = Chunk });
+                Outcome[] together = await Task.WhenAll(scheduler.SubmitAll(texts).Select(Read));
+                Assert.That(scheduler.Status.PrefillTokens, Is.EqualTo(length));
+                Assert.That(scheduler.Status.PrefixHits, Is.EqualTo(4));
+                Assert.That(together.Select(outcome => outcome.Result.ReusedTokens), Is.EquivalentTo(new[] { 0, length, length, length, length }));
+                for (int i = 0; i < texts.Length; i++)
+                {
+                    Outcome alone = await Fresh(prompt, texts[i].Item2);
+                    Assert.That(together[i].Tokens.Select(Bits), Is.EqualTo(alone.Tokens.Select(Bits)), $"text {i}");
+                    Assert.That(together[i].Result.Steering?.TrackingError, Is.EqualTo(alone.Result.Steering?.TrackingError), $"text {i}");
+                    Assert.That(together[i].Tokens[0].Steering?.Errors.ToArray(), Is.EqualTo(alone.Tokens[0].Steering?.Errors.ToArray()));
+                }
+            }
+        }
+    }
+
+    [Test]
+    public async Task A_text_whose_prompt_another_had_begun_runs_it_when_that_one_is_cancelled()
+    {
+        int[] prompt = TestModels.LongPrompt("demo", 3 * Chunk);
+        using var turns = new Turns(Model, new SchedulerOptions { PrefillChunk = Chunk });
+        var texts = turns.Scheduler.SubmitAll([(prompt, Endless(4)), (prompt, Endless(4))]);
+        turns.Wait(1);
+        texts[0].Cancel();
+        turns.Go();
+        Outcome second = await Read(texts[1]);
+        Assert.That(second.Tokens.Select(Bits), Is.EqualTo((await Fresh(prompt, Endless(4))).Tokens.Select(Bits)));
+        Assert.That((await texts[0].Completion.InTime()).End, Is.EqualTo(TextEnd.Cancelled));
+        Assert.That(second.Result.ReusedTokens, Is.Zero);
+    }
+
+    [Test]
+    public async Task Texts_that_are_submitted_together_are_all_taken_or_none()
+    {
+        using var turns = new Turns(Model, new SchedulerOptions { MaxSequences = 1, MaxQueued = 3 });
+        using var running = turns.Scheduler.Submit([3], Endless(100));
+        turns.Wait(1);
+        using var first = turns.Scheduler.Submit([4], Endless(1));
+        var full = Refused(() => turns.Scheduler.SubmitAll([.. Enumerable.Repeat((new[] { 5 }, Endless(1)), 3)]));
+        Assert.That((full.Reason, turns.Scheduler.Status.Queued), Is.EqualTo((RefusalReason.QueueFull, 1)));
+        Assert.That(full.RetryAfter, Is.GreaterThan(TimeSpan.Zero));
+        var never = Refused(() => turns.Scheduler.SubmitAll([.. Enumerable.Repeat((new[] { 5 }, Endless(1)), 4)]));
+        Assert.That((never.Reason, never.RetryAfter), Is.EqualTo((RefusalReason.TooManyTexts, (TimeSpan?)null)));
+        Assert.That(() => turns.Scheduler.SubmitAll([([5], Endless(1)), ([], Endless(1))]), Throws.ArgumentException);
+        Assert.That(turns.Scheduler.Status.Queued, Is.EqualTo(1));
+        var taken = turns.Scheduler.SubmitAll([.. Enumerable.Repeat((new[] { 5 }, Endless(1)), 2)]);
+        running.Cancel();
+        turns.Go();
+        foreach (var text in taken)
+        {
+            Assert.That((await text.Completion.InTime()).End, Is.EqualTo(TextEnd.Stopped));
+        }
+    }
+
     [Test]
     public async Task A_law_that_remembers_the_token_before_is_run_from_the_beginning()
     {

@@ -4,12 +4,12 @@ using Tiller.Model;
 
 namespace Tiller.Tests.Serving;
 
-/// <summary>A small checkpoint with a chat template, and a controller of it.</summary>
+/// <summary>A small checkpoint with a chat template, and a controller that was fitted to it.</summary>
 internal static class ChatModel
 {
     private static readonly Lazy<Controller> s_controller = new(Fit);
 
-    /// <summary>One model for all tests: it is immutable.</summary>
+    /// <summary>The model, which all tests can share because it is immutable.</summary>
     public static LanguageModel Instance { get; } = LanguageModel.Load(Folder, new LoadOptions { Device = Device.Cpu, Threads = 1 });
 
     public static string Folder => Repository.Path("tests", "goldens", "qwen2-bf16", "checkpoint");

@@ -34,12 +34,17 @@ public sealed class LimitTests
         await using var server = await Held(hold, new SchedulerOptions { MaxSequences = 1, MaxQueued = 3 });
         using var running = await Stream(server);
         Patience.Until(() => server.Service.Scheduler.Status is { Running: 1, Queued: 0 }, "the first is under way");
-        var refused = await server.Post("/v1/completions", """{"model":"demo","prompt":"One day","n":8}""");
-        Assert.That(refused.Status, Is.EqualTo(429));
+        using var queued = await Stream(server);
+        Patience.Until(() => server.Service.Scheduler.Status.Queued == 1, "the second waits");
+        var refused = await server.Post("/v1/completions", """{"model":"demo","prompt":"One day","n":3}""");
+        Assert.That((refused.Status, server.Service.Scheduler.Status.Queued), Is.EqualTo((429, 1)), "a part of it would have had room");
+        var never = await server.Post("/v1/completions", """{"model":"demo","prompt":"One day","n":4}""");
+        Assert.That((never.Status, never.Param, never.Message.Contains("Scheduler", StringComparison.Ordinal)), Is.EqualTo((400, "n", false)));
         running.Dispose();
+        queued.Dispose();
         hold.Release(int.MaxValue);
         Patience.Until(
-            () => server.Service.Scheduler.Status is { Running: 0, Queued: 0 } && server.Service.Answers.Count == 0, "none of the eight goes on");
+            () => server.Service.Scheduler.Status is { Running: 0, Queued: 0 } && server.Service.Answers.Count == 0, "none of them goes on");
     }
 
     [Test]

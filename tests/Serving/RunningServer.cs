@@ -7,7 +7,7 @@ using Tiller.Serving;
 
 namespace Tiller.Tests.Serving;
 
-/// <summary>A server of the demo model at a free port of this machine, and a client of it.</summary>
+/// <summary>A server with the demo model at a free port of this machine, and a client for it.</summary>
 internal sealed class RunningServer : IAsyncDisposable
 {
     private readonly TillerServer _server;
@@ -18,7 +18,7 @@ internal sealed class RunningServer : IAsyncDisposable
         Client = new HttpClient { BaseAddress = server.Address, Timeout = Patience.Limit };
     }
 
-    /// <summary>One model for all tests: it is immutable.</summary>
+    /// <summary>The model, which all tests can share because it is immutable.</summary>
     public static LanguageModel Model { get; } =
         LanguageModel.Load(Repository.Path("models", "demo"), new LoadOptions { Device = Device.Cpu, Threads = 1 });
 
@@ -44,7 +44,7 @@ internal sealed class RunningServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Posts JSON, and reads JSON.</summary>
+    /// <summary>Sends JSON in a POST request and returns the response.</summary>
     public Task<Answer> Post(string path, string json) => Send(HttpMethod.Post, path, json);
 
     public Task<Answer> Get(string path) => Send(HttpMethod.Get, path, null);
@@ -71,7 +71,7 @@ internal sealed class RunningServer : IAsyncDisposable
     }
 }
 
-/// <summary>What came back.</summary>
+/// <summary>A response of the server.</summary>
 internal sealed record Answer(int Status, string Body, HttpResponseHeaders Headers)
 {
     public JsonElement Json
@@ -83,7 +83,7 @@ internal sealed record Answer(int Status, string Body, HttpResponseHeaders Heade
         }
     }
 
-    /// <summary>The object of an error, with its type, param and code.</summary>
+    /// <summary>The object that describes an error, with its type, param and code.</summary>
     public JsonElement Error => Json.GetProperty("error");
 
     public string? Param => Error.GetProperty("param").GetString();

@@ -17,6 +17,8 @@ public sealed class ServeToolTests
     [TestCase("--port", "65536")]
     [TestCase("--host", "localhost:80")]
     [TestCase("--drain", "-1")]
+    [TestCase("--drain", "30 seconds")]
+    [TestCase("--drain", "25h")]
     [TestCase("--kv-memory", "0")]
     public async Task A_command_line_that_is_wrong_is_refused_before_a_model_is_loaded(string option, string value)
     {
@@ -34,7 +36,10 @@ public sealed class ServeToolTests
         await using var error = new LiveWriter();
         var terminal = new Terminal(Stream.Null, false, output, false, error, false);
         string[] args =
-            ["serve", "--model", ToolRun.Model, "--controllers", folder["controllers"], "--port", "0", "--device", "cpu", "--threads", "1"];
+        [
+            "serve", "--model", ToolRun.Model, "--controllers", folder["controllers"], "--port", "0", "--device", "cpu", "--threads", "1", "--drain",
+            "2m",
+        ];
         var run = Task.Run(() => CommandLine.RunAsync(Runs.Commands(terminal), args, terminal, stop.Token));
         Patience.Until(() => output.Text.Contains('\n', StringComparison.Ordinal) || run.IsCompleted, "it listens");
         string address = output.Text.Trim().Split(' ')[^1];
@@ -43,6 +48,7 @@ public sealed class ServeToolTests
         await stop.CancelAsync();
         Assert.That(await run.InTime(), Is.EqualTo(ExitCode.Ok));
         Assert.That(error.Text, Does.Contain("GET /v1/models: 200"), "the request log");
+        Assert.That(error.Text, Does.Contain("texts under way have 120 s"));
         Assert.That(Directory.Exists(folder["controllers"]), Is.True);
     }
 

@@ -28,6 +28,9 @@ public sealed class SteeringTests
         Directory.CreateDirectory(_folder["controllers"]);
         _sea.Save(_folder["controllers/sea.tiller"]);
         _kind.Save(_folder["controllers/kind.tiller"]);
+        var held = Few("topic").Positive.Take(2).ToArray();
+        ControllerFit.Run(RunningServer.Model, Few("topic"), new FitOptions { Cost = FitCost.Feature, HeldOut = held }).Controller
+            .Save(_folder["controllers/certified.tiller"]);
         await File.WriteAllTextAsync(_folder["controllers/Not-A-Name.tiller"], "");
         await File.WriteAllTextAsync(_folder["controllers/broken.tiller"], "no controller");
         _server = await RunningServer.Start(new ServiceOptions { ControllersDirectory = _folder["controllers"] });
@@ -257,21 +260,46 @@ public sealed class SteeringTests
         Assert.That((await Complete(Twice)).Param, Is.EqualTo("steering.vectors[1]"));
     }
 
-    [Test]
-    public async Task A_controller_is_shown_as_inspect_shows_it()
+    [TestCase("sea")]
+    [TestCase("certified")]
+    public async Task A_controller_is_shown_as_inspect_shows_it(string name)
     {
-        var shown = (await _server.Get("/v1/controllers/sea")).Json.GetProperty("inspect");
-        var run = await ToolRun.Of("inspect", "--json", _folder["controllers/sea.tiller"]);
-        foreach (string name in new[] { "kind", "method", "model", "fingerprint", "L", "D", "steered", "cost", "q", "r", "qf", "form", "positive" })
+        var shown = (await _server.Get($"/v1/controllers/{name}")).Json.GetProperty("inspect");
+        var run = await ToolRun.Of("inspect", "--json", _folder[$"controllers/{name}.tiller"]);
+        Assert.That(JsonElement.DeepEquals(shown, run.Json), Is.True, $"{shown}\n{run.Json}");
+        Assert.That(shown.TryGetProperty("certificate", out var certificate), Is.EqualTo(name == "certified"));
+        if (name == "certified")
         {
-            Assert.That(Compact(shown.GetProperty(name).ToString()), Is.EqualTo(Compact(run.Json.GetProperty(name).ToString())), name);
+            Assert.That(certificate.GetProperty("heldOut").GetInt32(), Is.EqualTo(2));
+            Assert.That(certificate.GetProperty("bound").GetArrayLength(), Is.EqualTo(2));
         }
+    }
 
-        var layers = shown.GetProperty("layers").EnumerateArray().Zip(run.Json.GetProperty("layers").EnumerateArray());
-        Assert.That(layers.All(pair => pair.First.GetProperty("mu").GetDouble() == pair.Second.GetProperty("mu").GetDouble()
-            && pair.First.GetProperty("closed").GetDouble() == pair.Second.GetProperty("closed").GetDouble()), Is.True);
-
-        static string Compact(string text) => string.Concat(text.Where(c => !char.IsWhiteSpace(c)));
+    [Test]
+    public async Task An_answer_is_steered_by_those_alone_who_have_its_key()
+    {
+        await using var server = await RunningServer.Start(new ServiceOptions { ControllersDirectory = _folder["controllers"], ApiKeys = ["a", "b"] });
+        using var hold = new SemaphoreSlim(0);
+        server.Service.Scheduler.AfterTurn = _ => hold.Wait(Patience.Limit);
+        server.Client.DefaultRequestHeaders.Authorization = new("Bearer", "a");
+        using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/completions");
+        request.Content = new StringContent(
+            """
+            {"model":"demo","prompt":"Once upon a time","ignore_eos":true,"stream":true,
+             "steering":{"controllers":[{"name":"sea","lambda":0.5}]}}
+            """,
+            Encoding.UTF8, "application/json");
+        using var response = await server.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead).InTime();
+        using var reader = new StreamReader(await response.Content.ReadAsStreamAsync());
+        string first = (await reader.ReadLineAsync())!["data: ".Length..];
+        string id = JsonDocument.Parse(first).RootElement.GetProperty("id").GetString()!;
+        server.Client.DefaultRequestHeaders.Authorization = new("Bearer", "b");
+        var other = await server.Send(HttpMethod.Patch, $"/v1/steering/{id}", """{"controllers":{"sea":2.5}}""");
+        Assert.That((other.Status, other.Code), Is.EqualTo((404, "response_not_found")), "as if there were none");
+        server.Client.DefaultRequestHeaders.Authorization = new("Bearer", "a");
+        var own = await server.Send(HttpMethod.Patch, $"/v1/steering/{id}", """{"controllers":{"sea":2.5}}""");
+        Assert.That(own.Status, Is.EqualTo(200), own.Body);
+        hold.Release(int.MaxValue);
     }
 
     private static ContrastSet Few(string task)

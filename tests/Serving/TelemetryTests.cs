@@ -4,6 +4,7 @@ using System.Diagnostics.Metrics;
 using Microsoft.Extensions.AI;
 using Tiller.Scheduling;
 using Tiller.Serving;
+using Tiller.Tests.Scheduling;
 
 namespace Tiller.Tests.Serving;
 
@@ -125,7 +126,25 @@ public sealed class TelemetryTests
         Assert.That(all.Select(m => m.Tags["gen_ai.operation.name"]), Is.EqualTo(new[] { "text_completion", "text_completion", "chat" }));
         Assert.That(all.Select(m => m.Tags.GetValueOrDefault("error.type")), Is.EqualTo(new[] { null, null, "no_template" }));
         Assert.That(heard.Of("gen_ai.client.token.usage").Where(m => (string?)m.Tags["gen_ai.token.type"] == "output").Select(m => m.Value),
-            Is.EqualTo(new[] { 3, 3, 3 }));
+            Is.EqualTo(new[] { 6, 3 }));
+        int prompt = RunningServer.Model.Tokenizer.Encode("Once").Length;
+        Assert.That(heard.Of("gen_ai.client.token.usage").Where(m => (string?)m.Tags["gen_ai.token.type"] == "input").Select(m => m.Value),
+            Is.EqualTo(new[] { prompt, prompt }), "a prompt counts once, however many choices it has");
+    }
+
+    [Test]
+    public async Task The_first_token_is_timed_from_the_requests_arrival()
+    {
+        var clock = new ManualClock();
+        using var heard = new Heard("timed");
+        using var scheduler = new Scheduler(RunningServer.Model, new SchedulerOptions { Clock = clock });
+        var telemetry = RequestTelemetry.Begin(RequestTelemetry.Chat, "timed", clock);
+        clock.Advance(TimeSpan.FromSeconds(3)); // its body is read
+        using var text = scheduler.Submit([3], new() { MaxNewTokens = 2, StopIds = [] });
+        telemetry.Follow([text], 1);
+        await text.Completion.InTime();
+        heard.Wait("gen_ai.server.request.duration", 1);
+        Assert.That(heard.Of("gen_ai.server.time_to_first_token").Single().Value, Is.EqualTo(3));
     }
 
     [Test]

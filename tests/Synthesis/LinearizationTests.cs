@@ -1,8 +1,12 @@
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Bench;
 using Tiller.Checkpoint;
+using Tiller.Controllers;
+using Tiller.Cuda;
 using Tiller.Features;
+using Tiller.Kernels;
 using Tiller.Model;
+using Tiller.Ops;
 using Tiller.Synthesis;
 using Tiller.Tests.Model;
 
@@ -40,8 +44,9 @@ public sealed class LinearizationTests(string device) : OnEveryDevice(device)
         var model = TestModels.Load("llama3-bf16");
         using var calibration = new Calibration(model, [.. TestModels.Prompts("llama3-bf16").Take(2)]);
         int d = model.Config.D;
-        var x = Problem.Gaussian(new Random(2), d, (2 * PassPlan.Rows) + 3);
-        foreach (int zero in new[] { 0, PassPlan.Rows - 1, x.ColumnCount - 1 })
+        int rows = model.Ops.JacobianRows;
+        var x = Problem.Gaussian(new Random(2), d, rows + 515);
+        foreach (int zero in new[] { 0, rows - 1, x.ColumnCount - 1 })
         {
             x.SetColumn(zero, new double[d]);
         }
@@ -104,6 +109,36 @@ public sealed class LinearizationTests(string device) : OnEveryDevice(device)
             ];
             first ??= got;
             Assert.That(got, Is.EqualTo(first), $"{threads} threads");
+        }
+    }
+
+    // On CUDA one panel of 496 directions, or two of 240 and 256 as on one thread: what a fit plans is what either takes, and both are one Jacobian.
+    [Test]
+    public void Panels_of_any_width_give_the_same_Jacobian_and_take_what_is_planned()
+    {
+        var c = BenchShape.Parse("1,496,32,2,1,16,60").Config;
+        int[][] prompts = [[3, 4, 5]];
+        using var alone = LanguageModel.WithRandomWeights(c, TensorType.BF16, new LoadOptions { Device = Device.Cpu, Threads = 1 });
+        using var expected = new Calibration(alone, prompts);
+        var a = expected.Linear.Jacobian(0, CancellationToken.None);
+        using var model = LanguageModel.WithRandomWeights(
+            c, TensorType.BF16, new LoadOptions { Device = IsCuda ? Device.Cuda() : Device.Cpu, Threads = IsCuda ? 0 : 3 });
+        foreach (bool wide in IsCuda ? new[] { true, false } : [false])
+        {
+            if (model.Ops is CudaOps ops)
+            {
+                ops.Variants = KernelVariants.Default with { WidePanels = wide };
+            }
+
+            (int callers, int rows) = (model.Ops.Callers, model.Ops.JacobianRows);
+            var plan = PassPlan.Of(c, c.D, callers, rows);
+            Assert.That((plan.Panels, plan.Largest(0)), Is.EqualTo(wide ? (1, 496) : IsCuda ? (2, 256) : (6, 80)));
+            using var calibration = new Calibration(model, prompts);
+            Assert.That(Problem.Difference(calibration.Linear.Jacobian(0, CancellationToken.None), a), Is.LessThan(1e-5), $"wide: {wide}");
+            var memory = FitPlan.Of(c, 0, [3], calibration: null, options: null, callers, rows).Memory;
+            Assert.That(
+                memory.Where(m => m.Name is "activations" or "panels").Sum(m => m.SizeInBytes),
+                Is.EqualTo(calibration.Linear.Capacity * Activations.RowSizeInBytes(c)), $"wide: {wide}");
         }
     }
 

@@ -4,7 +4,7 @@ using Tiller.Synthesis;
 
 namespace Tiller.Tests.Synthesis;
 
-/// <summary>A random plant with its costs, and the gains that the whole horizon's KKT system gives.</summary>
+/// <summary>A random plant with its costs, and its optimal inputs from the KKT system of the whole horizon.</summary>
 internal sealed class Problem
 {
     public required Matrix<double>[] A { get; init; }
@@ -52,7 +52,7 @@ internal sealed class Problem
         return Matrix<double>.Build.Dense(D, D, q);
     }
 
-    /// <summary>J of the inputs u from x0.</summary>
+    /// <summary>The cost J of the inputs u from x0.</summary>
     public double Objective(Vector<double> x0, IReadOnlyList<Vector<double>> u)
     {
         double total = 0;
@@ -66,7 +66,7 @@ internal sealed class Problem
         return total + x.DotProduct(Q(L) * x);
     }
 
-    /// <summary>Inputs −K_k x_k along the closed loop from x0.</summary>
+    /// <summary>The inputs −K_k x_k along the closed loop from x0.</summary>
     public Vector<double>[] Rollout(RiccatiSolution solution, Vector<double> x0)
     {
         var u = new Vector<double>[L];
@@ -81,7 +81,7 @@ internal sealed class Problem
     }
 
     /// <summary>
-    /// Inputs of the whole horizon at once, from the stationarity of the Lagrangian in all x_1..x_L, u_0..u_{L-1} and multipliers y:
+    /// The inputs of the whole horizon at once, from the stationarity of the Lagrangian in all x_1..x_L, u_0..u_{L-1} and multipliers y:
     /// 2Q x_k − y_k + A_k' y_{k+1} = 0, 2r u_k + y_{k+1} = 0 (u_k = 0 without an input), x_{k+1} − A_k x_k − u_k = 0.
     /// </summary>
     public Vector<double>[] Kkt(Vector<double> x0)
@@ -124,7 +124,7 @@ internal sealed class Problem
         return [.. Enumerable.Range(0, L).Select(k => solution.SubVector(U(k), n))];
     }
 
-    /// <summary>S_k that the gains K_k.. cost: x0'S_k x0 is the cost to go, by Joseph's form.</summary>
+    /// <summary>The matrices S_k of the gains from K_k on, by Joseph's form: x'S_k x is the cost to go from the state x at k.</summary>
     public Matrix<double>[] Values(RiccatiSolution solution)
     {
         var s = new Matrix<double>[L + 1];

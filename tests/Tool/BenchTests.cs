@@ -15,7 +15,7 @@ public class BenchTests
     [TestCase(BenchMode.Schedule, "1 text of 32 tokens, batch", "1 text of 32 tokens, scheduler", "8 texts of 32 tokens, batch",
         "8 texts of 32 tokens, scheduler")]
     [TestCase(BenchMode.Jacobian, "jacobian, one layer", "jacobian, all 10 layers")]
-    [TestCase(BenchMode.Pullback, "pullback, 32 cotangents")]
+    [TestCase(BenchMode.Pullback, "pullback, 32 cotangents", "prefill of ")]
     [TestCase(BenchMode.Riccati, "riccati dense", "riccati factored")]
     [TestCase(BenchMode.Fit, "fit dense, 8", "fit dense: activations", "fit dense: linearisation", "fit dense: riccati", "fit factored, 8",
         "fit reduced to 16, 8")]
@@ -172,6 +172,31 @@ public class BenchTests
         Assert.That(rows, Has.Count.EqualTo(2));
         Assert.That(rows[0].GetProperty("median").GetDouble(), Is.GreaterThan(0).And.LessThanOrEqualTo(1));
         Assert.That(rows[1].GetProperty("median").GetDouble(), Is.Positive);
+    }
+
+    [Test]
+    public void Decoding_beside_busy_threads_is_compared_with_decoding_alone()
+    {
+        var rows = Rows(Request(BenchMode.Busy));
+        Assert.That(rows.Select(r => r.GetProperty("name").GetString()), Is.EqualTo(new[]
+        {
+            "decode alone, context 128", "decode beside 1 busy thread",
+            $"decode beside {Environment.ProcessorCount} busy threads, one on each processor",
+        }));
+        Assert.That(rows.Select(r => r.GetProperty("median").GetDouble()), Is.All.Positive);
+        Assert.That(rows.Skip(1).Select(r => r.GetProperty("ratio").GetDouble()), Is.All.Positive);
+    }
+
+    [TestCase(0)]
+    [TestCase(1)]
+    [TestCase(2)]
+    public void Busy_threads_run_until_they_are_replaced(int count)
+    {
+        using var busy = new BusyThreads();
+        busy.Set(count);
+        Assert.That(busy.Count, Is.EqualTo(count));
+        busy.Set(0);
+        Assert.That(busy.Count, Is.Zero);
     }
 
     [Test]

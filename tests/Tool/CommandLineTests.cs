@@ -20,6 +20,8 @@ public class CommandLineTests
     {
         var run = await Run(s_fit);
         Assert.That(run.Code, Is.Zero);
+        var weights = ((FitRequest)run.Request!).Weights;
+        Assert.That(weights, Is.EqualTo(new[] { new LqrWeights(0.1, 1, 1) }));
         Assert.That(run.Request, Is.EqualTo(new FitRequest
         {
             Model = "m",
@@ -29,9 +31,7 @@ public class CommandLineTests
             Out = "o",
             Cost = FitCost.State,
             Setpoint = Setpoint.Published,
-            Q = 0.1,
-            R = 1,
-            Qf = 1,
+            Weights = weights,
         }));
     }
 
@@ -41,7 +41,9 @@ public class CommandLineTests
         string[] options = ["--cost", "feature", "--order", "16", "--setpoint", "affine", "--q", "0", "--r", "1e-3", "--qf", "2.5",
             "--layers", "3-9"];
         string[] more = ["--calibration", "f", "--chat", "--system", "s", "--device", "cuda:1", "--threads", "3", "--json"];
-        Assert.That((await Run([.. s_fit, .. options, .. more])).Request, Is.EqualTo(new FitRequest
+        var request = (FitRequest)(await Run([.. s_fit, .. options, .. more])).Request!;
+        Assert.That(request.Weights, Is.EqualTo(new[] { new LqrWeights(0, 1e-3, 2.5) }));
+        Assert.That(request, Is.EqualTo(new FitRequest
         {
             Model = "m",
             Device = new DeviceRequest(Device.Cuda(1), 3),
@@ -51,9 +53,7 @@ public class CommandLineTests
             Cost = FitCost.Feature,
             Order = 16,
             Setpoint = Setpoint.Affine,
-            Q = 0,
-            R = 1e-3,
-            Qf = 2.5,
+            Weights = request.Weights,
             Layers = new LayerSet(3, 9),
             Calibration = "f",
             Chat = true,

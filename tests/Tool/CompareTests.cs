@@ -28,7 +28,8 @@ public sealed class CompareTests
         string page = await File.ReadAllTextAsync(Path.Combine(folder, "report.html"));
         Assert.That(page, Does.Contain("<h2>demo refusal</h2>").And.EndsWith("</html>\n"));
 
-        var cells = Directory.GetFiles(folder, "*.json", SearchOption.AllDirectories).ToDictionary(x => x, File.GetLastWriteTimeUtc);
+        var cells = Directory.GetFiles(Path.Combine(folder, "cells"), "*.json", SearchOption.AllDirectories)
+            .ToDictionary(x => x, File.GetLastWriteTimeUtc);
         Assert.That(cells, Has.Count.EqualTo(15));
         var again = await ToolRun.Of([.. command, "--json"]);
         Assert.That(again.Code, Is.Zero, again.Error);
@@ -56,6 +57,58 @@ public sealed class CompareTests
         var twice = await ToolRun.Of([.. command, "--task", folder]);
         Assert.That((twice.Code, twice.Error), Is.EqualTo((4, twice.Error)));
         Assert.That(twice.Error, Does.Contain("Two of the tasks are named bare"));
+    }
+
+    [Test]
+    public async Task Shards_give_bit_for_bit_the_report_of_one_process()
+    {
+        string[] command = ["compare", "--demo", "--limit", "2", "--method", "actadd-lfs", "--method", "caa", "--lambda", "1", "2"];
+        var whole = await ToolRun.Of([.. command, "--out", _scratch["whole"]]);
+        Assert.That(whole.Code, Is.Zero, whole.Error);
+
+        // In one folder, in any order, one of them twice; then each in a folder of its own.
+        foreach (string shard in new[] { "2/4", "0/4", "3/4", "0/4" })
+        {
+            var part = await ToolRun.Of([.. command, "--out", _scratch["parts"], "--shard", shard]);
+            Assert.That((part.Code, part.Output), Is.EqualTo((0, "")), part.Error);
+        }
+
+        var early = await ToolRun.Of("merge", _scratch["parts"]);
+        Assert.That(early.Code, Is.EqualTo(4));
+        Assert.That(early.Error, Does.Contain("4 of 15 cells are missing; the first is number 3, "));
+        Assert.That(Directory.GetFiles(_scratch["parts"], "report.*"), Is.Empty);
+        var last = await ToolRun.Of([.. command, "--out", _scratch["last"], "--shard", "1/4"]);
+        Assert.That(last.Code, Is.Zero, last.Error);
+        var merged = await ToolRun.Of("merge", _scratch["parts"], _scratch["last"], "--out", _scratch["merged"]);
+        Assert.That((merged.Code, merged.Output), Is.EqualTo((0, whole.Output)), merged.Error);
+        foreach (string report in new[] { "report.md", "report.html" })
+        {
+            Assert.That(
+                await File.ReadAllBytesAsync(Path.Combine(_scratch["merged"], report)),
+                Is.EqualTo(await File.ReadAllBytesAsync(Path.Combine(_scratch["whole"], report))), report);
+        }
+    }
+
+    [Test]
+    public async Task What_cannot_be_merged_is_told()
+    {
+        string[] command = ["compare", "--demo", "--limit", "1", "--method", "caa", "--lambda", "1"];
+        Assert.That((await ToolRun.Of([.. command, "--out", _scratch["a"], "--shard", "0/2"])).Code, Is.Zero);
+        Assert.That((await ToolRun.Of([.. command, "--seeds", "2", "--out", _scratch["b"], "--shard", "11/12"])).Code, Is.Zero);
+        var other = await ToolRun.Of("merge", _scratch["a"], _scratch["b"], "--out", _scratch["c"]);
+        Assert.That((other.Code, other.Error), Is.EqualTo((4, other.Error)));
+        Assert.That(other.Error, Does.Contain("hold different comparisons"));
+        var nowhere = await ToolRun.Of("merge", _scratch["a"], _scratch["b"]);
+        Assert.That((nowhere.Code, nowhere.Error), Is.EqualTo((2, nowhere.Error)));
+        Directory.CreateDirectory(_scratch["empty"]);
+        var empty = await ToolRun.Of("merge", _scratch["empty"]);
+        Assert.That((empty.Code, empty.Error), Is.EqualTo((4, empty.Error)));
+        Assert.That(empty.Error, Does.Contain("Name a folder that a comparison was run in."));
+        string plan = Path.Combine(_scratch["a"], "comparison.json");
+        File.WriteAllText(plan, """{"model":"m","cells":[{"path":"cells/../../x.json","identity":"y"}]}""");
+        var outside = await ToolRun.Of("merge", _scratch["a"]);
+        Assert.That((outside.Code, outside.Error), Is.EqualTo((4, outside.Error)));
+        Assert.That(outside.Error, Does.Contain("is no list of a comparison's cells"));
     }
 
     [TestCase("Expected --model and one --task at least, or --demo without them.")]

@@ -53,6 +53,7 @@ public class CudaBenchTests : CudaTest
 
     [TestCase(BenchMode.Decode, 8, "decode plain, context 8", "decode steered, 16 terms a layer", "decode with 9 tangents")]
     [TestCase(BenchMode.Prefill, 12, "prefill 12 tokens")]
+    [TestCase(BenchMode.Jacobian, 8, "jacobian, one layer")]
     public void EveryVariantStandsBesideTheWholeWithItsPrediction(BenchMode mode, int context, params string[] works)
     {
         string[] rows = [.. Rows(Request(mode) with { Context = context, Variants = true }).Select(r => r.Name)];
@@ -63,8 +64,8 @@ public class CudaBenchTests : CudaTest
         ])));
 
         VariantWork Kind(string work) => work.Contains("plain", StringComparison.Ordinal) ? VariantWork.Steps
-            : work.Contains("steered", StringComparison.Ordinal) ? VariantWork.Laws : mode == BenchMode.Prefill ? VariantWork.Prompts
-                : VariantWork.Tangents;
+            : work.Contains("steered", StringComparison.Ordinal) ? VariantWork.Laws
+            : mode switch { BenchMode.Prefill => VariantWork.Prompts, BenchMode.Jacobian => VariantWork.Jacobians, _ => VariantWork.Tangents };
     }
 
     [Test]

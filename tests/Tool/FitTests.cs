@@ -51,6 +51,47 @@ public class FitTests
     }
 
     [Test]
+    public async Task Jacobians_in_a_file_are_measured_once()
+    {
+        using var scratch = new Scratch();
+        string[] fit = [.. Fit(scratch, 2), "--jacobians", scratch["jacobians"]];
+        var first = await ToolRun.Of(fit);
+        Assert.That(first.Code, Is.Zero, first.Error);
+        byte[] controller = await File.ReadAllBytesAsync(scratch["c.tiller"]), kept = await File.ReadAllBytesAsync(scratch["jacobians"]);
+        var second = await ToolRun.Of([.. fit, "--json"]);
+        Assert.That(second.Code, Is.Zero, second.Error);
+        Assert.That(await File.ReadAllBytesAsync(scratch["c.tiller"]), Is.EqualTo(controller));
+        Assert.That(await File.ReadAllBytesAsync(scratch["jacobians"]), Is.EqualTo(kept));
+        Assert.That((await ToolRun.Of(Fit(scratch, 2))).Code, Is.Zero);
+        Assert.That(await File.ReadAllBytesAsync(scratch["c.tiller"]), Is.EqualTo(controller), "without the file");
+
+        var other = await ToolRun.Of([.. Fit(scratch, 3), "--jacobians", scratch["jacobians"]]);
+        Assert.That((other.Code, other.Output), Is.EqualTo((ExitCode.BadInput, "")));
+        Assert.That(other.Error, Does.Contain("another calibration prompts").And.Contain("--calibration names none"));
+        var same = await ToolRun.Of([.. Fit(scratch, 2), "--jacobians", scratch["c.tiller"]]);
+        Assert.That((same.Code, same.Error.Contains("the same file", StringComparison.Ordinal)), Is.EqualTo((ExitCode.Usage, true)));
+    }
+
+    [Test]
+    public async Task Several_weights_give_a_controller_for_each_combination()
+    {
+        using var scratch = new Scratch();
+        string[] fit = Fit(scratch, 2), weights = ["--q", "0.03", "1", "--r", "2", "--r", "0.5", "--cost", "feature"];
+        var run = await ToolRun.Of([.. fit[..^1], scratch["c-{q}-{r}.tiller"], .. weights, "--json"]);
+        Assert.That(run.Code, Is.Zero, run.Error);
+        Assert.That(run.Json.EnumerateArray().Select(fitted => (fitted.GetProperty("q").GetDouble(), fitted.GetProperty("r").GetDouble())),
+            Is.EqualTo(new[] { (0.03, 2.0), (0.03, 0.5), (1.0, 2.0), (1.0, 0.5) }));
+        Assert.That(scratch.Files.Where(f => f.EndsWith(".tiller", StringComparison.Ordinal)),
+            Is.EquivalentTo(new[] { "c-0.03-2.tiller", "c-0.03-0.5.tiller", "c-1-2.tiller", "c-1-0.5.tiller" }));
+        Assert.That(Controller.Load(scratch["c-1-0.5.tiller"]).Source.Weights, Is.EqualTo(new Tiller.Synthesis.LqrWeights(1, 0.5, 1)));
+
+        var unnamed = await ToolRun.Of([.. fit, .. weights]);
+        Assert.That((unnamed.Code, unnamed.Error.Contains("put {q} in the name", StringComparison.Ordinal)), Is.EqualTo((ExitCode.Usage, true)));
+        var dense = await ToolRun.Of([.. fit[..^1], scratch["d-{q}.tiller"], "--q", "1", "2"]);
+        Assert.That((dense.Code, dense.Error.Contains("--jacobians FILE", StringComparison.Ordinal)), Is.EqualTo((ExitCode.Usage, true)));
+    }
+
+    [Test]
     public async Task A_failed_fit_leaves_nothing()
     {
         using var scratch = new Scratch();

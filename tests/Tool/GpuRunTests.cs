@@ -42,7 +42,11 @@ public sealed class GpuRunTests
             "bench kernels") trap '' TERM; row kernel-1; row kernel-2; half; while :; do sleep 1; done ;;
             "bench riccati") row riccati-1; (trap '' TERM; sleep 1000) & ;;
             "bench batch") row batch-1; row batch-2; kill -KILL $$ ;;
-            "bench jacobian") printf '%s' '{{Row}}' | sed 's/NAME/without an end of line/' ;;
+            "bench jacobian")
+                case "$*" in
+                    *" --variants"*) row variants-4 ;;
+                    *) printf '%s' '{{Row}}' | sed 's/NAME/without an end of line/' ;;
+                esac ;;
             "verify "*) exit 1 ;;
             *) exec dotnet "$TILLER_DLL" "$@" ;;
         esac
@@ -209,9 +213,10 @@ public sealed class GpuRunTests
             $"kernels {Rehearsal.Shape}, context 8: out of time", $"prefill {Rehearsal.Shape}, context 8: passed",
             $"jacobian {Rehearsal.Shape}, context 8: passed", $"riccati {Rehearsal.Shape}: passed", $"batch {Rehearsal.Shape}, context 8: signal 9",
             $"decode {Rehearsal.Shape}, context 80: exit 5", $"prefill {Rehearsal.Shape}, context 16, variants: passed",
+            $"jacobian {Rehearsal.Shape}, context 8, variants: passed",
         }), output);
         string[] more = ["kernel-1", "kernel-2", "prefill 8 tokens", "without an end of line", "riccati-1", "batch-1", "batch-2", "long-1",
-            "variants-1", "variants-2", "variants-3"];
+            "variants-1", "variants-2", "variants-3", "variants-4"];
         Assert.That(run.Rows, Is.EqualTo(more), "the folder of results is new for each call");
         report = run.Report(OnHost);
         var all = expected.Concat(more);

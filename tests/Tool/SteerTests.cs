@@ -41,6 +41,30 @@ public class SteerTests
     }
 
     [Test]
+    public async Task Gains_can_be_fitted_to_the_text()
+    {
+        string[] steer = ["steer", "--model", ToolRun.Model, "--controller", Sea, "--lambda", "2", .. s_short, "--json"];
+        JsonElement[] steered =
+        [
+            (await ToolRun.Of(steer)).Json, (await ToolRun.Of([.. steer, "--fit", "prompt"])).Json,
+            (await ToolRun.Of([.. steer, "--fit", "prompt", "--refit", "4", "--order", "4"])).Json,
+        ];
+
+        // The same feature and setpoints, other gains: another effort.
+        double[] effort = [.. steered.Select(run => run.GetProperty("steered").GetProperty("effort").GetDouble())];
+        Assert.That(effort, Is.Unique.And.All.Positive);
+
+        foreach (string[] wrong in new string[][]
+        {
+            ["--refit", "4"], ["--order", "4"], ["--fit", "prompt", "--tokens", "all"], ["--fit", "prompt", "--order", "129"], ["--fit", "text"],
+        })
+        {
+            var run = await ToolRun.Of([.. steer[..^1], .. wrong]);
+            Assert.That((run.Code, run.Output), Is.EqualTo((ExitCode.Usage, "")), string.Join(' ', wrong));
+        }
+    }
+
+    [Test]
     public async Task The_seed_that_was_drawn_is_told_and_gives_the_text_again()
     {
         string[] generate = ["generate", "--model", ToolRun.Model, "--temperature", "2", "--max-tokens", "24", "Once upon a time"];

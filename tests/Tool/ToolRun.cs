@@ -4,12 +4,12 @@ using Tiller.Tool;
 
 namespace Tiller.Tests.Tool;
 
-/// <summary>One command line run in this process, with what it wrote.</summary>
+/// <summary>A command line that was run in this process, with its exit code and its output.</summary>
 internal sealed record ToolRun(int Code, string Output, string Error)
 {
     public static string Model { get; } = Repository.Path("models", "demo");
 
-    /// <summary>What --json wrote.</summary>
+    /// <summary>The output of --json.</summary>
     public JsonElement Json
     {
         get
@@ -19,7 +19,7 @@ internal sealed record ToolRun(int Code, string Output, string Error)
         }
     }
 
-    /// <summary>What went to standard output as data.</summary>
+    /// <summary>The bytes that were written to standard output as data.</summary>
     public byte[] Data { get; private init; } = [];
 
     public static Task<ToolRun> Of(params string[] args) => Of(args, [], default);
@@ -46,7 +46,7 @@ internal sealed record ToolRun(int Code, string Output, string Error)
     public static string Contrast(string file) => Path.Combine(Model, "contrast", $"{file}.txt");
 }
 
-/// <summary>A folder that is there for one test.</summary>
+/// <summary>A folder for one test.</summary>
 internal sealed class Scratch : IDisposable
 {
     private readonly DirectoryInfo _folder = Directory.CreateTempSubdirectory("tiller-");
@@ -57,7 +57,7 @@ internal sealed class Scratch : IDisposable
 
     public void Dispose() => _folder.Delete(recursive: true);
 
-    /// <summary>The first prompts of a demo contrast file: enough to fit in a moment.</summary>
+    /// <summary>Writes a file with the first prompts of a demo contrast file, so few that a fit is fast.</summary>
     public string Few(string file, int count = 6)
     {
         string path = this[$"{file}.few.txt"];

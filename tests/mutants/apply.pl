@@ -1,6 +1,6 @@
 #!/usr/bin/env perl
-# Applies a defect to the checkout that is the current folder: the one file of its name under src, wherever it is, gets the + lines in place of the
-# - lines. Lines that begin with a space are context. What is replaced must stand in the file exactly once.
+# Applies a defect to the checkout in the current folder. In the file that the patch names, which must be the only one of that name under src, the
+# - lines are replaced by the + lines. Lines that begin with a space are context. The lines to be replaced must occur in the file exactly once.
 #
 #   tests/mutants/apply.pl tests/mutants/01-pullback-sign.patch
 use strict;

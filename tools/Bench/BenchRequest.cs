@@ -18,8 +18,12 @@ public enum BenchMode
     Tokenize,
     Kernels,
     Sharing,
+    Busy,
     Interrupt,
     Ceilings,
+
+    /// <summary>Measured where the server is: in the tool.</summary>
+    Serve,
 }
 
 /// <summary>A request to <c>tiller bench</c>.</summary>
@@ -46,7 +50,7 @@ internal sealed record BenchRequest
     /// <summary>Time for one row, in seconds. A row has at least <see cref="Meter.MinSamples"/> samples.</summary>
     public double Seconds { get; init; } = 3;
 
-    /// <summary>Folder of the demo checkpoint and its contrast texts, which fit, load and tokenize read.</summary>
+    /// <summary>Folder of the demo checkpoint and its contrast texts, which fit, load, tokenize and serve read.</summary>
     public required string DemoFolder { get; init; }
 
     /// <summary>Number of prompts on each side of a fit's contrast, at most the number of the demo's texts.</summary>
@@ -63,7 +67,7 @@ internal sealed record BenchRequest
 
     /// <summary>
     /// For batch, numbers of sessions that are stepped together, plain and each with its own controller; null for 8 and, plain only, 64; on CUDA 1, 8
-    /// and 64. For schedule, numbers of texts at once; null for 1 and 8, on CUDA also 64.
+    /// and 64. For schedule, numbers of texts at once; null for 1 and 8, on CUDA also 64. For serve, numbers of streams at once; null for 1, 8 and 32.
     /// </summary>
     public IReadOnlyList<int>? Batches { get; init; }
 

@@ -1,7 +1,11 @@
 using MathNet.Numerics.LinearAlgebra;
 using MathNet.Numerics.LinearAlgebra.Factorization;
+using Tiller.Controllers;
+using Tiller.Decode;
 using Tiller.Features;
+using Tiller.Kernels;
 using Tiller.Model;
+using Tiller.Online;
 using Tiller.Ops;
 using Tiller.Synthesis;
 
@@ -12,13 +16,14 @@ internal static class ControlBench
 {
     private const int Cotangents = 32;
     private const int Order = 16;
+    private const int SweptWeights = 16;
 
     /// <summary>All Jacobians of one prompt, layer by layer.</summary>
     public static IEnumerable<BenchRow> Jacobian(BenchRequest request, Meter meter, CancellationToken cancellationToken)
     {
         var c = request.Shape.Config;
         var counts = new Counts(c, request.Type);
-        using var model = RandomParts.Model(request, meter.Machine, Scratch(request) + (16.0 * c.D * c.D));
+        using var model = RandomParts.Model(request, meter.Machine, Scratch(request, meter.Machine) + (16.0 * c.D * c.D));
         using var prompt = Prompt(request, model, cancellationToken);
         using var linearization = new Linearization(model, [prompt]);
         using var memory = model.Ops.Allocate(c.D, c.D, out var a);
@@ -32,11 +37,21 @@ internal static class ControlBench
             Bytes = counts.BlockBytes + (8.0 * c.D * c.D),
             Flops = flops,
             WorkingSet = c.L * counts.BlockBytes,
-            Rows = Math.Min(c.D, PassPlan.Rows),
-            Tangents = Math.Min(c.D, PassPlan.Rows),
+            Rows = Math.Min(c.D, model.Ops.JacobianRows),
+            Tangents = Math.Min(c.D, model.Ops.JacobianRows),
             RateUnit = "layers/s",
             Run = () => linearization.Jacobian(k++ % c.L, a, cancellationToken),
         };
+        if (request.Variants)
+        {
+            foreach (var row in meter.Measure(Variants.Of(model, layer, VariantWork.Jacobians)))
+            {
+                yield return row;
+            }
+
+            yield break;
+        }
+
         yield return meter.Measure(layer);
         yield return meter.Measure(
             layer with
@@ -61,7 +76,7 @@ internal static class ControlBench
     {
         var c = request.Shape.Config;
         var counts = new Counts(c, request.Type);
-        using var model = RandomParts.Model(request, meter.Machine, Scratch(request));
+        using var model = RandomParts.Model(request, meter.Machine, Scratch(request, meter.Machine));
         using var prompt = Prompt(request, model, cancellationToken);
         using var linearization = new Linearization(model, [prompt]);
         var z = RandomMatrix(c.D, Cotangents, seed: 6);
@@ -79,6 +94,64 @@ internal static class ControlBench
             RateUnit = "layers/s",
             Run = () => linearization.Pull(k++ % c.L, z, cancellationToken),
         });
+        foreach (var row in meter.Measure(ToFirstToken(request, model, counts, cancellationToken)))
+        {
+            yield return row;
+        }
+    }
+
+    // A prompt without its last token, and with the gains of that text: by how much they delay its first token.
+    private static IReadOnlyList<Work> ToFirstToken(BenchRequest request, LanguageModel model, Counts counts, CancellationToken cancellationToken)
+    {
+        var c = model.Config;
+        int[] ids = RandomParts.Tokens(c.V, Math.Min(Math.Max(2, request.ContextLength), c.MaxPositions), seed: 8);
+        var random = new Random(9);
+        float[][] v = [.. Enumerable.Range(0, c.L + 1).Select(_ => RandomParts.Unit(random, c.D))];
+        var controller = new Controller(
+            new LinearQuadratic(new Feature(v, [.. v.Select(_ => 1f)]), v[..c.L]),
+            new ControllerSource
+            {
+                ModelName = model.Name,
+                ModelFingerprint = model.Fingerprint,
+                Positive = new PromptSet(new string('0', 64), 1),
+                Negative = new PromptSet(new string('0', 64), 1),
+                Weights = FitOptions.StandardWeights,
+                Cost = FitCost.Feature,
+            });
+        var fit = new PromptFit(controller, lambda: 1);
+        var prefill = new Work
+        {
+            Name = $"prefill of {ids.Length - 1} tokens",
+            Bytes = c.L * counts.BlockBytes,
+            Flops = 2.0 * c.L * counts.BlockWeights * (ids.Length - 1),
+            WorkingSet = c.L * counts.BlockBytes,
+            Rows = ids.Length - 1,
+            RateUnit = "prompts/s",
+            Run = () =>
+            {
+                using var session = new Session(model);
+                session.Append(ids.AsSpan(..^1), cancellationToken);
+            },
+        };
+        return
+        [
+            prefill,
+            prefill with
+            {
+                Name = $"prefill of {ids.Length - 1} tokens and the gains of the text",
+
+                // The last token forwards, then each block's 1 to L + 1 cotangents backwards behind it.
+                Bytes = 4 * c.L * counts.BlockBytes,
+                Flops = prefill.Flops + (2.0 * counts.BlockWeights * ((2 * c.L) + (c.L * (c.L + 1) / 2.0))),
+                Comparison = Comparison.Time,
+                Run = () =>
+                {
+                    using var session = new Session(model);
+                    session.Append(ids.AsSpan(..^1), cancellationToken);
+                    fit.Fit(session, ids[^1], cancellationToken);
+                },
+            },
+        ];
     }
 
     /// <summary>The recursion alone, on matrices of the shape's width.</summary>
@@ -123,7 +196,7 @@ internal static class ControlBench
         var directions = Enumerable.Range(0, c.L + 1).Select(k => RandomMatrix(c.D, 1, seed: 20 + k)).ToArray();
         var factored = new FactoredCost(directions, r: 1);
         double squares = Enumerable.Range(1, c.L).Sum(p => (double)p * p);
-        yield return meter.Measure(new Work
+        var alone = new Work
         {
             Name = $"riccati factored, all {c.L} layers, D {c.D}",
 
@@ -134,13 +207,30 @@ internal static class ControlBench
             Precision = Precision.Double,
             RateUnit = "1/s",
             Run = () => FactoredRiccati.Solve(c.L, static (_, z) => z * 0.9, factored, cancellationToken: cancellationToken),
-        });
+        };
+        LqrWeights[] weights = [.. Enumerable.Range(0, SweptWeights).Select(i => new LqrWeights(q: 0.01 * (1 + i), r: 1, qf: 1))];
+        foreach (var row in meter.Measure(
+        [
+            alone,
+            alone with
+            {
+                Name = $"riccati factored, {weights.Length} weights in one sweep",
+
+                // Q R: 4 D p²; of each of the weights T'T, T G^{-1} T', T L^{-T} and R T: 8 p³.
+                Flops = (4 * d * squares) + (weights.Length * 8 * Enumerable.Range(1, c.L).Sum(p => Math.Pow(p, 3))),
+                Comparison = Comparison.Time,
+                Run = () => WeightSweep.Solve(c.L, static (_, z) => z * 0.9, directions, weights, cancellationToken: cancellationToken),
+            },
+        ]))
+        {
+            yield return row;
+        }
     }
 
-    private static double Scratch(BenchRequest request)
+    private static double Scratch(BenchRequest request, Machine machine)
     {
         var c = request.Shape.Config;
-        return (2.0 * PassPlan.Rows * Activations.RowSizeInBytes(c)) + new Counts(c, request.Type).CacheBytes(request.ContextLength);
+        return (2.0 * machine.JacobianRows * Activations.RowSizeInBytes(c)) + new Counts(c, request.Type).CacheBytes(request.ContextLength);
     }
 
     private static PromptState Prompt(BenchRequest request, Model.LanguageModel model, CancellationToken cancellationToken)

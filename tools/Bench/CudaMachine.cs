@@ -1,5 +1,6 @@
 using System.Globalization;
 using Tiller.Checkpoint;
+using Tiller.Cuda;
 using Tiller.Interop;
 using Tiller.Kernels;
 using Tiller.Model;
@@ -41,6 +42,8 @@ internal sealed class CudaMachine : Machine
     // Runs follow each other without waits, because a step's launches run ahead of the device. With a wait for each run, the cost of its first
     // launches would not be hidden behind earlier work.
     public override double SampleSeconds => 20e-3;
+
+    public override int JacobianRows => CudaOps.MaxJacobianRows;
 
     protected override double ReserveInBytes => _mostInBytes + (1L << 30);
 

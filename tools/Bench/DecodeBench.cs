@@ -3,7 +3,6 @@ using Tiller.Cuda;
 using Tiller.Decode;
 using Tiller.Kernels;
 using Tiller.Law;
-using Tiller.Model;
 using Tiller.Ops;
 
 namespace Tiller.Bench;
@@ -59,7 +58,7 @@ internal static class DecodeBench
             ];
             foreach (var (work, kind) in compared)
             {
-                foreach (var row in meter.Measure(Compared(model, work, kind)))
+                foreach (var row in meter.Measure(Variants.Of(model, work, kind)))
                 {
                     yield return row;
                 }
@@ -144,40 +143,13 @@ internal static class DecodeBench
             MaxRuns = 1,
             Run = () => session!.Prefill(ids),
         };
-        foreach (var row in meter.Measure(request.Variants ? Compared(
+        foreach (var row in meter.Measure(request.Variants ? Variants.Of(
             model, prefill, prefill.Rows > LinearKernels.FewRows ? VariantWork.Prompts : VariantWork.Steps) : [prefill]))
         {
             yield return row;
         }
 
         session?.Dispose();
-    }
-
-    // The work with unchanged kernels, and then with each change of the kernels that can affect it. All of them run the same step.
-    private static Work[] Compared(LanguageModel model, Work work, VariantWork kind)
-    {
-        if (model.Ops is not CudaOps ops)
-        {
-            throw new BenchException(
-                $"--variants changes CUDA kernels, but the device is {model.DeviceDescription}. Use --device cuda, or leave --variants out.");
-        }
-
-        return
-        [
-            work with { Name = $"{work.Name}, as it is", Run = () => Run(KernelVariants.Default) },
-            .. KernelVariant.All.Where(v => v.SeenIn.HasFlag(kind)).Select(v => work with
-            {
-                Name = $"{work.Name}, {v.Name} (predicted {v.Predicted})",
-                Comparison = Comparison.Speed,
-                Run = () => Run(v.Choice),
-            }),
-        ];
-
-        void Run(KernelVariants variants)
-        {
-            ops.Variants = variants;
-            work.Run();
-        }
     }
 
     /// <summary>Measures several sessions: plain, and each with its own law.</summary>

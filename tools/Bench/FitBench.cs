@@ -4,7 +4,6 @@ using Tiller.Controllers;
 using Tiller.Features;
 using Tiller.Model;
 using Tiller.Ops;
-using Tiller.Synthesis;
 using Tiller.Tokens;
 
 namespace Tiller.Bench;
@@ -77,8 +76,8 @@ internal static class FitBench
                 Bytes = c.L * counts.BlockBytes,
                 Flops = activations + linearisation,
                 WorkingSet = c.L * counts.BlockBytes,
-                Rows = PassPlan.Rows,
-                Tangents = PassPlan.Rows * linearisation / (activations + linearisation),
+                Rows = model.Ops.JacobianRows,
+                Tangents = model.Ops.JacobianRows * linearisation / (activations + linearisation),
                 RateUnit = "fits/s",
                 Run = static () => { },
             };
@@ -89,7 +88,7 @@ internal static class FitBench
                 yield return stage switch
                 {
                     FitStage.Activations => meter.Row(work with { Name = row, Flops = activations, Tangents = 0 }, times),
-                    FitStage.Linearisation => meter.Row(work with { Name = row, Flops = linearisation, Tangents = PassPlan.Rows }, times),
+                    FitStage.Linearisation => meter.Row(work with { Name = row, Flops = linearisation, Tangents = model.Ops.JacobianRows }, times),
                     _ => meter.Row(work with { Name = row, Flops = riccati, Precision = Precision.Double }, times),
                 };
             }
@@ -105,7 +104,7 @@ internal static class FitBench
         }
 
         CheckTexts(request);
-        return RandomParts.Model(request, machine, SizeInBytes(request), Tokenizer.Load(request.DemoFolder, cancellationToken));
+        return RandomParts.Model(request, machine, SizeInBytes(request, machine), Tokenizer.Load(request.DemoFolder, cancellationToken));
     }
 
     /// <summary>Refuses a shape that cannot run the demo's texts.</summary>
@@ -123,12 +122,12 @@ internal static class FitBench
         }
     }
 
-    /// <summary>Memory in bytes that a fit needs in addition to the weights.</summary>
-    internal static double SizeInBytes(BenchRequest request)
+    /// <summary>Memory in bytes that a fit needs on a machine in addition to the weights.</summary>
+    internal static double SizeInBytes(BenchRequest request, Machine machine)
     {
         var c = request.Shape.Config;
         double states = 2.0 * request.FitPrompts * (new Counts(c, request.Type).CacheBytes(Longest) + (4.0 * (c.L + 1) * c.D));
-        double scratch = (2.0 * PassPlan.Rows * Activations.RowSizeInBytes(c)) + (5 * 8.0 * c.D * c.D);
+        double scratch = (2.0 * machine.JacobianRows * Activations.RowSizeInBytes(c)) + (5 * 8.0 * c.D * c.D);
         return states + scratch;
     }
 

@@ -31,7 +31,7 @@ internal static partial class InterruptBench
                 + "Use a shorter --context.");
         }
 
-        meter.Machine.Require(counts.AllBytes + counts.CacheBytes(prompt + Steps) + FitBench.SizeInBytes(request));
+        meter.Machine.Require(counts.AllBytes + counts.CacheBytes(prompt + Steps) + FitBench.SizeInBytes(request, meter.Machine));
         string folder = demo ? request.DemoFolder : Directory.CreateTempSubdirectory("tiller-bench-").FullName;
         try
         {

@@ -55,6 +55,9 @@ internal abstract class Machine : IDisposable
     /// <summary>Minimum length of a sample in seconds, so that effects at its two ends do not matter.</summary>
     public abstract double SampleSeconds { get; }
 
+    /// <summary>Most rows that its device pushes through a block at once (<see cref="DeviceOps.JacobianRows"/>).</summary>
+    public virtual int JacobianRows => DeviceOps.UsualJacobianRows;
+
     /// <summary>Memory in bytes reserved for the runtime, the buffers of the ceilings and other small objects.</summary>
     protected abstract double ReserveInBytes { get; }
 

@@ -13,8 +13,9 @@ namespace Tiller.Bench;
 /// <param name="Double">FLOP/s of a product in float64.</param>
 /// <param name="Device">Name of the measured device.</param>
 /// <param name="Callers">Number of passes that the device runs at once.</param>
+/// <param name="JacobianRows">Number of rows that the device pushes through a block at once.</param>
 /// <param name="FreeInBytes">Free memory of the device in bytes.</param>
-internal sealed record QuickRates(double Single, double Double, string Device, int Callers, long FreeInBytes)
+internal sealed record QuickRates(double Single, double Double, string Device, int Callers, int JacobianRows, long FreeInBytes)
 {
     private const int Width = 512;
     private const int Runs = 3;
@@ -56,7 +57,9 @@ internal sealed record QuickRates(double Single, double Double, string Device, i
         model.Ops.Copy(a, b);
         double both = Fastest(() => model.Ops.Multiply(1, a, b, 0, product));
         long free = model.Ops.FreeInBytes ?? HostMemory();
-        return new QuickRates(2 * FitPlan.BlockWeights(small) * d / single, 2.0 * d * d * d / both, model.DeviceDescription, model.Ops.Callers, free);
+        return new QuickRates(
+            2 * FitPlan.BlockWeights(small) * d / single, 2.0 * d * d * d / both, model.DeviceDescription, model.Ops.Callers,
+            model.Ops.JacobianRows, free);
 
         double Fastest(Action run)
         {

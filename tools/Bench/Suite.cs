@@ -25,6 +25,7 @@ internal static class Suite
             BenchMode.Tokenize => TokenizeBench.Run(request, meter),
             BenchMode.Kernels => KernelBench.Run(request, meter),
             BenchMode.Sharing => SharingBench.Run(request, meter),
+            BenchMode.Busy => BusyBench.Run(request, meter),
             BenchMode.Interrupt => InterruptBench.Run(request, meter, cancellationToken),
             BenchMode.Ceilings => CeilingBench.Run(meter),
             _ => throw new ArgumentOutOfRangeException(nameof(request), request.Mode, "No such measurement."),

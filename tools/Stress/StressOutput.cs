@@ -15,14 +15,26 @@ internal static class StressOutput
             return;
         }
 
-        WriteRows(request, Rows(report), report.Counts.Failures, output);
+        WriteRows(request, WhatOf(request), Rows(report), report.Counts.Failures, output);
+    }
+
+    public static void Write(StressRequest request, ServeStormReport report, TextWriter output)
+    {
+        if (request.Json)
+        {
+            output.WriteLine(JsonSerializer.Serialize(report, StressJsonContext.Default.ServeStormReport));
+        }
+        else
+        {
+            WriteRows(request, "stress over HTTP", Rows(request, report), report.Failures, output);
+        }
     }
 
     public static void Write(StressRequest request, StormReport report, TextWriter output)
     {
         if (!request.Json)
         {
-            WriteRows(request, Rows(request, report), report.Failures, output);
+            WriteRows(request, WhatOf(request), Rows(request, report), report.Failures, output);
             return;
         }
 
@@ -32,10 +44,11 @@ internal static class StressOutput
         output.WriteLine(JsonSerializer.Serialize(told, StressJsonContext.Default.StormJson));
     }
 
-    private static void WriteRows(StressRequest request, IEnumerable<(string Name, string Value)> rows, IReadOnlyList<string> failures,
+    private static string WhatOf(StressRequest request) => $"stress, shape {request.Shape.Name}, {request.Type.ToString().ToLowerInvariant()}";
+
+    private static void WriteRows(StressRequest request, string what, IEnumerable<(string Name, string Value)> rows, IReadOnlyList<string> failures,
         TextWriter output)
     {
-        string what = $"stress, shape {request.Shape.Name}, {request.Type.ToString().ToLowerInvariant()}";
         string hardware = Hardware.Describe(request.OnMachine, AppContext.BaseDirectory);
         output.WriteLine(request.Markdown ? $"{what}; {hardware}\n\n| | |\n|---|---|" : $"# {what}\n# {hardware}");
         foreach (var (name, value) in rows)
@@ -58,6 +71,21 @@ internal static class StressOutput
         ("times that the queue was full", $"{r.Refused:N0}"),
         ("prompts that took over another's beginning", $"{r.PrefixHits:N0}"),
         ("buffers held after the run, less those before it", $"{r.HeldInBytes / 1048576.0:F1} MiB"),
+        ("failures", $"{r.Failures.Count}"),
+    ];
+
+    private static IEnumerable<(string Name, string Value)> Rows(StressRequest request, ServeStormReport r) =>
+    [
+        ("streams at once", $"{request.Sessions}"),
+        ("answers read to their end, as a session alone", $"{r.Answers:N0}, of which {r.Moved:N0} with λ moved on the way"),
+        ("streams whose client left", $"{r.Cancelled:N0}"),
+        ("clients that did not read, and were dropped", $"{r.Dropped:N0}"),
+        ("answers whose reader was late, and was dropped", $"{r.Late:N0}"),
+        ("times that the queue was full", $"{r.Refused:N0}"),
+        ("texts taken, all of which ended", $"{r.Texts:N0}, of {r.Tokens:N0} tokens"),
+        ("texts that took over another's prompt, or its beginning", $"{r.PrefixHits:N0}"),
+        ("buffers held after the run, less those before it", $"{r.HeldInBytes / 1048576.0:F1} MiB"),
+        ("files and sockets open after the run, less those before it", $"{r.HeldFiles}"),
         ("failures", $"{r.Failures.Count}"),
     ];
 
@@ -96,4 +124,5 @@ internal sealed record StormJson(
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, WriteIndented = true)]
 [JsonSerializable(typeof(StressJson))]
 [JsonSerializable(typeof(StormJson))]
+[JsonSerializable(typeof(ServeStormReport))]
 internal sealed partial class StressJsonContext : JsonSerializerContext;

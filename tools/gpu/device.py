@@ -324,6 +324,7 @@ class Device:
         for shape in self.sizes.main:
             self.bench(phase, "decode", shape, 0.2, context=self.sizes.short, tangents=self.sizes.tangents, variants=True)
             self.bench(phase, "prefill", shape, 0.2, context=2 * self.sizes.prompt, variants=True)
+            self.bench(phase, "jacobian", shape, 0.2, context=self.sizes.jacobian, variants=True)
 
     # Phases of the third call ----------------------------------------------------------------------------------------------------------------------
 

@@ -161,8 +161,8 @@ def write(out, run, earlier=None):
     if "not a GPU" in device:
         lines += ["A rehearsal on the host CUDA of the tests: its figures say nothing about a GPU.", ""]
     told = dict.fromkeys(line for machine in run.machines for line in machine["lines"])
-    lines += ["```", *told, "```", "", "Times are wall times of consecutive steps until all work has ended, as median and percentiles of samples of several "
-              "steps; `kernels` is measured by the device's clock. Percentages are of ceilings measured in the same run. "
+    lines += ["```", *told, "```", "", "Times are wall times of consecutive steps until all work has ended, as median and percentiles of samples "
+              "of several steps; `kernels` is measured by the device's clock. Percentages are of ceilings measured in the same run. "
               "Rows of other programs: tools/gpu/peers.py.", "",
               "| phase | step | outcome | seconds | |", "|---|---|---|---|---|"]
     lines += [f"| {s['phase']} | {cell(s['step'])} | {cell(s['outcome'])} | {s['seconds']:.1f} | {cell(s['says'])} |" for s in run.steps]

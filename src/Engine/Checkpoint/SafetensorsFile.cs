@@ -174,7 +174,9 @@ public sealed class SafetensorsFile : IDisposable
     // bfloat16 is the upper half of a float32.
     private static float[] Widen(ushort[] values) => Array.ConvertAll(values, static bits => BitConverter.UInt32BitsToSingle((uint)bits << 16));
 
-    private static SafetensorsHeader ReadHeader(SafeFileHandle handle, long fileLength, string path)
+    /// <summary>Reads the header of a file that is open.</summary>
+    /// <exception cref="SafetensorsException">The header is malformed or does not match the length.</exception>
+    internal static SafetensorsHeader ReadHeader(SafeFileHandle handle, long fileLength, string path)
     {
         Span<byte> start = stackalloc byte[64];
         start = start[..RandomAccess.Read(handle, start, 0)];

@@ -23,6 +23,13 @@ public sealed record TensorData(string Name, TensorType Type, long[] Shape, Read
         => new(name, TensorType.F64, shape, MemoryMarshal.AsBytes(values).ToArray());
 }
 
+/// <summary>A tensor whose elements are made while they are written.</summary>
+/// <param name="Name">Name in the file, at most 4096 bytes of UTF-8.</param>
+/// <param name="Type">Type of the elements.</param>
+/// <param name="Shape">Dimensions, slowest first; at most 8.</param>
+/// <param name="Write">Writes exactly the bytes that type and shape imply.</param>
+internal sealed record TensorStream(string Name, TensorType Type, long[] Shape, Action<Stream> Write);
+
 /// <summary>
 /// Writes safetensors files in the format's canonical layout: tensors by descending alignment, then by descending type, then by name; metadata first,
 /// with sorted keys; the header padded with spaces to 8 bytes. Equal contents give equal bytes.
@@ -37,7 +44,23 @@ public static class SafetensorsWriter
     public static void Write(string path, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors)
     {
         ArgumentNullException.ThrowIfNull(path);
-        byte[] header = Header(metadata, tensors, path, out TensorData[] sorted);
+        WriteStreams(path, metadata, Streams(tensors, path));
+    }
+
+    /// <summary>Writes to a stream.</summary>
+    /// <exception cref="SafetensorsException">As for a file, except InputOutput.</exception>
+    public static void Write(Stream stream, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        byte[] header = Header(metadata, Streams(tensors, "stream"), "stream", out TensorStream[] sorted);
+        Write(stream, header, sorted);
+    }
+
+    /// <summary>Writes a file that need not fit in memory, completely or not at all.</summary>
+    /// <exception cref="SafetensorsException">As for the other way to write a file.</exception>
+    internal static void WriteStreams(string path, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorStream> tensors)
+    {
+        byte[] header = Header(metadata, tensors, path, out TensorStream[] sorted);
         try
         {
             OutputFile.Write(path, stream => Write(stream, header, sorted));
@@ -48,29 +71,40 @@ public static class SafetensorsWriter
         }
     }
 
-    /// <summary>Writes to a stream.</summary>
-    /// <exception cref="SafetensorsException">As for a file, except InputOutput.</exception>
-    public static void Write(Stream stream, IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors)
+    private static TensorStream[] Streams(IReadOnlyList<TensorData> tensors, string file)
     {
-        ArgumentNullException.ThrowIfNull(stream);
-        byte[] header = Header(metadata, tensors, "stream", out TensorData[] sorted);
-        Write(stream, header, sorted);
+        ArgumentNullException.ThrowIfNull(tensors);
+        foreach (TensorData tensor in tensors)
+        {
+            ulong size = SizeInBytes(tensor.Name, tensor.Type, tensor.Shape, file);
+            if (size != (ulong)tensor.Data.Length)
+            {
+                throw new SafetensorsException(
+                    SafetensorsError.TensorInvalidInfo, file, "data and shape disagree.", tensor.Name,
+                    expected: $"{size} bytes for {tensor.Type.SpecName()} {TensorInfo.Format(tensor.Shape)}", actual: $"{tensor.Data.Length}");
+            }
+        }
+
+        return [.. tensors.Select(t => new TensorStream(t.Name, t.Type, t.Shape, stream => stream.Write(t.Data.Span)))];
     }
 
-    private static void Write(Stream stream, byte[] header, TensorData[] tensors)
+    private static ulong SizeInBytes(string name, TensorType type, long[] shape, string file) =>
+        SafetensorsLayout.SizeInBytes(new TensorEntry(name, type, [.. shape.Select(n => unchecked((ulong)n))], 0, 0), file);
+
+    private static void Write(Stream stream, byte[] header, TensorStream[] tensors)
     {
         Span<byte> prefix = stackalloc byte[SafetensorsHeader.PrefixLength];
         BinaryPrimitives.WriteUInt64LittleEndian(prefix, (ulong)header.Length);
         stream.Write(prefix);
         stream.Write(header);
-        foreach (TensorData tensor in tensors)
+        foreach (TensorStream tensor in tensors)
         {
-            stream.Write(tensor.Data.Span);
+            tensor.Write(stream);
         }
     }
 
     private static byte[] Header(
-        IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorData> tensors, string file, out TensorData[] sorted)
+        IReadOnlyDictionary<string, string> metadata, IReadOnlyList<TensorStream> tensors, string file, out TensorStream[] sorted)
     {
         ArgumentNullException.ThrowIfNull(metadata);
         ArgumentNullException.ThrowIfNull(tensors);
@@ -95,9 +129,9 @@ public static class SafetensorsWriter
             }
 
             ulong position = 0;
-            foreach (TensorData tensor in sorted)
+            foreach (TensorStream tensor in sorted)
             {
-                Check(tensor, names, file);
+                ulong size = Check(tensor, names, file);
                 json.WriteStartObject(tensor.Name);
                 json.WriteString("dtype", tensor.Type.SpecName());
                 json.WriteStartArray("shape");
@@ -109,7 +143,7 @@ public static class SafetensorsWriter
                 json.WriteEndArray();
                 json.WriteStartArray("data_offsets");
                 json.WriteNumberValue(position);
-                position += (ulong)tensor.Data.Length;
+                position += size;
                 json.WriteNumberValue(position);
                 json.WriteEndArray();
                 json.WriteEndObject();
@@ -138,7 +172,8 @@ public static class SafetensorsWriter
         }
     }
 
-    private static void Check(TensorData tensor, HashSet<string> names, string file)
+    // The size of a tensor that may be written.
+    private static ulong Check(TensorStream tensor, HashSet<string> names, string file)
     {
         CheckText(tensor.Name, tensor.Name, file);
         if (!names.Add(tensor.Name))
@@ -155,14 +190,7 @@ public static class SafetensorsWriter
                 actual: $"{tensor.Shape.Length} dimensions");
         }
 
-        ulong[] shape = [.. tensor.Shape.Select(n => unchecked((ulong)n))];
-        ulong size = SafetensorsLayout.SizeInBytes(new TensorEntry(tensor.Name, tensor.Type, shape, 0, 0), file);
-        if (size != (ulong)tensor.Data.Length)
-        {
-            throw new SafetensorsException(
-                SafetensorsError.TensorInvalidInfo, file, "data and shape disagree.", tensor.Name,
-                expected: $"{size} bytes for {tensor.Type.SpecName()} {TensorInfo.Format(tensor.Shape)}", actual: $"{tensor.Data.Length}");
-        }
+        return SizeInBytes(tensor.Name, tensor.Type, tensor.Shape, file);
     }
 
     // A lone surrogate has no UTF-8 encoding. The JSON writer would silently replace it.

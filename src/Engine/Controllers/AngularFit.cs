@@ -26,7 +26,7 @@ public sealed record AngularFit : FitMethod
     internal override FittedMethod Fit(FitJob job)
     {
         var (feature, other) = (job.Feature, job.Alternative!);
-        float[][] second = [.. Enumerable.Range(0, feature.L).Select(k => AngularSetpoint.SecondDirection(feature.V[k], other.V[k]))];
+        float[][] second = AngularSetpoint.SecondDirections(feature, other);
         var (products, report) = job.Products([feature, other], feature.V, second);
         return new FittedMethod(new AngularSetpoint(feature, second, products[0], products[1], job.Layers), report);
     }

@@ -57,7 +57,7 @@ public sealed class AngularSetpoint : SteeringMethod
                 nameof(gains));
         }
 
-        float[][] second = [.. Enumerable.Range(0, feature.L).Select(k => SecondDirection(feature.V[k], other.V[k]))];
+        float[][] second = SecondDirections(feature, other);
         return new AngularSetpoint(feature, second, Products(feature.V), Products(second), layers);
 
         float[][] Products(IReadOnlyList<float[]> directions) =>
@@ -74,6 +74,10 @@ public sealed class AngularSetpoint : SteeringMethod
         var second = SecondDirection(Array.ConvertAll(first, x => (double)x), Array.ConvertAll(other, x => (double)x));
         return Array.ConvertAll(second, x => (float)x);
     }
+
+    /// <summary>b₂ of every block, from two features // (L, D).</summary>
+    internal static float[][] SecondDirections(Feature feature, Feature other) =>
+        [.. Enumerable.Range(0, feature.L).Select(k => SecondDirection(feature.V[k], other.V[k]))];
 
     /// <summary>Throws if a second direction and the feature's direction are not orthonormal; a second direction may be 0.</summary>
     internal static void CheckPlane(Feature feature, IReadOnlyList<float[]> second)

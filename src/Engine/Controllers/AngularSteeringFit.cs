@@ -28,7 +28,7 @@ public sealed record AngularSteeringFit : FitMethod
     internal override FittedMethod Fit(FitJob job)
     {
         var (feature, other) = (job.Feature, job.Alternative!);
-        float[][] second = [.. Enumerable.Range(0, feature.L).Select(k => AngularSetpoint.SecondDirection(feature.V[k], other.V[k]))];
+        float[][] second = AngularSetpoint.SecondDirections(feature, other);
         return new(new AngularSteering(feature, second, Adaptive, job.Layers));
     }
 }

@@ -110,6 +110,9 @@ public sealed class Controller
     /// <summary>Model, prompts and settings of the fit.</summary>
     public ControllerSource Source { get; }
 
+    /// <summary>The method without its gate, if it has one.</summary>
+    internal SteeringMethod Ungated => Method is Gated gated ? gated.Method : Method;
+
     /// <summary>Number of blocks of the model.</summary>
     public int L => Method.Feature.L;
 

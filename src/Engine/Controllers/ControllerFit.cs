@@ -66,6 +66,14 @@ public sealed record FitOptions
     public IReadOnlyList<Prompt>? Calibration { get; init; }
 
     /// <summary>
+    /// A file that keeps the mean Jacobians of all blocks and the states of the prompts (<see cref="JacobianFileException"/>), null (default) for
+    /// none. What it does not have is measured and written, block by block; what it has is not measured again, so that weights, layers, directions
+    /// and methods are solved again without a pass over the model. The controller is bit for bit that of a fit without the file where Jacobians are
+    /// formed, as they are for <see cref="FitCost.State"/>; with the feature's cost or an order it is the same to float32's rounding.
+    /// </summary>
+    public string? Jacobians { get; init; }
+
+    /// <summary>
     /// Prompts that are held out of the fit, for a certificate of the gains on these prompts (<see cref="ControllerCertificate"/>); null for none.
     /// With a certificate, the gains and Jacobians of all blocks are in memory at once.
     /// </summary>
@@ -128,7 +136,8 @@ public enum FitStage
 
 /// <summary>Progress of a fit.</summary>
 /// <param name="Stage">
-/// The stage. Linearisation has no progress of its own: it is part of <see cref="FitStage.Riccati"/> and <see cref="FitStage.Certificate"/>.
+/// The stage. Linearisation has progress of its own only with <see cref="FitOptions.Jacobians"/>: otherwise it is part of
+/// <see cref="FitStage.Riccati"/> and <see cref="FitStage.Certificate"/>.
 /// </param>
 /// <param name="Done">Units done: prompts, or layers.</param>
 /// <param name="Total">Units in all.</param>
@@ -157,19 +166,69 @@ public static class ControllerFit
     /// <param name="model">The plain model.</param>
     /// <param name="contrast">Prompts that show the feature and prompts that do not.</param>
     /// <param name="options">The options; null for the defaults.</param>
-    /// <param name="progress">Receives a report after every pass and layer; null for none.</param>
+    /// <param name="progress">
+    /// Receives a report after every pass and layer, on the calling thread, between two passes; null for none. Reports within a layer repeat the last
+    /// <see cref="FitProgress.Done"/>. A receiver may do other work with the model before it returns.
+    /// </param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="TillerException">
     /// The prompts are not all of one form, a prompt is empty, too long or cannot be encoded, the feature is 0, the resulting controller would do
-    /// nothing, or the recursion fails numerically.
+    /// nothing, the recursion fails numerically, or the file of Jacobians is of something else, damaged or in use.
     /// </exception>
     /// <exception cref="ArgumentException">An option contradicts the method.</exception>
     public static FitResult Run(
         LanguageModel model, ContrastSet contrast, FitOptions? options = null, IProgress<FitProgress>? progress = null,
         CancellationToken cancellationToken = default)
     {
-        options = (options ?? new FitOptions()).For(model.Config);
+        options ??= new FitOptions();
+        return Run(model, contrast, options, [options.Weights], progress, cancellationToken)[0];
+    }
+
+    /// <summary>
+    /// Fits one controller for each of several weights. The prompts are run once, and with <see cref="FitCost.Feature"/> the blocks are pulled back
+    /// once: one sweep through the layers solves for all weights (<see cref="WeightSweep"/>).
+    /// </summary>
+    /// <param name="model">The plain model.</param>
+    /// <param name="contrast">Prompts that show the feature and prompts that do not.</param>
+    /// <param name="weights">q, r and q_f of every controller; those of the options do not count.</param>
+    /// <param name="options">
+    /// Null for the defaults. Where each of the weights would need every Jacobian anew, <see cref="FitOptions.Jacobians"/> must be given.
+    /// </param>
+    /// <param name="progress">Told after every pass and layer.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
+    /// <returns>The fits, in the order of their weights. What they share counts in the times of the first.</returns>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
+    /// <exception cref="TillerException">As for a fit with one of the weights.</exception>
+    /// <exception cref="ArgumentException">There are no weights, or the options do not go with the method or with several weights.</exception>
+    public static IReadOnlyList<FitResult> Sweep(
+        LanguageModel model, ContrastSet contrast, IReadOnlyList<LqrWeights> weights, FitOptions? options = null,
+        IProgress<FitProgress>? progress = null, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(weights);
+        options ??= new FitOptions();
+        if (weights.Count == 0 || (weights.Count > 1 && !options.Method.Takes(FitInputs.Gains)))
+        {
+            throw new ArgumentException(
+                $"There are {weights.Count} weights; give one or more, and one to the method {options.Method.Name} if it solves for no gains.",
+                nameof(weights));
+        }
+
+        bool shares = options.Jacobians is not null || options.Method.Takes(FitInputs.AllJacobians)
+            || (options.Cost == FitCost.Feature && options.Order is null);
+        return shares || weights.Count == 1
+            ? Run(model, contrast, options, weights, progress, cancellationToken)
+            : throw new ArgumentException(
+                "Several weights would measure every block anew for each of them: set FitOptions.Jacobians to measure once, or "
+                + "FitOptions.Cost = FitCost.Feature without an order to solve for all in one sweep.",
+                nameof(options));
+    }
+
+    private static List<FitResult> Run(
+        LanguageModel model, ContrastSet contrast, FitOptions options, IReadOnlyList<LqrWeights> weights, IProgress<FitProgress>? progress,
+        CancellationToken cancellationToken)
+    {
+        options = options.For(model.Config);
         if (options.Calibration is { Count: 0 })
         {
             throw new ContrastSetException("The calibration prompts are empty; give at least one, or none at all to average over the "
@@ -182,7 +241,7 @@ public static class ControllerFit
         }
 
         bool solves = options.Method.Takes(FitInputs.Gains);
-        if (solves && options.Weights is { Q: 0, Qf: 0 })
+        if (solves && weights.Any(w => w is { Q: 0, Qf: 0 }))
         {
             throw new ControllerException(
                 ControllerFault.Idle,
@@ -219,8 +278,10 @@ public static class ControllerFit
         ];
         var form = encoder.FormOf(lists);
         int[][][] ids = [.. lists.Select(list => encoder.Encode(list.Name, list.Prompts, cancellationToken))];
-        int total = ids[..^1].Sum(list => list.Length);
         var states = new List<PromptState>();
+        var (file, linearisedMs) = OpenKept();
+        using var kept = file;
+        int total = ids[..^1].Sum(list => kept?.HasStatesOf(list) == true ? 0 : list.Length);
         try
         {
             var positive = Collect(ids[0], own);
@@ -244,109 +305,127 @@ public static class ControllerFit
                     "Steer blocks where they differ, or give prompts whose last tokens do.");
             }
 
-            double activationsMs = clock.Elapsed.TotalMilliseconds;
-            using var job = new FitJob(model, feature, calibration, options, layers, progress, cancellationToken)
+            double activationsMs = clock.Elapsed.TotalMilliseconds - linearisedMs;
+            using BlockMaps maps = kept is not null ? new StoredJacobians(kept, model.Ops) : new Linearization(model, calibration);
+            var job = new FitJob(model, maps, feature, calibration, options, weights, layers, progress, cancellationToken)
             {
                 Positive = positive,
                 Negative = negative,
                 Alternative = alternative.Count > 0 ? FeatureMeasurement.FromStates(alternative, negative, options.Direction) : null,
                 Nominal = followed.Count > 0 ? followed[0] : null,
             };
-            var fitted = options.Method.Fit(job);
-            var (method, report, settings) = fitted;
-            var loop = solves && method is LinearQuadratic lqr ? ClosedLoop.Of(lqr, job.OpenLoop(lqr.Feature)) : new ClosedLoop([]);
-            if (method.Idle is { } reason)
+            maps.BetweenPasses = job.ReportAgain;
+            var results = new List<FitResult>();
+            var sharedMs = (Activations: activationsMs, Linearisation: linearisedMs);
+            foreach (var one in weights)
             {
-                throw new ControllerException(
-                    ControllerFault.Idle,
-                    $"The fit gives a controller that does nothing: {reason}."
-                    + (solves
-                        ? $" With q = {options.Weights.Q:G}, qf = {options.Weights.Qf:G} and r = {options.Weights.R:G}, no input lowers the cost; raise q "
-                            + "or qf, lower r, or steer more blocks."
-                        : " Steer other blocks, or give prompts that differ there."));
+                results.Add(Fit(one));
+                sharedMs = (0, 0);
             }
 
-            double solveMs = clock.Elapsed.TotalMilliseconds - activationsMs;
-            double linearisationMs = job.LinearisationMs;
-            ControllerCertificate? certificate = null;
-            if (options.HeldOut is { } held)
-            {
-                certificate = ControllerCertificate.Of(
-                    model, layers, job.Jacobians(), fitted.Gains!, positive[0], feature,
-                    own ? [.. ids[0], .. ids[1]] : ids[2], ids[^1], Describe(held), cancellationToken);
-            }
+            return results;
 
-            double certificateMs = clock.Elapsed.TotalMilliseconds - activationsMs - solveMs;
-            List<FitTime> stages =
-            [
-                new(FitStage.Activations, activationsMs), new(FitStage.Linearisation, linearisationMs),
-                new(FitStage.Riccati, solveMs - linearisationMs),
-            ];
-            if (certificate is not null)
+            FitResult Fit(LqrWeights one)
             {
-                stages.Add(new FitTime(FitStage.Certificate, certificateMs));
-            }
-
-            var source = new ControllerSource
-            {
-                ModelName = model.Name,
-                ModelFingerprint = model.Fingerprint,
-                Positive = Describe(contrast.Positive),
-                Negative = Describe(contrast.Negative),
-                Calibration = options.Calibration is null ? null : Describe(options.Calibration),
-                Form = form,
-                Weights = solves ? options.Weights : null,
-                Cost = options.Method.Takes(FitInputs.Cost) ? options.Cost : solves ? FitCost.State : null,
-                Order = options.Order,
-                Residuals = report.Steps.Count > 0 ? PerLayer(s => s.Residual) : null,
-                Ranks = report.Steps.Count > 0 ? PerLayer(s => s.Rank) : null,
-                OpenLoop = loop.Layers.Count > 0 ? [.. loop.Layers.Select(g => g.Open)] : null,
-                Settings = Settings(),
-                Certificate = certificate,
-            };
-            return new FitResult(new Controller(method, source), report, loop, stages);
-
-            Dictionary<string, string> Settings()
-            {
-                var all = new Dictionary<string, string>(StringComparer.Ordinal)
+                job.Stage = FitStage.Riccati;
+                double beginMs = clock.Elapsed.TotalMilliseconds, linearisedBeforeMs = job.LinearisationMs;
+                var fitted = job.Fit(one);
+                var (method, report, settings) = fitted;
+                var loop = solves && method is LinearQuadratic lqr ? ClosedLoop.Of(lqr, job.OpenLoop(lqr.Feature)) : new ClosedLoop([]);
+                if (method.Idle is { } reason)
                 {
-                    [ControllerSource.MethodSetting] = options.Method.Name,
-                    ["direction"] = options.Direction.Name,
+                    throw new ControllerException(
+                        ControllerFault.Idle,
+                        $"The fit gives a controller that does nothing: {reason}."
+                        + (solves
+                            ? $" With q = {one.Q:G}, qf = {one.Qf:G} and r = {one.R:G} no effort pays; raise q or "
+                                + "qf, lower r, or steer more blocks."
+                            : " Steer other blocks, or give prompts that differ there."));
+                }
+
+                double solveMs = clock.Elapsed.TotalMilliseconds - beginMs;
+                double linearisationMs = job.LinearisationMs - linearisedBeforeMs;
+                ControllerCertificate? certificate = null;
+                if (options.HeldOut is { } held)
+                {
+                    job.Stage = FitStage.Certificate;
+                    certificate = ControllerCertificate.Of(
+                        model, layers, job.Jacobians(), fitted.Gains!, positive[0], feature,
+                        own ? [.. ids[0], .. ids[1]] : ids[2], ids[^1], Describe(held), cancellationToken);
+                }
+
+                double certificateMs = clock.Elapsed.TotalMilliseconds - beginMs - solveMs;
+                List<FitTime> stages =
+                [
+                    new(FitStage.Activations, sharedMs.Activations), new(FitStage.Linearisation, sharedMs.Linearisation + linearisationMs),
+                    new(FitStage.Riccati, solveMs - linearisationMs),
+                ];
+                if (certificate is not null)
+                {
+                    stages.Add(new FitTime(FitStage.Certificate, certificateMs));
+                }
+
+                var source = new ControllerSource
+                {
+                    ModelName = model.Name,
+                    ModelFingerprint = model.Fingerprint,
+                    Positive = Describe(contrast.Positive),
+                    Negative = Describe(contrast.Negative),
+                    Calibration = options.Calibration is null ? null : Describe(options.Calibration),
+                    Form = form,
+                    Weights = solves ? one : null,
+                    Cost = options.Method.Takes(FitInputs.Cost) ? options.Cost : solves ? FitCost.State : null,
+                    Order = options.Order,
+                    Residuals = report.Steps.Count > 0 ? PerLayer(s => s.Residual) : null,
+                    Ranks = report.Steps.Count > 0 ? PerLayer(s => s.Rank) : null,
+                    OpenLoop = loop.Layers.Count > 0 ? [.. loop.Layers.Select(g => g.Open)] : null,
+                    Settings = Settings(),
+                    Certificate = certificate,
                 };
-                if (options.Alternative is { } others)
+                return new FitResult(new Controller(method, source), report, loop, stages);
+
+                Dictionary<string, string> Settings()
                 {
-                    all["alternative.sha256"] = Describe(others).Sha256;
+                    var all = new Dictionary<string, string>(StringComparer.Ordinal)
+                    {
+                        [ControllerSource.MethodSetting] = options.Method.Name,
+                        ["direction"] = options.Direction.Name,
+                    };
+                    if (options.Alternative is { } others)
+                    {
+                        all["alternative.sha256"] = Describe(others).Sha256;
+                    }
+
+                    if (options.Nominal is { } leader)
+                    {
+                        all["nominal.sha256"] = Describe([leader]).Sha256;
+                    }
+
+                    foreach (var parameter in options.Method.Parameters.Where(p => p.Value is not null))
+                    {
+                        all[parameter.Name] = parameter.Value!.Value.ToString("R", CultureInfo.InvariantCulture);
+                    }
+
+                    foreach (var (name, value) in settings)
+                    {
+                        all[name] = value.ToString("R", CultureInfo.InvariantCulture);
+                    }
+
+                    return all;
                 }
 
-                if (options.Nominal is { } one)
+                // Nothing is solved outside the horizon.
+                T[] PerLayer<T>(Func<RiccatiStep, T> value)
+                    where T : struct
                 {
-                    all["nominal.sha256"] = Describe([one]).Sha256;
+                    var all = new T[feature.L];
+                    for (int i = 0; i < report.Steps.Count; i++)
+                    {
+                        all[method.Layers.First + i] = value(report.Steps[i]);
+                    }
+
+                    return all;
                 }
-
-                foreach (var parameter in options.Method.Parameters.Where(p => p.Value is not null))
-                {
-                    all[parameter.Name] = parameter.Value!.Value.ToString("R", CultureInfo.InvariantCulture);
-                }
-
-                foreach (var (name, value) in settings)
-                {
-                    all[name] = value.ToString("R", CultureInfo.InvariantCulture);
-                }
-
-                return all;
-            }
-
-            // Layers outside the horizon have the value 0.
-            T[] PerLayer<T>(Func<RiccatiStep, T> value)
-                where T : struct
-            {
-                var all = new T[feature.L];
-                for (int i = 0; i < report.Steps.Count; i++)
-                {
-                    all[method.Layers.First + i] = value(report.Steps[i]);
-                }
-
-                return all;
             }
         }
         finally
@@ -357,11 +436,35 @@ public static class ControllerFit
             }
         }
 
+        // A method that solves nothing takes what a file has; it has no Jacobians to put there.
+        (JacobianFile? File, double ElapsedMs) OpenKept()
+        {
+            if (options.Jacobians is not { } path)
+            {
+                return (null, 0);
+            }
+
+            if (solves)
+            {
+                int[][][] averaged = own ? ids[..2] : [ids[2]];
+                return StoredJacobians.Measure(model, path, averaged, [.. ids[..^1].Except(averaged)], progress, cancellationToken);
+            }
+
+            return (JacobianFile.Open(path, JacobianIdentity.Of(model, calibration: null), fills: false) ?? throw new JacobianFileException(
+                path, $"there is no such file, and the method {options.Method.Name} measures no Jacobians: fit one that does first, or leave "
+                + "FitOptions.Jacobians out."), 0);
+        }
+
         IReadOnlyList<PromptState> Collect(int[][] prompts, bool keepCaches)
         {
             if (prompts.Length == 0)
             {
                 return [];
+            }
+
+            if (kept?.StatesOf(prompts) is { } known)
+            {
+                return known;
             }
 
             int before = states.Count;

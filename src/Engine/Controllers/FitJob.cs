@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Features;
+using Tiller.Kernels;
 using Tiller.Law;
 using Tiller.Model;
 using Tiller.Synthesis;
@@ -12,12 +13,14 @@ namespace Tiller.Controllers;
 /// First is layer 0 of the horizon.
 /// </summary>
 internal sealed class FitJob(
-    LanguageModel model, Feature feature, IReadOnlyList<PromptState> calibration, FitOptions options, LayerSet layers,
-    IProgress<FitProgress>? progress, CancellationToken cancellationToken) : IDisposable
+    LanguageModel model, BlockMaps maps, Feature feature, IReadOnlyList<PromptState> calibration, FitOptions options,
+    IReadOnlyList<LqrWeights> weights, LayerSet layers, IProgress<FitProgress>? progress, CancellationToken cancellationToken)
 {
-    private readonly Linearization _linearization = new(model, calibration);
     private readonly Stopwatch _linearising = new();
+    private readonly double?[] _open = new double?[feature.L];
     private Matrix<double>[]? _jacobians;
+    private IReadOnlyList<RiccatiSolution>? _swept;
+    private FitProgress? _progress;
     private int _done;
 
     /// <summary>The plain model.</summary>
@@ -39,10 +42,13 @@ internal sealed class FitJob(
     public PromptState? Nominal { get; init; }
 
     /// <summary>Whether the gains are needed after the fit, for a certificate.</summary>
-    public bool KeepsGains => options.HeldOut is not null;
+    public bool KeepsGains => Options.HeldOut is not null;
 
-    /// <summary>The options of the fit.</summary>
-    public FitOptions Options => options;
+    /// <summary>What was asked for, with the weights that are fitted at the moment.</summary>
+    public FitOptions Options { get; private set; } = options;
+
+    /// <summary>What the blocks that are linearised at the moment are for.</summary>
+    public FitStage Stage { get; set; } = FitStage.Riccati;
 
     /// <summary>Steered blocks.</summary>
     public LayerSet Layers => layers;
@@ -75,6 +81,13 @@ internal sealed class FitJob(
         return (products, report);
     }
 
+    /// <summary>Fits the method with one of the weights.</summary>
+    public FittedMethod Fit(LqrWeights one)
+    {
+        Options = Options with { Weights = one };
+        return Options.Method.Fit(this);
+    }
+
     /// <summary>Computes the gains of every block, 0 outside the horizon.</summary>
     public RiccatiSolution Gains(IReadOnlyList<Feature> costed)
     {
@@ -95,32 +108,38 @@ internal sealed class FitJob(
         for (int k = 0; k < all.Length; k++)
         {
             int block = First + k;
-            all[k] = Linearised(() => _linearization.Jacobian(block, cancellationToken));
+            all[k] = Linearised(() => maps.Jacobian(block, cancellationToken));
+            _open[block] = Along(block, (all[k] * Column(feature.V[block])).Column(0).ToArray());
         }
 
         return _jacobians = all;
     }
 
-    /// <summary>Computes the open-loop gain v_{k+1}·A_k v_k of every block // (L).</summary>
+    /// <summary>Computes the open-loop gain v_{k+1}·A_k v_k of every block // (L), from A_k itself where it was formed.</summary>
     public double[] OpenLoop(Feature along)
     {
         double[] open = new double[along.L];
         for (int k = 0; k < open.Length; k++)
         {
+            if (ReferenceEquals(along, feature) && _open[k] is { } known)
+            {
+                open[k] = known;
+                continue;
+            }
+
             Matrix<double> pushed = Column(along.V[k]), next = Column(along.V[k + 1]);
             int block = k;
-            Timed(() => pushed = _linearization.Push(block, pushed, cancellationToken));
+            Timed(() => pushed = maps.Push(block, pushed, cancellationToken));
+            ReportAgain();
             open[k] = pushed.Column(0).DotProduct(next.Column(0));
+            _open[k] = ReferenceEquals(along, feature) ? open[k] : null;
         }
 
         return open;
     }
 
     /// <summary>Computes A_k W of a block of the horizon.</summary>
-    public Matrix<double> Push(int block, Matrix<double> basis) => Linearised(() => _linearization.Push(block, basis, cancellationToken));
-
-    /// <inheritdoc/>
-    public void Dispose() => _linearization.Dispose();
+    public Matrix<double> Push(int block, Matrix<double> basis) => Linearised(() => maps.Push(block, basis, cancellationToken));
 
     // Passes each gain to onGain in two forms: a function that returns the gain, and a function that multiplies it by a vector. A dense gain is
     // multiplied on the device.
@@ -129,19 +148,24 @@ internal sealed class FitJob(
         Feature[] local =
             [.. costed.Select(f => new Feature([.. f.V.Skip(First).Take(Horizon + 1)], [.. f.Mu.Skip(First).Take(Horizon + 1)]))];
         var inputs = layers.From(First);
-        QuadraticCost cost = options.Cost == FitCost.State
-            ? new IsotropicCost(options.Weights) { Inputs = inputs }
-            : new FactoredCost(FactoredCost.OfFeatures(options.Weights, local).C, options.Weights.R) { Inputs = inputs };
-        if (options.Order is { } order)
+        QuadraticCost cost = Options.Cost == FitCost.State
+            ? new IsotropicCost(Options.Weights) { Inputs = inputs }
+            : new FactoredCost(FactoredCost.OfFeatures(Options.Weights, local).C, Options.Weights.R) { Inputs = inputs };
+        if (Options.Order is { } order)
         {
             return Kept(SolveReduced(local, cost, order));
         }
 
         if (cost is FactoredCost factored)
         {
-            return Kept(FactoredRiccati.Solve(
-                Horizon, (k, z) => Linearised(() => _linearization.Pull(First + k, z, cancellationToken)), factored, options.MaxRank,
-                cancellationToken: cancellationToken));
+            Matrix<double> Pull(int k, Matrix<double> z) => Linearised(() => maps.Pull(First + k, z, cancellationToken));
+            if (weights.Count == 1)
+            {
+                return Kept(FactoredRiccati.Solve(Horizon, Pull, factored, Options.MaxRank, cancellationToken: cancellationToken));
+            }
+
+            _swept ??= WeightSweep.Solve(Horizon, Pull, FactoredCost.Directions(local), weights, inputs, cancellationToken);
+            return Kept(_swept[weights.TakeWhile(w => w != Options.Weights).Count()]);
         }
 
         var ops = model.Ops;
@@ -152,7 +176,11 @@ internal sealed class FitJob(
             ops,
             Horizon,
             width,
-            (k, a) => Linearise(() => _linearization.Jacobian(First + k, a, cancellationToken)),
+            (k, a) =>
+            {
+                Linearise(() => maps.Jacobian(First + k, a, cancellationToken));
+                _open[First + k] = Along(First + k, Times(a, Array.ConvertAll(feature.V[First + k], x => (double)x)));
+            },
             cost,
             (k, gain) => onGain(
                 First + k,
@@ -162,15 +190,17 @@ internal sealed class FitJob(
                     ops.Download(gain, numbers);
                     return new DenseGain(Matrix<double>.Build.Dense(width, width, numbers));
                 },
-                direction =>
-                {
-                    ops.Upload(direction, v);
-                    ops.Multiply(1, gain, v, 0, w);
-                    double[] product = new double[width];
-                    ops.Download(w, product);
-                    return product;
-                }),
+                direction => Times(gain, direction)),
             cancellationToken);
+
+        double[] Times(ColumnMajor matrix, double[] direction)
+        {
+            ops.Upload(direction, v);
+            ops.Multiply(1, matrix, v, 0, w);
+            double[] product = new double[width];
+            ops.Download(w, product);
+            return product;
+        }
 
         RiccatiReport Kept(RiccatiSolution solution)
         {
@@ -192,12 +222,12 @@ internal sealed class FitJob(
         var bases = ReducedBasis.Build(
             order, features,
             k => Matrix<double>.Build.Dense(model.Config.D, calibration.Count, (i, j) => calibration[j].X[First + k][i]),
-            (k, basis) => pushed[k] = Linearised(() => _linearization.Push(First + k, basis, cancellationToken)),
+            (k, basis) => pushed[k] = Linearised(() => maps.Push(First + k, basis, cancellationToken)),
             cancellationToken: cancellationToken);
 
         // Building the bases has computed A_k W_k, except for a basis that was full before its push.
         return ReducedRiccati.Solve(
-            bases, (k, basis) => pushed[k] ?? Linearised(() => _linearization.Push(First + k, basis, cancellationToken)), cost, cancellationToken);
+            bases, (k, basis) => pushed[k] ?? Linearised(() => maps.Push(First + k, basis, cancellationToken)), cost, cancellationToken);
     }
 
     private Matrix<double> Linearised(Func<Matrix<double>> linearise)
@@ -207,18 +237,35 @@ internal sealed class FitJob(
         return result!;
     }
 
-    // Every layer is linearised once, and once more for a certificate. A reduced fit goes forward through the layers, the others go backward.
+    // A solve linearises every layer once. A reduced fit goes forward through the layers, the others go backward.
     private void Linearise(Action layer)
     {
         Timed(layer);
-        progress?.Report(new FitProgress(_done < Horizon ? FitStage.Riccati : FitStage.Certificate, (_done++ % Horizon) + 1, Horizon));
+        var at = new FitProgress(Stage, (_done++ % Horizon) + 1, Horizon);
+        _progress = at;
+        progress?.Report(at);
     }
+
+    /// <summary>Reports between two passes of one block, where nothing more is done than before.</summary>
+    public void ReportAgain() => progress?.Report(_progress ?? new FitProgress(Stage, 0, Horizon));
 
     private void Timed(Action run)
     {
         _linearising.Start();
         run();
         _linearising.Stop();
+    }
+
+    // v_{k+1}·A_k v_k
+    private double Along(int block, double[] pushed)
+    {
+        double sum = 0;
+        for (int i = 0; i < pushed.Length; i++)
+        {
+            sum += feature.V[block + 1][i] * pushed[i];
+        }
+
+        return sum;
     }
 
     private static Matrix<double> Column(float[] v) => Matrix<double>.Build.Dense(v.Length, 1, (i, _) => v[i]);

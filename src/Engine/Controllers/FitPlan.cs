@@ -6,7 +6,7 @@ using Tiller.Synthesis;
 namespace Tiller.Controllers;
 
 /// <summary>Memory of one kind that a fit holds while it solves.</summary>
-/// <param name="Name">weights, caches, states, activations, panels, cotangents, scratch, riccati, gains or certificate.</param>
+/// <param name="Name">weights, caches, states, activations, panels, cotangents, scratch, riccati, gains, kept or certificate.</param>
 /// <param name="SizeInBytes">Upper bound.</param>
 public readonly record struct PlannedMemory(string Name, long SizeInBytes);
 
@@ -40,10 +40,15 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
     /// <param name="weightsInBytes">Size of the model's weights in memory.</param>
     /// <param name="contrast">Number of tokens of every contrast prompt.</param>
     /// <param name="calibration">Number of tokens of every calibration prompt; null to average over the contrast prompts.</param>
-    /// <param name="options">Cost, order and layers; null for the defaults.</param>
+    /// <param name="options">Cost, order and layers; null for the defaults. A file of Jacobians is planned as one that is not there yet.</param>
     /// <param name="callers">Number of passes that the device runs at once (<see cref="DeviceOps.Callers"/>): threads on the CPU.</param>
+    /// <param name="jacobianRows">
+    /// Number of rows that the device pushes through a block at once (<see cref="DeviceOps.JacobianRows"/>). The default is that of the CPU.
+    /// </param>
+    /// <param name="others">Number of tokens of every other prompt that is run, but not linearised; null for none.</param>
     public static FitPlan Of(
-        ModelConfig c, long weightsInBytes, IReadOnlyList<int> contrast, IReadOnlyList<int>? calibration, FitOptions? options = null, int callers = 1)
+        ModelConfig c, long weightsInBytes, IReadOnlyList<int> contrast, IReadOnlyList<int>? calibration, FitOptions? options = null, int callers = 1,
+        int jacobianRows = DeviceOps.UsualJacobianRows, IReadOnlyList<int>? others = null)
     {
         options = (options ?? new FitOptions()).For(c);
         bool solves = options.Method.Takes(FitInputs.Gains);
@@ -54,65 +59,80 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         double block = 2 * BlockWeights(c);
 
         // States x_0..x_L of every prompt; keys and values of the linearised prompts, and of the prompts in the pass that runs the others.
-        long all = contrast.Count + (calibration?.Count ?? 0);
-        long positions = (solves ? kept.Sum(n => (long)KvCache.CapacityFor(n, c.MaxPositions)) : 0)
-            + (solves && calibration is null ? 0 : contrast.OrderDescending().Take(2).Sum());
+        int[] run = [.. solves && calibration is null ? [] : contrast, .. others ?? []], everything = [.. solves ? kept : [], .. run];
+        long positions = (solves ? kept.Sum(n => (long)KvCache.CapacityFor(n, c.MaxPositions)) : 0) + run.OrderDescending().Take(2).Sum();
         var memory = new List<PlannedMemory>
         {
             new("weights", weightsInBytes),
             new("caches", 8L * c.L * c.G * c.E * positions),
-            new("states", 4L * (c.L + 1) * c.D * all),
+            new("states", 4L * (c.L + 1) * c.D * everything.Length),
         };
 
         // Every token of every prompt once: linear maps, and attention to the earlier tokens.
-        double activations = contrast.Concat(calibration ?? []).Sum(n => c.L * ((n * block) + (2.0 * c.H * c.E * n * (n + 1))));
+        double activations = everything.Sum(n => c.L * ((n * block) + (2.0 * c.H * c.E * n * (n + 1))));
 
-        // The final open-loop gains v' A v of every layer: one tangent each.
-        double single = c.L * prompts * 2 * block;
-        double solve;
-        if (!solves)
+        bool formed = options.Jacobians is not null || options.Method.Takes(FitInputs.AllJacobians)
+            || (options.Order is null && options.Cost == FitCost.State);
+
+        // v' A v of every layer: one tangent each, where A itself is not there.
+        double single = 0, solve = 0;
+        if (solves)
         {
-            (single, solve) = (0, 0);
+            single = (options.Jacobians is not null ? 0 : formed ? c.L - horizon : c.L) * prompts * 2.0 * block;
+            if (options.Jacobians is not null)
+            {
+                // Every block is measured whatever is solved; one Jacobian in float64 and its rows in float32 are in host memory.
+                memory.Add(new PlannedMemory("kept", 12L * c.D * c.D));
+            }
+
+            if (formed)
+            {
+                AddPass(c.D, pulled: false, fromHost: false);
+                single += (options.Jacobians is not null ? c.L : horizon) * Rows(Passes(c.D), prompts) * block;
+            }
         }
-        else if (options.Method.Takes(FitInputs.AllJacobians))
+
+        if (solves && options.Method.Takes(FitInputs.AllJacobians))
         {
             // A and K of every block are kept. γ* takes about forty solves, each with a dozen products.
-            AddPass(memory, c, PassPlan.Of(c, c.D, callers), prompts, pulled: false, fromHost: false);
             memory.Add(new PlannedMemory("riccati", 8 * DenseRiccati.SizeInBytes(c.D)));
             memory.Add(new PlannedMemory("gains", 2 * 8L * horizon * c.D * c.D));
-            single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
             solve = 40 * 12 * 2.0 * horizon * c.D * c.D * c.D;
         }
-        else if (options.Order is { } order)
+        else if (solves && options.Order is { } order)
         {
-            AddPass(memory, c, PassPlan.Of(c, order, callers), prompts, pulled: false, fromHost: true);
             memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(order)));
             memory.Add(new PlannedMemory("gains", 8L * c.D * order * ((2 * horizon) + 1)));
-            single += horizon * Rows(PassPlan.Of(c, order, callers), prompts) * block;
+            if (!formed)
+            {
+                AddPass(order, pulled: false, fromHost: true);
+                single += horizon * Rows(Passes(order), prompts) * block;
+            }
 
             // Basis: sketch, two power passes, projection; Ã and Q̃: W'(AW), W'(QW); residual of Ã.
             solve = (horizon * c.D * (double)order * ((6.0 * prompts) + (8.0 * order))) + DenseFlops(order, steered, horizon);
         }
-        else if (options.Cost == FitCost.Feature)
+        else if (solves && options.Cost == FitCost.Feature)
         {
             int p = Math.Min(horizon, options.MaxRank);
-            AddPass(memory, c, PassPlan.Of(c, p, callers), prompts, pulled: true, fromHost: true);
             memory.Add(new PlannedMemory("gains", 2 * 8L * c.D * Enumerable.Range(1, horizon).Sum(k => (long)Math.Min(k, p))));
-            solve = 0;
+            if (!formed)
+            {
+                AddPass(p, pulled: true, fromHost: true);
+            }
+
             for (int k = 1; k <= horizon; k++)
             {
                 int rank = Math.Min(k, p);
-                single += Rows(PassPlan.Of(c, rank, callers), prompts) * block;
+                single += formed ? 0 : Rows(Passes(rank), prompts) * block;
 
                 // Z'Z, W L^{-T}, and the residual's eight thin products.
                 solve += c.D * rank * ((3.0 * rank) + 64);
             }
         }
-        else
+        else if (solves)
         {
-            AddPass(memory, c, PassPlan.Of(c, c.D, callers), prompts, pulled: false, fromHost: false);
             memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(c.D)));
-            single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
             solve = DenseFlops(c.D, steered, horizon);
         }
 
@@ -120,19 +140,24 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         {
             // Jacobians and gains of all layers, the numbers of the law that applies them, and the norms between any two layers.
             memory.Add(new PlannedMemory("certificate", ((2 * 8L) + (3 * 4)) * horizon * c.D * c.D));
-            single += horizon * Rows(PassPlan.Of(c, c.D, callers), prompts) * block;
+            single += options.Jacobians is not null ? 0 : horizon * Rows(Passes(c.D), prompts) * block;
             solve += horizon * horizon * (double)c.D * c.D * c.D;
         }
 
         PlannedStage[] stages = [new(FitStage.Activations, activations, 0), new(FitStage.Linearisation, single, 0), new(FitStage.Riccati, 0, solve)];
         return new FitPlan(memory, stages, solves && options.Order is null && options.Cost == FitCost.State ? 8L * horizon * c.D * c.D : 0);
+
+        PassPlan Passes(int directions) => PassPlan.Of(c, directions, callers, jacobianRows);
+
+        void AddPass(int directions, bool pulled, bool fromHost) =>
+            memory.AddRange(Buffers(c, Passes(directions), Passes(1), prompts, pulled, fromHost));
     }
 
     /// <summary>Number of weights in the linear maps of one block.</summary>
     public static double BlockWeights(ModelConfig c) => ((double)(c.H + (2 * c.G)) * c.E * c.D) + ((double)c.H * c.E * c.D) + (3.0 * c.F * c.D);
 
-    /// <summary>Adds the buffers of the largest pass of every lane: value rows, tangents or cotangents, and their packed copies.</summary>
-    private static void AddPass(List<PlannedMemory> memory, ModelConfig c, PassPlan plan, int prompts, bool pulled, bool fromHost)
+    /// <summary>The buffers of the largest pass of every lane: value rows, tangents or cotangents, and their packed copies.</summary>
+    private static IEnumerable<PlannedMemory> Buffers(ModelConfig c, PassPlan plan, PassPlan last, int prompts, bool pulled, bool fromHost)
     {
         int values = Math.Min(prompts, plan.Prompts);
         long rows = 0, cotangents = 0, staged = 0, packed = 0;
@@ -143,25 +168,25 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             int taken = pulled ? values : values * (p + 1);
 
             // The final passes push one column, for as many prompts at a time as fit.
-            rows += lane > 0 ? taken : Activations.CapacityFor(2 * Math.Min(prompts, PassPlan.Of(c, 1, callers: 1).Prompts), taken);
+            rows += lane > 0 ? taken : Activations.CapacityFor(2 * Math.Min(prompts, last.Prompts), taken);
             cotangents += pulled ? values * (long)p : 0;
             staged += fromHost ? Math.Max(p, values) : 0;
             packed += 4 * widest * Math.Max(taken, values * p * (pulled && values * p <= CpuLinear.AddedRows ? CpuLinear.BlocksAtOnce : 1));
         }
 
         long row = Activations.RowSizeInBytes(c);
-        memory.Add(new PlannedMemory("activations", plan.Lanes * values * row));
+        yield return new PlannedMemory("activations", plan.Lanes * values * row);
 
         // Directions from the host are staged in float32 on the host; the gathered results are float64.
-        memory.Add(new PlannedMemory("panels", ((rows - (plan.Lanes * values)) * row)
-            + (fromHost ? c.D * ((4 * staged) + (8L * plan.Directions)) : 0)));
+        yield return new PlannedMemory("panels", ((rows - (plan.Lanes * values)) * row)
+            + (fromHost ? c.D * ((4 * staged) + (8L * plan.Directions)) : 0));
         if (pulled)
         {
-            memory.Add(new PlannedMemory("cotangents", cotangents * Cotangents.RowSizeInBytes(c)));
+            yield return new PlannedMemory("cotangents", cotangents * Cotangents.RowSizeInBytes(c));
         }
 
         // On the CPU: the packed rows of one linear map, or both packed factors of a product.
-        memory.Add(new PlannedMemory("scratch", Math.Max(packed, 2 * 8L * CpuProduct.PackedInNumbers(c.D))));
+        yield return new PlannedMemory("scratch", Math.Max(packed, 2 * 8L * CpuProduct.PackedInNumbers(c.D)));
     }
 
     /// <summary>Number of rows that pass through a block: the directions of every prompt, and the prompt's own row in each pass.</summary>

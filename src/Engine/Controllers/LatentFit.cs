@@ -62,7 +62,9 @@ public sealed record LatentFit : FitMethod
 
         var method = new LinearQuadratic(
             new Feature(v, mu, Calibrated ? origin : null), w, Calibrated ? Setpoint.Affine : Setpoint.Published, layers);
-        return new FittedMethod(method, solution.Report, ("held", latent.Max(l => l.Held)));
+
+        // The share of the feature that the worst layer's space holds.
+        return new FittedMethod(method, solution.Report, ("held", latent.Where(l => l.Mu >= Feature.Negligible).Select(l => l.Held).Min()));
 
         Vector<double> Difference(int k) => Vector<double>.Build.Dense(feature.D, i => (double)feature.V[k][i] * feature.Mu[k]);
     }

@@ -18,6 +18,12 @@ internal sealed partial class CudaOps : DeviceOps
     /// </summary>
     internal const int MaxPassRows = 1024;
 
+    /// <summary>
+    /// Most rows of a pass of a linearisation: 2048 directions, so that the tiles of every map's product fill the multiprocessors several times over,
+    /// and what a plan of passes leaves for prompts and uneven panels.
+    /// </summary>
+    internal const int MaxJacobianRows = 2048 + 48;
+
     private const int ChunkInBytes = 4 << 20;
 
     private readonly PrimaryContext _context;
@@ -82,6 +88,9 @@ internal sealed partial class CudaOps : DeviceOps
 
     /// <inheritdoc/>
     internal override int PassRows => Variants.WidePasses ? MaxPassRows : base.PassRows;
+
+    /// <inheritdoc/>
+    internal override int JacobianRows => Variants.WidePanels ? MaxJacobianRows : base.JacobianRows;
 
     /// <summary>The stream of all work.</summary>
     internal CudaStream Stream => _stream;

@@ -94,6 +94,15 @@ internal sealed class Continuation : IDisposable
             throw new ArgumentException("A trace needs a feedback law: there is nothing to record of the plain model.", nameof(options));
         }
 
+        ArgumentOutOfRangeException.ThrowIfNegative(options.RefitEvery, nameof(options));
+        if (options.Refit is not null && (options.Law is null || options.SteeredTokens.Prompt == PromptTokens.All || options.SteeredTokens.Clean))
+        {
+            throw new ArgumentException(
+                "A law that is made anew at the prompt's last token takes the place of another, which is needed, and cannot steer the tokens before: "
+                + "give GenerationOptions.Law, and leave out PromptTokens.All and SteeredTokens.Clean.",
+                nameof(options));
+        }
+
         options.Sampling.Validate(model.Config.V);
         if (options.Law is not null)
         {
@@ -112,6 +121,27 @@ internal sealed class Continuation : IDisposable
 
     /// <summary>Records what the law did to the steered rows of the prompt's last pass.</summary>
     public void ObservePass() => Observe();
+
+    /// <summary>
+    /// Whether another continuation's prompt, once it has been run, leaves what this one's would: the same tokens, steered by the same law. A trace is
+    /// of the session's own rows.
+    /// </summary>
+    public bool CanFollow(Continuation other) => ReferenceEquals(_options.Law, other._options.Law)
+        && _options.SteeredTokens == other._options.SteeredTokens && _options.ShowsSteering == other._options.ShowsSteering
+        && _options.Trace is null && Prompt.SequenceEqual(other.Prompt);
+
+    /// <summary>Becomes as another continuation that has just run its prompt (<see cref="CanFollow"/>).</summary>
+    public void Follow(Continuation other)
+    {
+        Session.Follow(other.Session);
+        Steering?.Clear();
+        if (other.Steering is not null)
+        {
+            Steering?.Add(other.Steering);
+        }
+
+        _shown = other._shown;
+    }
 
     /// <summary>
     /// Takes a drawn token, and records what the law did in the step before. A device hands out that record together with the token, so recording

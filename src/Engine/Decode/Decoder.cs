@@ -90,6 +90,17 @@ internal sealed class Decoder : IDisposable
         Swap();
     }
 
+    /// <summary>Takes over the logits of a session with the same tokens.</summary>
+    /// <param name="session">Gets them.</param>
+    /// <param name="from">Has them.</param>
+    public void TakeLogits(Session session, Session from)
+    {
+        _nextLogits.Clear(1);
+        from.CopyLogits(_nextLogits.First(1).Address);
+        _nextLogits.Take(session, 0);
+        Swap();
+    }
+
     /// <summary>Draws the next token of each session; a device draws all of them at once.</summary>
     /// <param name="rows">The sessions and their samplers.</param>
     /// <param name="ids">

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using Tiller.Chat;
+using Tiller.Law;
 using Tiller.Model;
 
 namespace Tiller.Decode;
@@ -12,6 +13,8 @@ public sealed class Generation : IDisposable
 {
     private readonly Continuation _text;
     private readonly SteeringTrace? _trace;
+    private readonly Func<Session, int, CancellationToken, FeedbackLaw>? _refit;
+    private readonly int _refitEvery;
 
     /// <summary>Prepares a continuation of <paramref name="prompt"/>.</summary>
     /// <param name="model">The model. A generation cannot continue after its model has been disposed of.</param>
@@ -22,6 +25,7 @@ public sealed class Generation : IDisposable
     public Generation(LanguageModel model, ReadOnlySpan<int> prompt, GenerationOptions? options = null)
     {
         options ??= new GenerationOptions();
+        (_refit, _refitEvery) = (options.Refit, options.RefitEvery);
         _text = new Continuation(model, prompt, options);
         _trace = options.Trace;
     }
@@ -73,6 +77,11 @@ public sealed class Generation : IDisposable
         }
         else
         {
+            if (_refitEvery > 0 && NewIds.Length % _refitEvery == 0)
+            {
+                Refit(_text.LastId, cancellationToken);
+            }
+
             _text.Session.Append(_text.LastId, cancellationToken);
         }
 
@@ -107,17 +116,41 @@ public sealed class Generation : IDisposable
         int traced = _trace?.Count ?? 0;
         try
         {
-            _text.Session.Prefill(_text.Prompt, end =>
+            var rest = _text.Prompt;
+            if (_refit is not null)
             {
-                _text.ObservePass();
-                AfterPass?.Invoke(end);
-            }, cancellationToken);
+                // What a cancelled call has read already stays.
+                int last = rest.Length - 1;
+                if (_text.Session.Length < last)
+                {
+                    _text.Session.Prefill(rest[..last], ObservePass, cancellationToken, toCome: 1);
+                }
+
+                Refit(rest[last], cancellationToken);
+                rest = rest[last..];
+            }
+
+            _text.Session.Prefill(rest, ObservePass, cancellationToken);
         }
         catch (OperationCanceledException)
         {
             _trace?.Truncate(traced);
             Steering?.Clear();
             throw;
+        }
+    }
+
+    private void ObservePass(int end)
+    {
+        _text.ObservePass();
+        AfterPass?.Invoke(end);
+    }
+
+    private void Refit(int next, CancellationToken cancellationToken)
+    {
+        if (_refit is not null)
+        {
+            _text.Session.Use(_refit(_text.Session, next, cancellationToken));
         }
     }
 

@@ -17,6 +17,16 @@ public sealed record GenerationOptions
     /// <summary>The law that steers the text; null (default) for the plain model.</summary>
     public FeedbackLaw? Law { get; init; }
 
+    /// <summary>
+    /// Makes the law anew for the text at hand, such as by <c>PromptFit.Fit</c>: called with the text so far and its next token, before the prompt's
+    /// last token and, with <see cref="RefitEvery"/>, before generated ones. Null (default) to keep <see cref="Law"/>, which is needed with it and
+    /// has the same sensors.
+    /// </summary>
+    public Func<Session, int, CancellationToken, FeedbackLaw>? Refit { get; init; }
+
+    /// <summary>After how many generated tokens the law is made anew again; 0 (default) for the prompt's alone.</summary>
+    public int RefitEvery { get; init; }
+
     /// <summary>Which tokens the law steers; by default the last token of the prompt and every new token.</summary>
     public SteeredTokens SteeredTokens { get; init; } = SteeredTokens.Last;
 

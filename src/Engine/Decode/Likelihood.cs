@@ -1,15 +1,19 @@
 using Tiller.Kernels;
+using Tiller.Law;
 using Tiller.Model;
 
 namespace Tiller.Decode;
 
-/// <summary>The probability of a text under the plain model.</summary>
+/// <summary>The probability of a text.</summary>
 public static class Likelihood
 {
     private const int MaxRows = 64;
 
     // The product with the head is cancelled between groups of rows, because a large vocabulary makes it long.
     private const int HeadRows = 8;
+
+    // Up to so many rows, a row of a step is bit for bit what it is alone.
+    private const int BatchRows = 8;
 
     /// <summary>Σ log p(token | all tokens before it) over the continuation, natural logarithm.</summary>
     /// <param name="model">The plain model.</param>
@@ -78,6 +82,98 @@ public static class Likelihood
         }
 
         return sum;
+    }
+
+    /// <summary>
+    /// Σ log p(token | all tokens before it) over each of several continuations of one prompt, natural logarithm, under a model that may be steered.
+    /// The tokens of a continuation are steered as generated ones are.
+    /// </summary>
+    /// <param name="model">The model.</param>
+    /// <param name="prompt">Token ids, at least one; their own probability is not counted.</param>
+    /// <param name="continuations">Token ids to be scored, of each at least one.</param>
+    /// <param name="law">The law that steers; null for the plain model.</param>
+    /// <param name="steered">Which tokens the law moves; null for <see cref="SteeredTokens.Last"/>.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
+    /// <exception cref="ArgumentException">The prompt or a continuation is empty, or an id is outside the vocabulary.</exception>
+    /// <exception cref="ContextLengthException">The prompt and a continuation together do not fit the context.</exception>
+    /// <exception cref="ModelMismatchException">The law is for a model of another shape.</exception>
+    /// <exception cref="NonFiniteLogitsException">The logits are not finite.</exception>
+    /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
+    public static double[] LogProbabilities(
+        LanguageModel model, ReadOnlySpan<int> prompt, IReadOnlyList<int[]> continuations, FeedbackLaw? law = null, SteeredTokens? steered = null,
+        CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(model);
+        ArgumentNullException.ThrowIfNull(continuations);
+        steered ??= SteeredTokens.Last;
+        int vocabulary = model.Config.V;
+        foreach (int[] ids in continuations)
+        {
+            if (ids.Length == 0 || ids.AsSpan().IndexOfAnyExceptInRange(0, vocabulary - 1) >= 0)
+            {
+                throw new ArgumentException($"A continuation needs a token at least, and ids in 0..{vocabulary - 1}.", nameof(continuations));
+            }
+        }
+
+        using var first = new Session(model, law, steered);
+        first.Append(prompt, cancellationToken);
+        double[] sums = [.. continuations.Select(ids => LogSoftmaxOf(first, ids[0]))];
+        int[] longer = [.. Enumerable.Range(0, sums.Length).Where(i => continuations[i].Length > 1)];
+        if (longer.Length > 0)
+        {
+            int positions = prompt.Length + longer.Max(i => continuations[i].Length);
+            bool shares = prompt.Length > 1 && Session.CanHandOver(law, steered) && !first.Cache.TurnsOtherwise(positions);
+            using var batch = new SessionBatch(model);
+            foreach (int[] some in longer.Chunk(BatchRows))
+            {
+                Continue(some, prompt, shares, batch);
+            }
+        }
+
+        return sums;
+
+        void Continue(int[] some, ReadOnlySpan<int> prompt, bool shares, SessionBatch batch)
+        {
+            var sessions = new List<Session>();
+            try
+            {
+                foreach (int i in some)
+                {
+                    var session = new Session(model, law, steered);
+                    sessions.Add(session);
+                    if (shares)
+                    {
+                        session.ReservePositions(prompt.Length + continuations[i].Length);
+                        session.TakeOver(prompt[..^1], first.Cache);
+                    }
+
+                    session.Append(shares ? prompt[^1..] : prompt, cancellationToken);
+                }
+
+                // A step appends a token of each continuation that has another one to be scored behind it.
+                for (int t = 1; some.Any(i => continuations[i].Length > t); t++)
+                {
+                    int[] on = [.. Enumerable.Range(0, some.Length).Where(j => continuations[some[j]].Length > t)];
+                    batch.Step(
+                        [.. on.Select(j => new BatchRow(sessions[j]))], [.. on.Select(j => continuations[some[j]][t - 1])], cancellationToken);
+                    foreach (int j in on)
+                    {
+                        sums[some[j]] += LogSoftmaxOf(sessions[j], continuations[some[j]][t]);
+                    }
+                }
+            }
+            finally
+            {
+                sessions.ForEach(static session => session.Dispose());
+            }
+        }
+    }
+
+    private static double LogSoftmaxOf(Session session, int id)
+    {
+        var logits = session.Logits;
+        double log = LogSoftmax(logits, id);
+        return double.IsNaN(log) ? throw NonFiniteLogitsException.Of(logits.ToArray()) : log;
     }
 
     private static double LogSoftmax(ReadOnlySpan<float> logits, int id) => logits[id] - LogSumExp(logits);

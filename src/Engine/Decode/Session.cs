@@ -338,6 +338,14 @@ public sealed class Session : IDisposable
     }
 
     /// <summary>
+    /// Whether keys and values are the whole state of a prompt's beginning, so that another sequence can take them over. A law that looks back and
+    /// moves every prompt token has further state.
+    /// </summary>
+    /// <param name="law">Null for the plain model.</param>
+    /// <param name="tokens">Which tokens the law moves.</param>
+    internal static bool CanHandOver(FeedbackLaw? law, SteeredTokens tokens) => law is not { LooksBack: true } || tokens.Prompt != PromptTokens.All;
+
+    /// <summary>
     /// Starts an empty sequence with tokens that were already run in another sequence under the same steering. The cache must have room for them.
     /// </summary>
     /// <param name="ids">The tokens.</param>
@@ -349,6 +357,29 @@ public sealed class Session : IDisposable
         ids.CopyTo(_ids);
         _promptEnd = Unended;
         Advance(ids.Length);
+    }
+
+    /// <summary>
+    /// Becomes as another session that has just run the whole of its prompt, of which this one has run nothing or the beginning, under an equal law.
+    /// The cache must have room for it.
+    /// </summary>
+    /// <param name="other">The other session.</param>
+    internal void Follow(Session other)
+    {
+        using var call = Enter();
+        using var its = other.Enter();
+        _cache.CopyFrom(other._cache, other.Length);
+        other.Ids.CopyTo(_ids);
+        _promptEnd = other._promptEnd;
+        if (_steering is { Law.LooksBack: true } steering)
+        {
+            float[] errors = new float[steering.Law.Sensors.Count];
+            other._steering!.ReadErrors(other._steering.Slots - 1, errors);
+            steering.WriteErrors(errors);
+        }
+
+        _decoder.TakeLogits(this, other);
+        Advance(other.Length - Length);
     }
 
     /// <summary>

@@ -6,7 +6,6 @@ namespace Tiller.Decode;
 public sealed class SteeringSummary
 {
     private FeedbackLaw _law;
-    private int[] _fedBack; // sensors that a term feeds back; a sensor used only by a gate tracks nothing
     private readonly float[] _inputNorms;
     private readonly float[] _stateNorms;
     private float[] _errors;
@@ -19,7 +18,7 @@ public sealed class SteeringSummary
     /// <summary>Creates an empty summary.</summary>
     public SteeringSummary(FeedbackLaw law)
     {
-        (_law, _fedBack) = (law, FedBack(law));
+        _law = law;
         _errors = new float[law.Sensors.Count];
         _inputNorms = new float[law.Layers];
         _stateNorms = new float[law.Layers];
@@ -39,14 +38,14 @@ public sealed class SteeringSummary
     {
         if (!ReferenceEquals(_law, steering.Law))
         {
-            (_law, _fedBack) = (steering.Law, FedBack(steering.Law));
+            _law = steering.Law;
             _errors = _errors.Length == _law.Sensors.Count ? _errors : new float[_law.Sensors.Count];
         }
 
         for (int slot = 0; slot < steering.Slots; slot++)
         {
             steering.ReadErrors(slot, _errors);
-            foreach (int sensor in _fedBack)
+            foreach (int sensor in _law.FedBack())
             {
                 _error += Math.Abs(_errors[sensor]);
                 _errorCount++;
@@ -81,6 +80,4 @@ public sealed class SteeringSummary
         _errorCount += other._errorCount;
         _inputCount += other._inputCount;
     }
-
-    private static int[] FedBack(FeedbackLaw law) => [.. law.Terms.SelectMany(term => term.Feeds, (_, feed) => feed.Sensor).Distinct().Order()];
 }

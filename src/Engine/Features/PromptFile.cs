@@ -88,7 +88,8 @@ public static class PromptFile
         }
 
         RefuseField(path, selection?.Field);
-        return NotEmpty(path, ParquetTable.Read(path, content, cancellationToken).Prompts(selection?.Column));
+        var sieve = RecordSieve.Of(selection);
+        return NotEmpty(path, ParquetTable.Read(path, content, cancellationToken).Prompts(selection?.Column, sieve), sieve);
     }
 
     /// <summary>Reads the prompts in the text of a file.</summary>
@@ -99,6 +100,7 @@ public static class PromptFile
     internal static IReadOnlyList<Prompt> Parse(string path, string text, PromptSelection? selection = null)
     {
         (string? column, string? field) = (selection?.Column, selection?.Field);
+        var sieve = RecordSieve.Of(selection);
         List<Prompt> prompts;
         if (string.IsNullOrWhiteSpace(text))
         {
@@ -107,28 +109,34 @@ public static class PromptFile
         else if (IsJson(path) || IsJsonLines(path, text))
         {
             Refuse(column is not null, path, "PromptSelection.Column names a column of a table, and this is JSON: set PromptSelection.Field.");
-            prompts = IsJson(path) ? PromptJson.Parse(path, text, field) : PromptJson.ParseLines(path, text, field);
+            prompts = IsJson(path) ? PromptJson.Parse(path, text, field, sieve) : PromptJson.ParseLines(path, text, field, sieve);
         }
         else if (IsTable(path))
         {
             RefuseField(path, field);
-            prompts = PromptTable.Read(path, text, column).Prompts(column);
+            prompts = PromptTable.Read(path, text, column).Prompts(column, sieve);
         }
         else
         {
-            Refuse(column is not null || field is not null, path,
+            Refuse(column is not null || field is not null || sieve is not null, path,
                 "PromptSelection names a column or a field, and this is a text with one prompt a line. The name of a table ends in .csv, .tsv or "
                 + ".parquet, the name of JSON in .json or .jsonl.");
             RefuseOtherKinds(path, text);
             prompts = [.. Lines(text).Where(line => !string.IsNullOrWhiteSpace(line)).Select(line => new TextPrompt(line))];
         }
 
-        return NotEmpty(path, prompts);
+        return NotEmpty(path, prompts, sieve);
     }
 
-    private static List<Prompt> NotEmpty(string path, List<Prompt> prompts) => prompts.Count > 0
-        ? prompts
-        : throw new PromptFileException(path, 0, "a file of prompts must hold at least one, but this one has only blank lines or is empty.");
+    private static List<Prompt> NotEmpty(string path, List<Prompt> prompts, RecordSieve? sieve)
+    {
+        prompts = sieve?.Order(path, prompts) ?? prompts;
+        return prompts.Count > 0
+            ? prompts
+            : throw new PromptFileException(path, 0, sieve is null
+                ? "a file of prompts must hold at least one, but this one has only blank lines or is empty."
+                : "no prompt of the file meets the conditions of PromptSelection.Where.");
+    }
 
     /// <summary>Reads the two sides of a contrast from the items of a file.</summary>
     /// <param name="path">Name of the file, as for <see cref="Parse"/>.</param>
@@ -140,34 +148,7 @@ public static class PromptFile
     {
         List<Prompt> positive = [];
         List<Prompt> negative = [];
-        string text = ParquetTable.Is(path, content.Span) ? "" : Decode(content.Span, path);
-        PromptTable? table = ParquetTable.Is(path, content.Span) ? ParquetTable.Read(path, content, cancellationToken)
-            : IsTable(path) ? PromptTable.Read(path, text, column: null)
-            : null;
-        if (table is not null)
-        {
-            foreach ((int line, DataRecord record) in table.Records())
-            {
-                Add(record, problem => table.Fail(line, problem), "a row without them");
-            }
-        }
-        else if (IsJson(path) || IsJsonLines(path, text))
-        {
-            PromptJson.Items(path, text, !IsJson(path), (item, place) =>
-                Add(new PromptJson.JsonRecord(item), problem => place.Fail(problem), PromptJson.Describe(item)));
-        }
-        else
-        {
-            throw new PromptFileException(
-                path, 0, "contrast pairs are read from tables (.csv, .tsv, .parquet) and JSON (.json, .jsonl); this is neither by its name.");
-        }
-
-        return positive.Count > 0 && negative.Count > 0
-            ? (positive, negative)
-            : throw new PromptFileException(
-                path, 0, $"a contrast has two sides, but here are {positive.Count} positive and {negative.Count} negative prompts.");
-
-        bool Add(DataRecord record, Func<string, PromptFileException> fail, string got)
+        ReadRecords(path, content, "contrast pairs", (record, fail, got) =>
         {
             if (PromptRecipe.Sides(record) is not var (first, second))
             {
@@ -176,7 +157,48 @@ public static class PromptFile
 
             positive.AddRange(string.IsNullOrEmpty(first) ? [] : [new TextPrompt(first)]);
             negative.AddRange(string.IsNullOrEmpty(second) ? [] : [new TextPrompt(second)]);
-            return true;
+        }, cancellationToken);
+        return positive.Count > 0 && negative.Count > 0
+            ? (positive, negative)
+            : throw new PromptFileException(
+                path, 0, $"a contrast has two sides, but here are {positive.Count} positive and {negative.Count} negative prompts.");
+    }
+
+    /// <summary>Reads the items of a table or of JSON one by one.</summary>
+    /// <param name="path">As for <see cref="Parse"/>.</param>
+    /// <param name="content">Content of the file.</param>
+    /// <param name="what">What the items are, for messages.</param>
+    /// <param name="read">Gets the item, what makes an error of it, and the kind of thing it is.</param>
+    /// <param name="cancellationToken">Checked while reading.</param>
+    /// <exception cref="PromptFileException">The content is malformed, or is no list of items.</exception>
+    internal static void ReadRecords(
+        string path, ReadOnlyMemory<byte> content, string what, Action<DataRecord, Func<string, PromptFileException>, string> read,
+        CancellationToken cancellationToken)
+    {
+        bool isParquet = ParquetTable.Is(path, content.Span);
+        string text = isParquet ? "" : Decode(content.Span, path);
+        PromptTable? table = isParquet ? ParquetTable.Read(path, content, cancellationToken)
+            : IsTable(path) ? PromptTable.Read(path, text, column: null)
+            : null;
+        if (table is not null)
+        {
+            foreach ((int line, DataRecord record) in table.Records())
+            {
+                read(record, problem => table.Fail(line, problem), "a row without them");
+            }
+        }
+        else if (IsJson(path) || IsJsonLines(path, text))
+        {
+            PromptJson.Items(path, text, !IsJson(path), (item, place) =>
+            {
+                read(new PromptJson.JsonRecord(item), problem => place.Fail(problem), PromptJson.Describe(item));
+                return true;
+            });
+        }
+        else
+        {
+            throw new PromptFileException(
+                path, 0, $"{what} are read from tables (.csv, .tsv, .parquet) and JSON (.json, .jsonl); this is neither by its name.");
         }
     }
 

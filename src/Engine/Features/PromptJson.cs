@@ -21,13 +21,14 @@ internal static class PromptJson
 
     /// <summary>Reads the prompts of a file that is one JSON value. JSON lines in a file named .json are read as JSON lines.</summary>
     /// <exception cref="PromptFileException">The file is not JSON, or a value has not the shape of a prompt.</exception>
-    public static List<Prompt> Parse(string path, string text, string? field) =>
-        [.. Whole(path, text, (root, place) => Root(root, field, place), (item, place) => One(item, field, place)).OfType<Prompt>()];
+    public static List<Prompt> Parse(string path, string text, string? field, RecordSieve? sieve = null) =>
+        [.. Whole(
+            path, text, (root, place) => Root(root, field, place, sieve), (item, place) => Sieved(item, field, place, sieve)).OfType<Prompt>()];
 
     /// <summary>Reads the prompts of a file with one value on each line; blank lines are skipped.</summary>
     /// <exception cref="PromptFileException">A line is not JSON, or has not the shape of a prompt.</exception>
-    public static List<Prompt> ParseLines(string path, string text, string? field) =>
-        [.. Lines(path, text, (item, place) => One(item, field, place)).OfType<Prompt>()];
+    public static List<Prompt> ParseLines(string path, string text, string? field, RecordSieve? sieve = null) =>
+        [.. Lines(path, text, (item, place) => Sieved(item, field, place, sieve)).OfType<Prompt>()];
 
     /// <summary>Reads the items of a file: the items of an array, or one value on each line.</summary>
     /// <param name="path">Name of the file, as for <see cref="PromptFile"/>.</param>
@@ -151,7 +152,25 @@ internal static class PromptJson
         }
     }
 
-    private static List<Prompt?> Root(JsonElement root, string? field, Place place)
+    // Null for an item that is not taken, and for what is no prompt.
+    private static Prompt? Sieved(JsonElement item, string? field, Place place, RecordSieve? sieve)
+    {
+        if (sieve is null)
+        {
+            return One(item, field, place);
+        }
+
+        var record = new JsonRecord(item);
+        var prompt = sieve.Takes(record) ? One(item, field, place) : null;
+        if (prompt is not null)
+        {
+            sieve.Took(record);
+        }
+
+        return prompt;
+    }
+
+    private static List<Prompt?> Root(JsonElement root, string? field, Place place, RecordSieve? sieve)
     {
         // At the root, a field may lead to a list; the rest of it then leads to the prompt of each item. In an array, all of it does.
         if (field is not null && root.ValueKind == JsonValueKind.Object)
@@ -170,10 +189,10 @@ internal static class PromptJson
         if (root.ValueKind != JsonValueKind.Array || IsMessage(root.EnumerateArray().FirstOrDefault()))
         {
             RefuseSeveralChats(root, place);
-            return [One(root, field, place)];
+            return [Sieved(root, field, place, sieve)];
         }
 
-        return [.. root.EnumerateArray().Select((item, i) => Guarded(place.At(i), at => One(item, field, at)))];
+        return [.. root.EnumerateArray().Select((item, i) => Guarded(place.At(i), at => Sieved(item, field, at, sieve)))];
     }
 
     // [{"role":"user",…},{"role":"user",…}] is one chat, but probably meant as a list of prompts.
@@ -354,10 +373,16 @@ internal static class PromptJson
             _ => Text(name),
         };
 
-        // TruthfulQA: an object whose keys are the answers and whose values are 1 or 0.
+        // TruthfulQA: an object whose keys are the answers and whose values are 1 or 0; on the hub, one of two lists, "choices" and "labels".
         public override IReadOnlyList<(string Answer, bool IsTrue)>? Targets(string name) => Find(name) is { ValueKind: JsonValueKind.Object } targets
-            ? [.. targets.EnumerateObject().Select(static x => (x.Name, x.Value.ValueKind == JsonValueKind.Number && x.Value.GetDouble() == 1))]
+            ? targets.TryGetProperty("choices", out var choices) && choices.ValueKind == JsonValueKind.Array
+                && targets.TryGetProperty("labels", out var labels) && labels.ValueKind == JsonValueKind.Array
+                ? [.. choices.EnumerateArray().Where(static x => x.ValueKind == JsonValueKind.String)
+                    .Zip(labels.EnumerateArray(), static (answer, label) => (answer.GetString()!, IsOne(label)))]
+                : [.. targets.EnumerateObject().Select(static x => (x.Name, IsOne(x.Value)))]
             : null;
+
+        private static bool IsOne(JsonElement value) => value.ValueKind == JsonValueKind.Number && value.GetDouble() == 1;
 
         private JsonElement? Find(string name)
         {

@@ -14,25 +14,34 @@ internal abstract class DataRecord
     /// <summary>The answers of a field in their order, each with whether it is true; null if there are none of this name.</summary>
     public virtual IReadOnlyList<(string Answer, bool IsTrue)>? Targets(string name) => null;
 
-    /// <summary>The choices of a question: a list "choices", or choice0, choice1 and so on.</summary>
-    public virtual IReadOnlyList<string> Choices
-    {
-        get
-        {
-            var choices = new List<string>();
-            while (Text($"choice{choices.Count}") is { } choice)
-            {
-                choices.Add(choice);
-            }
+    /// <summary>The choices of a question: a list "choices", or choice0, choice1 and so on, or A, B and so on.</summary>
+    public virtual IReadOnlyList<string> Choices => Numbered(static i => $"choice{i}") is { Count: > 0 } numbered
+        ? numbered
+        : Numbered(static i => $"{(char)('A' + i)}");
 
-            return choices;
+    private List<string> Numbered(Func<int, string> nameOf)
+    {
+        var choices = new List<string>();
+        while (choices.Count < PromptRecipe.MostChoices && Text(nameOf(choices.Count)) is { } choice)
+        {
+            choices.Add(choice);
         }
+
+        return choices;
     }
 }
 
 /// <summary>Turns an item of a data set into a prompt, or into the two sides of a contrast (docs/data.md).</summary>
 internal static class PromptRecipe
 {
+    /// <summary>Maximum number of choices: each has a letter.</summary>
+    public const int MostChoices = 26;
+
+    /// <summary>The items that <see cref="Choice"/> knows, for messages.</summary>
+    public const string Choosable = "question with answer_matching_behavior and answer_not_matching_behavior; prompt with correct and incorrect; "
+        + "question with the targets asked for (or Best Answer, Correct Answers and Incorrect Answers); question with choices (or choice0, choice1 "
+        + "…; A, B …) and answer";
+
     /// <summary>The items that <see cref="Sides"/> knows, for messages.</summary>
     public const string Pairs = "question with answer_matching_behavior and answer_not_matching_behavior; prompt with correct and incorrect; "
         + "question with mc1_targets or mc0_targets; question with choices (or choice0, choice1 …) and answer; positive with negative; "
@@ -40,7 +49,10 @@ internal static class PromptRecipe
 
     // Names of prompts; the first one that an item has is used.
     private static readonly string[] s_prompts =
-        ["prompt", "text", "question", "instruction", "goal", "forbidden_prompt", "behavior", "statement", "sentence", "input", "query", "concept"];
+    [
+        "prompt", "text", "question", "instruction", "goal", "forbidden_prompt", "behavior", "statement", "sentence", "input", "query", "concept",
+        "examples",
+    ];
 
     private static readonly string[] s_sides = ["answer_matching_behavior", "positive", "negative", "correct", "incorrect"];
 
@@ -91,10 +103,9 @@ internal static class PromptRecipe
                 return ($"Q: {question}\nA: {truth}", $"Q: {question}\nA: {error}");
             }
 
-            if (item.Choices is { Count: > 1 } choices && Index(item.Scalar("answer"), choices.Count) is { } right)
+            if (Lettered(item, question) is var (asked, choices, right))
             {
-                string asked = $"{question}\n{string.Join('\n', choices.Select(static (x, i) => $"{Letter(i)}. {x}"))}\nAnswer: ";
-                return (asked + Letter(right), asked + Letter((right + 1) % choices.Count));
+                return (asked + " " + Letter(right), asked + " " + Letter((right + 1) % choices));
             }
         }
 
@@ -103,14 +114,60 @@ internal static class PromptRecipe
             return (Answered(prompt, correct), Answered(prompt, incorrect));
         }
 
-        return item.Text("statement") is { } statement ? item.Scalar("label") switch
+        // "examples" is what the claims of geometry-of-truth are called; a claim that is neither true nor false is on no side.
+        return (item.Text("statement") ?? item.Text("examples")) is { } statement ? item.Scalar("label") switch
         {
             "1" or "1.0" or "true" or "True" => (statement, null),
             "0" or "0.0" or "false" or "False" => (null, statement),
+            "Neither" => (null, null),
             _ => null,
         }
         : null;
     }
+
+    /// <summary>What an item asks, with the answers that there are.</summary>
+    /// <param name="item">The item.</param>
+    /// <param name="targets">Which answers, of an item that has several lists: mc0_targets, mc1_targets or mc2_targets.</param>
+    /// <param name="form">How a question without a form of its own is asked, with {question} in it.</param>
+    /// <returns>Null if the item is of no known kind, or has no right or no wrong answer.</returns>
+    public static ChoiceQuestion? Choice(DataRecord item, string targets, string form)
+    {
+        if (item.Text("question") is { } question)
+        {
+            if (item.Text("answer_matching_behavior") is { } matching && item.Text("answer_not_matching_behavior") is { } other)
+            {
+                return Two(question, matching, other);
+            }
+
+            if (item.Targets(targets)?.Where(static x => !string.IsNullOrWhiteSpace(x.Answer)).ToArray() is { } all)
+            {
+                return all.Any(static x => x.IsTrue) && all.Any(static x => !x.IsTrue)
+                    ? new ChoiceQuestion(
+                        form.Replace("{question}", question, StringComparison.Ordinal),
+                        [.. all.Select(static x => new ChoiceAnswer(Spaced(x.Answer), x.IsTrue))])
+                    : null;
+            }
+
+            if (Lettered(item, question) is var (asked, choices, right))
+            {
+                return new ChoiceQuestion(
+                    asked, [.. Enumerable.Range(0, choices).Select(i => new ChoiceAnswer(" " + Letter(i), i == right))]);
+            }
+        }
+
+        return item.Text("prompt") is { } prompt && item.Text("correct") is { } correct && item.Text("incorrect") is { } incorrect
+            ? Two(prompt, correct, incorrect)
+            : null;
+    }
+
+    private static ChoiceQuestion Two(string question, string right, string wrong) => new(
+        $"{question}\n\nAnswer:", [new ChoiceAnswer(WithoutBracket(Spaced(right)), true), new ChoiceAnswer(WithoutBracket(Spaced(wrong)), false)]);
+
+    // MMLU's form: the question, a lettered line for each choice, and where the letter goes.
+    private static (string Asked, int Choices, int Right)? Lettered(DataRecord item, string question) =>
+        item.Choices is { Count: > 1 and <= MostChoices } choices && Index(item.Scalar("answer"), choices.Count) is { } right
+            ? ($"{question}\n{string.Join('\n', choices.Select(static (x, i) => $"{Letter(i)}. {x}"))}\nAnswer:", choices.Count, right)
+            : null;
 
     private static string? First(IReadOnlyList<(string Answer, bool IsTrue)> targets, bool isTrue) =>
         targets.Where(x => x.IsTrue == isTrue).Select(static x => x.Answer).FirstOrDefault();
@@ -125,12 +182,12 @@ internal static class PromptRecipe
         return index >= 0 && index < count ? index : null;
     }
 
+    private static string Answered(string question, string answer) => $"{question}\n\nAnswer:{WithoutBracket(Spaced(answer))}";
+
+    private static string Spaced(string answer) => answer.StartsWith(' ') ? answer : " " + answer;
+
     // The feature is measured at the last token. Of "(A)", this must be the letter, so the closing bracket is left out.
-    private static string Answered(string question, string answer)
-    {
-        answer = answer.StartsWith(' ') ? answer : " " + answer;
-        return $"{question}\n\nAnswer:{(answer.EndsWith(')') ? answer[..^1] : answer)}";
-    }
+    private static string WithoutBracket(string answer) => answer.EndsWith(')') ? answer[..^1] : answer;
 
     private static string Joined(string first, string between, string? second) => string.IsNullOrEmpty(second) ? first : first + between + second;
 }

@@ -20,6 +20,35 @@ internal sealed class PromptState : IDisposable
     /// <summary>The KV cache; null if it was not kept.</summary>
     public KvCache? Cache { get; }
 
+    /// <summary>A prompt that was run before and whose states were kept, but not its keys and values.</summary>
+    /// <param name="position">Position of its last token.</param>
+    /// <param name="x">x_0 .. x_L // (L+1, D).</param>
+    public static PromptState Of(int position, float[][] x) => new(position, x, cache: null);
+
+    /// <summary>Runs the plain model on the token that comes next in a sequence, whose keys and values get its own.</summary>
+    /// <param name="model">The plain model.</param>
+    /// <param name="cache">Keys and values of the tokens before, with room for another; stays the caller's, who keeps the state undisposed.</param>
+    /// <param name="position">Position of the token.</param>
+    /// <param name="id">The token.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
+    public static PromptState Next(LanguageModel model, KvCache cache, int position, int id, CancellationToken cancellationToken)
+    {
+        using var use = model.Enter();
+        using var a = model.NewActivations();
+        var pass = new PromptPass(model, a);
+        pass.Rows.Add(id, position, cache);
+        float[][] x = [.. Enumerable.Range(0, model.Config.L + 1).Select(_ => new float[model.Config.D])];
+        pass.Run(
+            (_, k) =>
+            {
+                model.Ops.DownloadRow(a.X, 0, x[k]);
+                int bad = x[k].AsSpan().IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
+                return bad < 0 ? true : throw new NonFiniteStateException(prompt: null, position, k, bad, x[k][bad]);
+            },
+            cancellationToken);
+        return new PromptState(position, x, cache);
+    }
+
     /// <summary>Runs every prompt once. Prompts of different lengths share passes without padding.</summary>
     /// <param name="model">The plain model.</param>
     /// <param name="prompts">Token ids of each prompt, at least one.</param>

@@ -97,14 +97,21 @@ internal sealed class PromptTable
 
     /// <summary>The prompts of a column; empty cells are skipped.</summary>
     /// <param name="column">Name or number, as <see cref="PromptSelection.Column"/>.</param>
+    /// <param name="sieve">Selects rows; null for all rows.</param>
     /// <exception cref="PromptFileException">There is no such column, or none is named and none has a usual name.</exception>
-    public List<Prompt> Prompts(string? column)
+    public List<Prompt> Prompts(string? column, RecordSieve? sieve = null)
     {
         int index = column is null ? -1 : IndexOf(column);
         var prompts = new List<Prompt>();
         foreach (TableRecord row in _rows)
         {
-            string? text = index >= 0 ? row.Cells[index] : PromptRecipe.Text(new Row(this, row));
+            var record = new Row(this, row);
+            if (sieve?.Takes(record) == false)
+            {
+                continue;
+            }
+
+            string? text = index >= 0 ? row.Cells[index] : PromptRecipe.Text(record);
             if (text is null)
             {
                 throw Fail(row.Line,
@@ -114,6 +121,7 @@ internal sealed class PromptTable
             if (text.Length > 0)
             {
                 prompts.Add(new TextPrompt(text));
+                sieve?.Took(record);
             }
         }
 
@@ -177,5 +185,45 @@ internal sealed class PromptTable
         }
 
         public override string? Scalar(string name) => Text(name);
+
+        // TruthfulQA's table: the best answers in columns, all of them in lists of one cell each.
+        public override IReadOnlyList<(string Answer, bool IsTrue)>? Targets(string name)
+        {
+            if (Text("Best Answer") is not { Length: > 0 } best || Text("Incorrect Answers") is not { } wrong)
+            {
+                return null;
+            }
+
+            string? bestWrong = Text("Best Incorrect Answer");
+            return name switch
+            {
+                "mc0_targets" => bestWrong is { Length: > 0 } ? [(best, true), (bestWrong, false)] : null,
+                "mc1_targets" => [(best, true), .. Listed(wrong, bestWrong).Select(static x => (x, false))],
+                "mc2_targets" => Text("Correct Answers") is { } right
+                    ? [.. Listed(right, best).Select(static x => (x, true)), .. Listed(wrong, bestWrong).Select(static x => (x, false))]
+                    : null,
+                _ => null,
+            };
+        }
+
+        // Answers with "; " between. One of them is known, and may have a semicolon of its own.
+        private static IEnumerable<string> Listed(string answers, string? known) => Split(answers, known).Distinct(StringComparer.Ordinal);
+
+        private static IEnumerable<string> Split(string answers, string? known)
+        {
+            for (string rest = answers.Trim(); rest.Length > 0;)
+            {
+                bool isKnown = known is { Length: > 0 } && rest.StartsWith(known, StringComparison.Ordinal)
+                    && (rest.Length == known.Length || rest[known.Length] == ';');
+                int end = isKnown ? known!.Length : rest.IndexOf(';', StringComparison.Ordinal);
+                end = end < 0 ? rest.Length : end;
+                string answer = rest[..end].Trim();
+                rest = rest[Math.Min(end + 1, rest.Length)..].TrimStart();
+                if (answer.Length > 0)
+                {
+                    yield return answer;
+                }
+            }
+        }
     }
 }

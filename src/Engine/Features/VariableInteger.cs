@@ -1,8 +1,6 @@
 namespace Tiller.Features;
 
-/// <summary>
-/// Whole numbers of variable length, as Parquet's pages and Thrift's compact protocol write them: unsigned LEB128, seven bits a byte.
-/// </summary>
+/// <summary>Reads integers of variable length, as Parquet pages and Thrift's compact protocol write them: unsigned LEB128, 7 bits per byte.</summary>
 internal static class VariableInteger
 {
     /// <summary>Reads an unsigned number and moves <paramref name="position"/> past it.</summary>

@@ -147,6 +147,7 @@ public sealed class FeedbackLaw
         CheckPlanes(nameof(planes));
         Stages = sensors.Any(s => s.Hook == Hook.Input) || terms.Any(t => t.Hook == Hook.Input) ? 2 * layers : layers;
         bool IsLater(Term t, int sensor) => sensor >= 0 && Time(sensors[sensor].Layer, sensors[sensor].Hook) > Time(t.Layer, t.Hook);
+        _fedBack = [.. terms.SelectMany(term => term.Feeds, (_, feed) => feed.Sensor).Distinct().Order()];
         LooksBack = terms.Any(t => t.Feeds.Any(feed => IsLater(t, feed.Sensor)) || IsLater(t, t.Gate));
         _sensorsOf = GroupByStage(sensors.Select(s => Stage(s.Layer, s.Hook)));
         _termsOf = GroupByStage(terms.Select(t => Stage(t.Layer, t.Hook)));
@@ -157,6 +158,7 @@ public sealed class FeedbackLaw
     private static int Time(int layer, Hook hook) => (2 * layer) + (hook == Hook.Input ? 0 : 1);
 
     private readonly int[][] _sensorsOf;
+    private readonly int[] _fedBack;
     private readonly int[][] _termsOf;
     private readonly PackedLaw[] _packed;
 
@@ -177,6 +179,9 @@ public sealed class FeedbackLaw
 
     /// <summary>Bound on |u_k| at each layer and hook; positive infinity for none.</summary>
     public float MaxEffort { get; }
+
+    /// <summary>The sensors that a term feeds back, in order. A sensor that only gates use has no setpoint to track.</summary>
+    public ReadOnlySpan<int> FedBack() => _fedBack;
 
     /// <summary>Whether a term uses an error of the previous steered token, so that steered tokens must be run one after another.</summary>
     public bool LooksBack { get; }

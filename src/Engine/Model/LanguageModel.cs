@@ -48,6 +48,7 @@ public sealed class LanguageModel : IDisposable
         (Directory, Name, Fingerprint) = (checkpoint.Folder.Path, checkpoint.Folder.Name, checkpoint.Folder.Fingerprint);
         (Config, _tokenizer, Warnings) = (checkpoint.Config, checkpoint.Tokenizer, checkpoint.Warnings);
         (_chat, _endIds, Ops, _weights) = (checkpoint.Chat, checkpoint.EndIds, ops, weights);
+        IsCheckpoint = true;
         Lifetime = NewLifetime();
     }
 
@@ -77,6 +78,9 @@ public sealed class LanguageModel : IDisposable
 
     /// <summary>Whether the model has a tokenizer. A model with random weights may have none.</summary>
     internal bool HasTokenizer => _tokenizer is not null;
+
+    /// <summary>Whether the weights are those of a checkpoint, not random ones.</summary>
+    internal bool IsCheckpoint { get; }
 
     /// <summary>Turns chat messages into token ids.</summary>
     /// <exception cref="TillerException">The checkpoint has no chat template, or one that Tiller cannot interpret.</exception>

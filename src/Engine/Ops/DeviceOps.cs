@@ -26,6 +26,15 @@ internal abstract partial class DeviceOps : IDisposable
     internal virtual int PassRows => 256;
 
     /// <summary>
+    /// Number of rows, directions and the prompts that they belong to, of which a pass of a linearisation consists. More rows read the weights less
+    /// often but need more scratch memory.
+    /// </summary>
+    internal virtual int JacobianRows => UsualJacobianRows;
+
+    /// <summary><see cref="JacobianRows"/> of a device that does not say otherwise.</summary>
+    internal const int UsualJacobianRows = 512;
+
+    /// <summary>
     /// Calls <paramref name="body"/>(i) for every i in [0, parts), up to <see cref="Callers"/> at once. Each call runs passes on its own activations.
     /// </summary>
     /// <remarks>After all calls have ended, the exception of the smallest i, if any, is thrown again.</remarks>

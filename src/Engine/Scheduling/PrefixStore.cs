@@ -1,3 +1,4 @@
+using Tiller.Decode;
 using Tiller.Law;
 using Tiller.Model;
 using Tiller.Ops;
@@ -9,10 +10,8 @@ namespace Tiller.Scheduling;
 /// <param name="tokens">Which tokens the law moves.</param>
 internal sealed class SteeringKey(FeedbackLaw? law, SteeredTokens tokens) : IEquatable<SteeringKey>
 {
-    /// <summary>
-    /// Whether keys and values are the whole state of a prompt's beginning. A law that looks back and moves every prompt token has further state.
-    /// </summary>
-    public bool CanBeKept => law is not { LooksBack: true } || tokens.Prompt != PromptTokens.All;
+    /// <summary>Whether keys and values are the whole state of a prompt's beginning.</summary>
+    public bool CanBeKept => Session.CanHandOver(law, tokens);
 
     /// <inheritdoc/>
     public bool Equals(SteeringKey? other) => other is not null && tokens == other.Tokens && IsSame(law, other.Law);

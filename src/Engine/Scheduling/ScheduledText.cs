@@ -34,7 +34,7 @@ public sealed record ScheduledResult(TextEnd End, Exception? Error)
     /// <summary>Number of tokens in the prompt.</summary>
     public required int PromptTokens { get; init; }
 
-    /// <summary>Number of tokens of the prompt whose keys and values were taken from a kept prefix.</summary>
+    /// <summary>Number of tokens of the prompt whose keys and values were taken from a kept prefix, or from a text with the same prompt.</summary>
     public required int ReusedTokens { get; init; }
 
     /// <summary>Number of tokens drawn.</summary>
@@ -89,6 +89,9 @@ public sealed class ScheduledText : IDisposable
     /// <summary>Number of tokens in the prompt.</summary>
     public int PromptTokens => Prompt.Length;
 
+    /// <summary>Time of submission, as a timestamp of <see cref="SchedulerOptions.Clock"/>.</summary>
+    public long SubmittedAt { get; }
+
     /// <summary>
     /// The result of the text. The task completes when the text has ended, whether or not its tokens have been read. It never faults.
     /// </summary>
@@ -106,8 +109,6 @@ public sealed class ScheduledText : IDisposable
     /// <summary>The most positions that the text's KV cache can need.</summary>
     internal int Positions { get; }
 
-    /// <summary>Time of submission, as a timestamp of the clock.</summary>
-    internal long SubmittedAt { get; }
 
     /// <summary>Whether the text was cancelled.</summary>
     internal bool IsCancelled => _isCancelled;

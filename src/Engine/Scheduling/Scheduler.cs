@@ -99,6 +99,23 @@ public sealed class Scheduler : IDisposable
         }
     }
 
+    /// <summary>Most new tokens that a text may ask for after a prompt of a length: what context, limits and memory for keys and values leave.</summary>
+    /// <param name="promptTokens">Number of tokens in the prompt.</param>
+    /// <returns>At least 1; a prompt that is too long is refused when it is submitted.</returns>
+    public int MaxNewTokensAfter(int promptTokens) => Math.Clamp(MaxPositions - promptTokens + 1, 1, Options.MaxNewTokens);
+
+    /// <summary>Whether somebody lets the next turn go first (<see cref="LetStep"/>).</summary>
+    internal bool IsAwaited
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return _awaited.Count > 0;
+            }
+        }
+    }
+
     /// <summary>Called on the scheduler's thread after every turn that ran anything; tests observe and delay turns here. May be null.</summary>
     internal Action<SchedulerTurn>? AfterTurn { get; set; }
 
@@ -111,10 +128,38 @@ public sealed class Scheduler : IDisposable
     /// <exception cref="ObjectDisposedException">The scheduler or the model has been disposed of.</exception>
     public ScheduledText Submit(ReadOnlySpan<int> prompt, GenerationOptions? options = null)
     {
-        options ??= new GenerationOptions();
+        var text = Check(prompt, options ?? new GenerationOptions());
+        Enqueue([text]);
+        return text;
+    }
+
+    /// <summary>Submits several texts: either all are accepted or none. A prompt that several of them have is run once.</summary>
+    /// <param name="texts">The prompts, and how each is continued.</param>
+    /// <returns>The texts, in the same order.</returns>
+    /// <exception cref="RefusedException">The texts are refused. The exception says why, and when to try again.</exception>
+    /// <exception cref="TillerException">A prompt does not fit the context, a law is for another model, or an option is out of range.</exception>
+    /// <exception cref="ObjectDisposedException">The scheduler or the model has been disposed of.</exception>
+    public IReadOnlyList<ScheduledText> SubmitAll(IReadOnlyList<(int[] Prompt, GenerationOptions Options)> texts)
+    {
+        ArgumentNullException.ThrowIfNull(texts);
+        ScheduledText[] all = [.. texts.Select(text => Check(text.Prompt, text.Options))];
+        Enqueue(all);
+        return all;
+    }
+
+    private ScheduledText Check(ReadOnlySpan<int> prompt, GenerationOptions options)
+    {
         using (Model.Enter())
         {
             Continuation.Check(Model, prompt, options);
+        }
+
+        if (options.Refit is not null)
+        {
+            throw new ArgumentException(
+                "A scheduler steps many texts at once and makes no law anew between: continue the text with a Generation, or leave "
+                + "GenerationOptions.Refit out.",
+                nameof(options));
         }
 
         int bad = prompt.IndexOfAnyExceptInRange(0, Model.Config.V - 1);
@@ -125,6 +170,19 @@ public sealed class Scheduler : IDisposable
 
         var text = new ScheduledText(this, prompt.ToArray(), options);
         CheckLimits(text);
+        return text;
+    }
+
+    private void Enqueue(ReadOnlySpan<ScheduledText> texts)
+    {
+        if (texts.Length > Math.Max(1, Options.MaxQueued))
+        {
+            throw new RefusedException(
+                RefusalReason.TooManyTexts,
+                $"{texts.Length} texts are submitted together, and at most {Options.MaxQueued} may wait (SchedulerOptions.MaxQueued): submit fewer at "
+                + "once.");
+        }
+
         lock (_lock)
         {
             ObjectDisposedException.ThrowIf(_isStopping, this);
@@ -133,20 +191,22 @@ public sealed class Scheduler : IDisposable
                 throw new RefusedException(RefusalReason.Draining, "The scheduler is being drained and accepts no more texts. Use another one.");
             }
 
-            if (_queue.Count >= Options.MaxQueued)
+            if (_queue.Count + texts.Length > Options.MaxQueued)
             {
                 var retryAfter = RetryAfter();
                 throw new RefusedException(
                     RefusalReason.QueueFull,
-                    $"{_queue.Count} texts already wait to be admitted, which is the maximum (SchedulerOptions.MaxQueued): "
-                    + $"try again in {retryAfter.TotalSeconds:F0} s.", retryAfter);
+                    $"{_queue.Count} texts wait to be admitted, and with {texts.Length} more there would be more than the maximum of "
+                    + $"{Options.MaxQueued} (SchedulerOptions.MaxQueued): try again in {retryAfter.TotalSeconds:F0} s.", retryAfter);
             }
 
-            _queue.Enqueue(text);
+            foreach (var text in texts)
+            {
+                _queue.Enqueue(text);
+            }
         }
 
         Wake();
-        return text;
     }
 
     /// <summary>Refuses new texts from now on and lets accepted ones end. Texts that are left after <paramref name="patience"/> are ended.</summary>
@@ -396,16 +456,61 @@ public sealed class Scheduler : IDisposable
         return total;
     }
 
-    // The prompt that has waited longest; null if all have been run.
+    // The prompt that has waited longest; null if all have been run. One that an earlier text has, too, is run there alone.
     private Sequence? NextPrompt()
     {
         Sequence? next = null;
-        foreach (var sequence in _sequences)
+        for (int i = 0; i < _sequences.Count; i++)
         {
-            next = !sequence.IsPrefilled && (next is null || sequence.LastChunk < next.LastChunk) ? sequence : next;
+            var sequence = _sequences[i];
+            if (!sequence.IsPrefilled && (next is null || sequence.LastChunk < next.LastChunk) && !FollowsAnother(i))
+            {
+                next = sequence;
+            }
         }
 
         return next;
+    }
+
+    private bool FollowsAnother(int i)
+    {
+        for (int j = 0; j < i; j++)
+        {
+            if (!_sequences[j].IsPrefilled && _sequences[i].Continuation.CanFollow(_sequences[j].Continuation))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    // A prompt has been run: texts that wait for the same one take over what it left, bit for bit what they would have come to.
+    private void Share(Sequence sequence)
+    {
+        for (int i = _sequences.Count - 1; i >= 0; i--)
+        {
+            var other = _sequences[i];
+            if (other.IsPrefilled || !other.Continuation.CanFollow(sequence.Continuation))
+            {
+                continue;
+            }
+
+            int begin = other.Continuation.Session.Length;
+            try
+            {
+                other.Continuation.Follow(sequence.Continuation);
+            }
+            catch (Exception e) when (IsOfAText(e))
+            {
+                End(other, TextEnd.Failed, e);
+                continue;
+            }
+
+            _prefixHits += other.ReusedTokens == 0 ? 1 : 0;
+            _reusedTokens += other.Text.Prompt.Length - begin;
+            other.ReusedTokens = other.Text.Prompt.Length;
+        }
     }
 
     private int NextChunk(Sequence sequence) => Math.Min(Options.PrefillChunk, sequence.Text.Prompt.Length - sequence.Continuation.Session.Length);
@@ -431,6 +536,7 @@ public sealed class Scheduler : IDisposable
         if (sequence.IsPrefilled)
         {
             _prefixes.Keep(prompt, sequence.Text.Steering, session.Cache, Options.MaxKvBytes - _kvBytes);
+            Share(sequence);
         }
 
         return count;
@@ -655,7 +761,7 @@ public sealed class Scheduler : IDisposable
 
         public long KvBytes => kvBytes;
 
-        public int ReusedTokens => reusedTokens;
+        public int ReusedTokens { get; set; } = reusedTokens;
 
         public long AdmittedAt => admittedAt;
 

@@ -69,6 +69,9 @@ public enum RefusalReason
 
     /// <summary>The text's KV cache would take more memory than all texts together may use.</summary>
     KvMemory,
+
+    /// <summary>More texts are submitted together than may wait.</summary>
+    TooManyTexts,
 }
 
 /// <summary>A <see cref="Scheduler"/> refuses a text. Nothing of it was run.</summary>

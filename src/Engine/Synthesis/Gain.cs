@@ -113,6 +113,31 @@ public sealed class FactoredGain : Gain
         => Z * _inner.Solve(W.TransposeThisAndMultiply(v).ToColumnMatrix()).Column(0);
 }
 
+/// <summary>K = B M W' of a sweep over weights, which share B and W (docs/math.md §4).</summary>
+public sealed class SweptGain : Gain
+{
+    internal SweptGain(Matrix<double> basis, Matrix<double> inner, Matrix<double> w)
+        : base(basis.RowCount, w.RowCount)
+    {
+        Basis = basis;
+        Inner = inner;
+        W = w;
+    }
+
+    /// <summary>B, orthonormal columns that span the factor of S_{k+1} // (D, p).</summary>
+    public Matrix<double> Basis { get; }
+
+    /// <summary>M, which alone depends on the weights // (p, p).</summary>
+    public Matrix<double> Inner { get; }
+
+    /// <summary>A_k' B // (D, p).</summary>
+    public Matrix<double> W { get; }
+
+    internal override (Matrix<double> Left, Matrix<double> Right) Factors() => (Basis * Inner, W);
+
+    private protected override Vector<double> Multiply(Vector<double> v) => Basis * (Inner * W.TransposeThisAndMultiply(v));
+}
+
 /// <summary>K ≈ W_{k+1} K̃ W_k', stored as these factors (docs/math.md §5).</summary>
 public sealed class ReducedGain : Gain
 {

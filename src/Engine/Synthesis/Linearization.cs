@@ -10,10 +10,11 @@ namespace Tiller.Synthesis;
 
 /// <summary>
 /// The blocks linearised at the last token of the calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k (docs/math.md §1,
-/// §9). <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/> forms A_k on the device; <see cref="Push"/> and <see cref="Pull"/> apply A_k and
-/// its transpose without forming it. Products run in float32 on directions of unit length. <see cref="PassPlan"/> bounds the scratch memory.
+/// §9). <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/> forms A_k on the device, rounded to float32 as a file keeps it;
+/// <see cref="Push"/> and <see cref="Pull"/> apply A_k and its transpose without forming it. Products run in float32 on directions of unit length.
+/// <see cref="PassPlan"/> bounds the scratch memory.
 /// </summary>
-internal sealed class Linearization : IDisposable
+internal sealed class Linearization : BlockMaps
 {
     private readonly LanguageModel _model;
     private readonly IReadOnlyList<PromptState> _prompts;
@@ -38,8 +39,9 @@ internal sealed class Linearization : IDisposable
     /// <param name="k">The block.</param>
     /// <param name="result">Receives A_k, on the model's device.</param>
     /// <param name="cancellationToken">Checked before every pass.</param>
-    public void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken) =>
-        ForPasses(D, (lane, prompts, column, p) =>
+    public override void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken)
+    {
+        ForPasses(D, pulls: false, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
             Place(lane, k, prompts, p, cancellationToken);
@@ -50,13 +52,16 @@ internal sealed class Linearization : IDisposable
             cancellationToken.ThrowIfCancellationRequested();
             Gather(lane.PushedTangents, Enumerable.Repeat(1.0, p).ToArray(), prompts, result.Slice(column, p));
         });
+        RoundToSingle(result);
+    }
 
     /// <summary>Computes A_k // (D, D) in host memory.</summary>
-    public Matrix<double> Jacobian(int k, CancellationToken cancellationToken) => OnHost(D, result => Jacobian(k, result, cancellationToken));
+    public override Matrix<double> Jacobian(int k, CancellationToken cancellationToken) =>
+        OnHost(D, result => Jacobian(k, result, cancellationToken));
 
     /// <summary>Computes A_k X for X // (D, p).</summary>
-    public Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
-        ForPasses(x.ColumnCount, (lane, prompts, column, p) =>
+    public override Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
+        ForPasses(x.ColumnCount, pulls: false, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
             Place(lane, k, prompts, p, cancellationToken);
@@ -67,8 +72,8 @@ internal sealed class Linearization : IDisposable
         }));
 
     /// <summary>Computes A_k' Z for Z // (D, p).</summary>
-    public Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
-        ForPasses(z.ColumnCount, (lane, prompts, column, p) =>
+    public override Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
+        ForPasses(z.ColumnCount, pulls: true, (lane, prompts, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
             Place(lane, k, prompts, 0, cancellationToken);
@@ -78,7 +83,6 @@ internal sealed class Linearization : IDisposable
                 lane.Groups.Add(p);
             }
 
-            lane.Y.Reserve(lane.Groups.Total);
             double[] scales = UploadUnits(lane, z, column, p, lane.Cotangents);
             _model.Forward(k, lane.Rows, lane.A);
             _model.Pullback(k, lane.Rows, lane.A, lane.Groups, lane.Y);
@@ -87,7 +91,7 @@ internal sealed class Linearization : IDisposable
         }));
 
     /// <inheritdoc/>
-    public void Dispose()
+    public override void Dispose()
     {
         foreach (var lane in _lanes)
         {
@@ -107,29 +111,59 @@ internal sealed class Linearization : IDisposable
         return Matrix<double>.Build.Dense(D, columns, numbers);
     }
 
+    // The tangents that are averaged are float32 themselves, so nothing that was known of A_k is lost.
+    private void RoundToSingle(ColumnMajor a)
+    {
+        const int Columns = 64;
+        double[] numbers = new double[a.Rows * Math.Min(Columns, a.Columns)];
+        float[] rounded = new float[numbers.Length];
+        for (int column = 0; column < a.Columns; column += Columns)
+        {
+            var panel = a.Slice(column, Math.Min(Columns, a.Columns - column));
+            var part = numbers.AsSpan(0, (int)panel.Length);
+            Ops.Download(panel, part);
+            TensorPrimitives.ConvertTruncating<double, float>(part, rounded);
+            TensorPrimitives.ConvertTruncating<float, double>(rounded.AsSpan(0, part.Length), part);
+            Ops.Upload(part, panel);
+        }
+    }
+
     /// <summary>Runs the passes (lane, prompts, first column, columns) of a <see cref="PassPlan"/>. The prompts of a column run in order.</summary>
-    private void ForPasses(int columns, Action<Lane, Range, int, int> pass)
+    private void ForPasses(int columns, bool pulls, Action<Lane, Range, int, int> pass)
     {
         // The passes end their uses on threads of the device. This use ends after them, so that none of these threads has to free the device.
         using var work = _model.Enter();
-        var plan = PassPlan.Of(_model.Config, columns, Ops.Callers);
+        var plan = PassPlan.Of(_model.Config, columns, Ops.Callers, Ops.JacobianRows);
         while (_lanes.Count < plan.Lanes)
         {
             _lanes.Add(new Lane(_model));
         }
 
-        Ops.ForEach(plan.Lanes, lane =>
+        // For the largest pass at once: buffers that grow to it from a smaller one take more.
+        for (int lane = 0; lane < plan.Lanes; lane++)
         {
-            for (int panel = lane; panel < plan.Panels; panel += plan.Lanes)
+            _lanes[lane].Reserve(Math.Min(plan.Prompts, _prompts.Count), plan.Largest(lane), pulls);
+        }
+
+        // Every lane runs one pass at a time, so that other work can be done between two passes.
+        int groups = (_prompts.Count + plan.Prompts - 1) / plan.Prompts;
+        int passes = (plan.Panels + plan.Lanes - 1) / plan.Lanes * groups;
+        for (int at = 0; at < passes; at++)
+        {
+            if (at > 0)
             {
-                var (first, p) = plan.Panel(panel);
-                for (int i = 0; i < _prompts.Count; i += plan.Prompts)
-                {
-                    using var use = _model.Enter(); // throws once the model has been disposed of
-                    pass(_lanes[lane], i..Math.Min(i + plan.Prompts, _prompts.Count), first, p);
-                }
+                BetweenPasses?.Invoke();
             }
-        });
+
+            var (round, group) = Math.DivRem(at, groups);
+            Ops.ForEach(Math.Min(plan.Lanes, plan.Panels - (round * plan.Lanes)), lane =>
+            {
+                using var use = _model.Enter(); // throws once the model has been disposed of
+                var (first, p) = plan.Panel((round * plan.Lanes) + lane);
+                int begin = group * plan.Prompts;
+                pass(_lanes[lane], begin..Math.Min(begin + plan.Prompts, _prompts.Count), first, p);
+            });
+        }
     }
 
     /// <summary>
@@ -148,7 +182,6 @@ internal sealed class Linearization : IDisposable
         }
 
         lane.Rows.Cancellation = cancellationToken;
-        lane.A.Reserve(lane.Rows.Total);
         Ops.Upload(MemoryMarshal.AsBytes(values), lane.A.X.Address);
         _model.Begin(lane.Rows, lane.A);
     }
@@ -214,6 +247,15 @@ internal sealed class Linearization : IDisposable
         public Floats PushedTangents => A.Y.Slice(Rows.Values, Rows.Tangents);
 
         public Floats Cotangents => Y.Stream.Slice(0, Groups.Total);
+
+        public void Reserve(int values, int directions, bool pulls)
+        {
+            A.Reserve(pulls ? values : values * (1 + directions));
+            if (pulls)
+            {
+                Y.Reserve(values * directions);
+            }
+        }
 
         public Span<float> Host(int count)
         {

@@ -187,8 +187,7 @@ public sealed record LinearityReport(IReadOnlyList<double> Sizes, int Pairs, IRe
         var random = new Random(seed);
         for (int i = 0; i < count; i++)
         {
-            double[] direction = [.. Enumerable.Range(0, width).Select(_ =>
-                Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(2 * Math.PI * random.NextDouble()))];
+            double[] direction = [.. Enumerable.Range(0, width).Select(_ => NormalDraw.Next(random))];
             TensorPrimitives.Divide(direction, TensorPrimitives.Norm<double>(direction), direction);
             yield return direction;
         }

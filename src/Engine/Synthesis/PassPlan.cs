@@ -15,9 +15,6 @@ namespace Tiller.Synthesis;
 /// <param name="Prompts">Largest number of prompts in one pass.</param>
 internal readonly record struct PassPlan(int Directions, int Panels, int Lanes, int Prompts)
 {
-    /// <summary>Number of rows that are in a block at once in all lanes together; more if there are many lanes.</summary>
-    public const int Rows = 512;
-
     // Panels end where tiles of rows end.
     private const int Step = 16;
 
@@ -25,17 +22,20 @@ internal readonly record struct PassPlan(int Directions, int Panels, int Lanes, 
     /// <param name="c">Shape of the model.</param>
     /// <param name="directions">Number of tangents or cotangents of each prompt.</param>
     /// <param name="callers">Number of passes that the device runs at once, <see cref="DeviceOps.Callers"/>.</param>
-    public static PassPlan Of(ModelConfig c, int directions, int callers)
+    /// <param name="jacobianRows">
+    /// Number of rows in a block at once in all lanes together, more if there are many lanes: <see cref="DeviceOps.JacobianRows"/>.
+    /// </param>
+    public static PassPlan Of(ModelConfig c, int directions, int callers, int jacobianRows)
     {
         // From E/2 tangents on, attention forms its derivative as a matrix.
         int least = Math.Max(CpuLinear.TangentsAlone, ((c.E / 2) + Step - 1) / Step * Step);
         if (directions < 2 * least)
         {
-            return new PassPlan(directions, 1, 1, Math.Max(1, Rows / (directions + 1)));
+            return new PassPlan(directions, 1, 1, Math.Max(1, jacobianRows / (directions + 1)));
         }
 
         int steps = directions / Step, lanes = Math.Min(callers, steps * Step / least);
-        int rows = Math.Max(Rows / lanes, (2 * least) + (4 * Step));
+        int rows = Math.Max(jacobianRows / lanes, (2 * least) + (4 * Step));
         int most = rows - (3 * Step);
         int panels = (((directions + most - 1) / most) + lanes - 1) / lanes * lanes;
         panels = Math.Min(panels, steps * Step / least);

@@ -152,21 +152,21 @@ public sealed class FactoredCost : QuadraticCost
     /// <exception cref="ArgumentException">No feature, or features of different models.</exception>
     public static FactoredCost OfFeatures(LqrWeights weights, params IReadOnlyList<Feature> features)
     {
+        var v = Directions(features);
+        return new FactoredCost([.. v.Select((d, k) => Math.Sqrt(k == v.Count - 1 ? weights.Qf : weights.Q) * d)], weights.R);
+    }
+
+    /// <summary>[v_k of every feature] for k = 0..L // L+1 of (D, m).</summary>
+    /// <exception cref="ArgumentException">No feature, or features of different models.</exception>
+    internal static IReadOnlyList<Matrix<double>> Directions(IReadOnlyList<Feature> features)
+    {
         if (features.Count == 0 || features.Any(f => f.L != features[0].L || f.D != features[0].D))
         {
             throw new ArgumentException("A feature cost needs at least one feature, all with the same L and D.", nameof(features));
         }
 
-        int layers = features[0].L, width = features[0].D;
-        var c = new Matrix<double>[layers + 1];
-        for (int k = 0; k <= layers; k++)
-        {
-            double root = Math.Sqrt(k == layers ? weights.Qf : weights.Q);
-            int layer = k;
-            c[k] = Matrix<double>.Build.Dense(width, features.Count, (i, j) => root * features[j].V[layer][i]);
-        }
-
-        return new FactoredCost(c, weights.R);
+        return [.. Enumerable.Range(0, features[0].L + 1).Select(k =>
+            Matrix<double>.Build.Dense(features[0].D, features.Count, (i, j) => features[j].V[k][i]))];
     }
 
     internal Matrix<double> At(int layer, int width)

@@ -141,8 +141,7 @@ public static class ReducedBasis
     private static Matrix<double> Orthonormal(Matrix<double> y) => y.QR(MathNet.Numerics.LinearAlgebra.Factorization.QRMethod.Thin).Q;
 
     private static Matrix<double> Gaussian(int rows, int columns, Random random) =>
-        Matrix<double>.Build.Dense(rows, columns, (_, _) => Math.Sqrt(-2 * Math.Log(1 - random.NextDouble()))
-            * Math.Cos(2 * Math.PI * random.NextDouble()));
+        Matrix<double>.Build.Dense(rows, columns, (_, _) => NormalDraw.Next(random));
 
     private static int HashCode(int seed, int layer) => unchecked((seed * 486187739) + layer);
 

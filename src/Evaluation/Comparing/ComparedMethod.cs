@@ -1,6 +1,7 @@
 using Tiller.Controllers;
 using Tiller.Features;
 using Tiller.Model;
+using Tiller.Synthesis;
 
 namespace Tiller.Evaluation.Comparing;
 
@@ -41,7 +42,7 @@ public abstract record ComparedMethod
 
 /// <summary>A method that is fitted on the task's contrast.</summary>
 /// <param name="Title">The name in results.</param>
-/// <param name="Options">Options of the fit.</param>
+/// <param name="Options">Options of the fit; a task's own settings (<see cref="EvaluationTask.Fit"/>) come before these.</param>
 public sealed record ComparedFit(string Title, FitOptions Options) : ComparedMethod
 {
     /// <inheritdoc/>
@@ -56,6 +57,9 @@ public sealed record ComparedFit(string Title, FitOptions Options) : ComparedMet
     /// </summary>
     public int? ShuffleSeed { get; init; }
 
+    /// <summary>Whether its own q, r and q_f come before those of a task; default false.</summary>
+    public bool KeepsWeights { get; init; }
+
     internal override string Identity
     {
         get
@@ -66,12 +70,13 @@ public sealed record ComparedFit(string Title, FitOptions Options) : ComparedMet
                     static list => $"{list.Count}\n{string.Join('\n', list.Select(static x => $"{x.Identity.Length} {x.Identity}"))}"));
             string numbers = string.Join(' ', o.Method.Parameters.Select(static x => $"{x.Name} {x.Value:R}"));
             return $"{o.Method.Name} {numbers} {o.Direction.Name} {o.Cost} {o.Order} {o.Weights} {o.Setpoint} {o.Layers} {o.MaxRank} "
-                + $"shuffle {ShuffleSeed} {prompts}";
+                + $"shuffle {ShuffleSeed} {(KeepsWeights ? "own " : "")}{prompts}";
         }
     }
 
     internal override Controller Fit(LanguageModel model, EvaluationTask task, CancellationToken cancellationToken) =>
-        ControllerFit.Run(model, Shuffled(ContrastOf(task)), Options, cancellationToken: cancellationToken).Controller;
+        ControllerFit.Run(
+        model, Shuffled(ContrastOf(task)), task.Fit?.Apply(Options, KeepsWeights) ?? Options, cancellationToken: cancellationToken).Controller;
 
     private ContrastSet Shuffled(ContrastSet contrast)
     {
@@ -113,14 +118,10 @@ public sealed record RandomDirection(int Seed = 0) : ComparedMethod
     // Uniform on the sphere of radius `length`: a vector of normal numbers, scaled.
     private static float[] Direction(Random random, int width, float length)
     {
-        double[] x = [.. Enumerable.Range(0, width).Select(_ => Normal(random))];
+        double[] x = [.. Enumerable.Range(0, width).Select(_ => NormalDraw.Next(random))];
         double norm = Math.Sqrt(x.Sum(static v => v * v));
         return [.. x.Select(v => (float)(v / norm * length))];
     }
-
-    // A normal number, by Box and Muller.
-    private static double Normal(Random random) =>
-        Math.Sqrt(-2 * Math.Log(1 - random.NextDouble())) * Math.Cos(Math.Tau * random.NextDouble());
 }
 
 /// <summary>A control: the behaviour is requested in words (<see cref="EvaluationTask.Prompting"/>), and nothing is steered.</summary>

@@ -2,14 +2,16 @@ using System.Globalization;
 using Tiller.Checkpoint;
 using Tiller.Controllers;
 using Tiller.Features;
-using Tiller.Law;
 using Tiller.Model;
+using Tiller.Synthesis;
 
 namespace Tiller.Evaluation.Comparing;
 
 /// <summary>A comparison of methods at several strengths, on tasks, with one or more seeds.</summary>
 public sealed record Comparison
 {
+    private const string PlainName = "plain";
+
     /// <summary>The tasks, at least one, with different names.</summary>
     public required IReadOnlyList<EvaluationTask> Tasks { get; init; }
 
@@ -17,9 +19,16 @@ public sealed record Comparison
     public required IReadOnlyList<ComparedMethod> Methods { get; init; }
 
     /// <summary>
-    /// The strengths λ for methods that have one: at least one, and none is 0. Strength 0 is the plain model, which is always measured.
+    /// The strengths λ for methods that have one, none of them 0. Strength 0 is the plain model, which is always measured. Empty (default) for the
+    /// strengths that a task names, or <see cref="StandardStrengths"/> for a task that names none.
     /// </summary>
-    public required IReadOnlyList<double> Strengths { get; init; }
+    public IReadOnlyList<double> Strengths { get; init; } = [];
+
+    /// <summary>Strengths of a task that names none.</summary>
+    public static IReadOnlyList<double> StandardStrengths { get; } = [0.5, 1, 2];
+
+    /// <summary>The part of the cells that is computed; null (default) for all of them.</summary>
+    public Shard? Shard { get; init; }
 
     /// <summary>Number of seeds with which each prompt is continued; default 1.</summary>
     public int Seeds { get; init; } = 1;
@@ -27,12 +36,20 @@ public sealed record Comparison
     /// <summary>Options of the evaluations; the law and the seed in them are not used.</summary>
     public EvaluationOptions Evaluation { get; init; } = new();
 
+    /// <summary>Strengths of each method, in place of those of all; null (default) for these.</summary>
+    internal IReadOnlyDictionary<ComparedMethod, IReadOnlyList<double>>? StrengthsByMethod { get; init; }
+
+    /// <summary>Controllers that were fitted, also for comparisons that were made of this one.</summary>
+    internal Dictionary<(EvaluationTask Task, ComparedMethod Method), Controller?> Fitted { get; init; } = [];
+
     /// <summary>Computes all cells that the folder does not contain yet. A cell is the result of one task, method, strength and seed.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="folder">The folder for the cells, one file each; it is created if necessary. A later call continues with its cells.</param>
+    /// <param name="folder">
+    /// The folder for the cells, one file each, and the list of them; it is created if necessary. A later call continues with its cells.
+    /// </param>
     /// <param name="progress">Called after every cell; may be null.</param>
     /// <param name="cancellationToken">Checked between steps. Finished cells are kept.</param>
-    /// <returns>All cells, task by task; those of the plain model are the first of each task.</returns>
+    /// <returns>All cells, or those of the shard, task by task; those of the plain model are the first of each task.</returns>
     /// <exception cref="ArgumentException">A list is empty, or a strength is 0, not finite, or repeated.</exception>
     /// <exception cref="ComparisonException">Two tasks or methods have the same name, or a task lacks something that a method needs.</exception>
     /// <exception cref="TillerException">A fit or an evaluation failed.</exception>
@@ -42,68 +59,101 @@ public sealed record Comparison
     {
         ArgumentNullException.ThrowIfNull(model);
         Check();
-        int total = Tasks.Count * Seeds * (1 + Methods.Sum(method => method.HasStrength ? Strengths.Count : 1));
+        Planned[] all = [.. Plan(model, cancellationToken)];
+        new ComparisonPlan(model.Name, [.. all.Select(static x => new PlannedCell(x.Path, x.Identity))]).Write(folder);
+        Planned[] own = Shard is { } shard ? all[shard.Of(all.Length)] : all;
         var cells = new List<ComparisonCell>();
-        foreach (var task in Tasks)
+        foreach (var planned in own)
         {
-            string plain = IdentityOf(model, task, cancellationToken);
-            await Add(task, plain, "plain", "plain", false, 0, _ => null).ConfigureAwait(false);
-            foreach (var method in Methods)
+            string path = Path.Combine(folder, planned.Path);
+            if (ComparisonCell.Read(path, planned.Identity) is not { } cell)
             {
-                Controller? controller = null;
-                var asked = method.TaskOf(task);
-                string told = ReferenceEquals(asked, task) ? plain : IdentityOf(model, asked, cancellationToken);
-                foreach (double lambda in method.HasStrength ? Strengths : [0.0])
+                var controller = planned.Method is null ? null : ControllerOf(model, planned.Task, planned.Method, cancellationToken);
+                var task = planned.Asked;
+                var options = Evaluation with
                 {
-                    await Add(
-                        asked, told, method.Name, method.Identity, method.IsControl, lambda,
-                        token => (controller ??= method.Fit(model, task, token))?.ToLaw(lambda)).ConfigureAwait(false);
-                }
+                    Law = controller?.ToLaw(planned.Lambda),
+                    Seed = (task.Generation.Sampling.Seed ?? 0) + ((ulong)planned.Seed << 32),
+                    Tokens = task.Fit?.Tokens ?? Evaluation.Tokens,
+                };
+                var report = await Evaluator.RunAsync(model, task, options, null, cancellationToken).ConfigureAwait(false);
+                cell = new ComparisonCell(
+                    planned.Identity, task.Name, planned.Method?.Name ?? PlainName, planned.Method?.IsControl ?? false, planned.Lambda, planned.Seed,
+                    report.Effort ?? 0, [.. report.Scores.Select(CellScore.Of)], report.Texts.Sum(static x => (long)x.Ids.Count),
+                    report.Decoding.TotalSeconds);
+                cell.Write(path);
             }
+
+            cells.Add(cell);
+            progress?.Report(new EvaluationProgress("cells", cells.Count, own.Length));
         }
 
         return cells;
+    }
 
-        async Task Add(
-            EvaluationTask task, string told, string method, string settings, bool isControl, double lambda,
-            Func<CancellationToken, FeedbackLaw?> law)
+    /// <summary>The controller of a method on a task, fitted once; null where nothing is steered.</summary>
+    internal Controller? ControllerOf(LanguageModel model, EvaluationTask task, ComparedMethod method, CancellationToken cancellationToken)
+    {
+        if (!Fitted.TryGetValue((task, method), out var controller))
         {
-            for (int seed = 0; seed < Seeds; seed++)
-            {
-                string identity = IdentityOf(told, settings, lambda, seed);
-                string name = string.Create(CultureInfo.InvariantCulture, $"{lambda}-{seed}.json");
-                string path = Path.Combine(folder, "cells", Safe(task.Name), Safe(method), name);
-                if (ComparisonCell.Read(path, identity) is not { } cell)
-                {
-                    var options = Evaluation with
-                    {
-                        Law = law(cancellationToken),
-                        Seed = (task.Generation.Sampling.Seed ?? 0) + ((ulong)seed << 32),
-                    };
-                    var report = await Evaluator.RunAsync(model, task, options, null, cancellationToken).ConfigureAwait(false);
-                    cell = new ComparisonCell(
-                        identity, task.Name, method, isControl, lambda, seed, report.Effort ?? 0, [.. report.Scores.Select(CellScore.Of)],
-                        report.Texts.Sum(static x => (long)x.Ids.Count), report.Decoding.TotalSeconds);
-                    cell.Write(path);
-                }
+            Fitted[(task, method)] = controller = method.Fit(model, task, cancellationToken);
+        }
 
-                cells.Add(cell);
-                progress?.Report(new EvaluationProgress("cells", cells.Count, total));
+        return controller;
+    }
+
+    // A cell that is to be computed: a method, or the plain model if there is none, on a task as it is fitted and as it is asked.
+    private sealed record Planned(
+        string Path, string Identity, EvaluationTask Task, EvaluationTask Asked, ComparedMethod? Method, double Lambda, int Seed);
+
+    // Cells of one method on one task are neighbours, so that a shard fits few controllers that another fits too.
+    private IEnumerable<Planned> Plan(LanguageModel model, CancellationToken cancellationToken)
+    {
+        foreach (var task in Tasks)
+        {
+            string plain = IdentityOf(model, task, cancellationToken);
+            foreach (var planned in Cells(task, task, plain, null, [0.0]))
+            {
+                yield return planned;
+            }
+
+            foreach (var method in Methods)
+            {
+                var asked = method.TaskOf(task);
+                string told = ReferenceEquals(asked, task) ? plain : IdentityOf(model, asked, cancellationToken);
+                var strengths = method.HasStrength ? StrengthsByMethod?[method] ?? StrengthsOf(task) : [0.0];
+                foreach (var planned in Cells(task, asked, told, method, strengths))
+                {
+                    yield return planned;
+                }
             }
         }
+
+        IEnumerable<Planned> Cells(
+            EvaluationTask task, EvaluationTask asked, string told, ComparedMethod? method, IReadOnlyList<double> strengths) =>
+            from lambda in strengths
+            from seed in Enumerable.Range(0, Seeds)
+            let name = string.Create(CultureInfo.InvariantCulture, $"{lambda}-{seed}.json")
+            select new Planned(
+                Path.Combine("cells", Safe(task.Name), Safe(method?.Name ?? PlainName), name),
+                IdentityOf(told, method?.Identity ?? PlainName, lambda, seed), task, asked, method, lambda, seed);
     }
+
+    /// <summary>Strengths that methods have on a task.</summary>
+    internal IReadOnlyList<double> StrengthsOf(EvaluationTask task) =>
+        Strengths.Count > 0 ? Strengths : task.Fit is { Strengths.Count: > 0 } fit ? fit.Strengths : StandardStrengths;
 
     private void Check()
     {
         CheckNames("tasks", Tasks.Select(static x => x.Name));
-        CheckNames("methods", Methods.Select(static x => x.Name).Append("plain"));
+        CheckNames("methods", Methods.Select(static x => x.Name).Append(PlainName));
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(Seeds);
-        if (Tasks.Count == 0 || Methods.Count == 0 || (Strengths.Count == 0 && Methods.Any(static x => x.HasStrength)))
+        if (Tasks.Count == 0 || Methods.Count == 0)
         {
-            throw new ArgumentException("A comparison needs at least one task, one method and one strength.", nameof(Tasks));
+            throw new ArgumentException("A comparison needs a task and a method at least.", nameof(Tasks));
         }
 
-        if (Strengths.Any(static x => x == 0 || !double.IsFinite(x)) || Strengths.Distinct().Count() < Strengths.Count)
+        if (Tasks.Select(StrengthsOf).Any(static x => x.Any(static y => y == 0 || !double.IsFinite(y)) || x.Distinct().Count() < x.Count))
         {
             throw new ArgumentException(
                 "Strengths must be different finite numbers other than 0, which is the plain model and always measured.", nameof(Strengths));
@@ -158,7 +208,12 @@ public sealed record Comparison
             hash.Add(text);
         }
 
-        foreach (var prompts in new[] { task.PromptsOf(Evaluation.Split), task.Contrast?.Positive ?? [], task.Contrast?.Negative ?? [] })
+        var (weights, calibration) = (task.Fit?.Weights, task.Fit?.Calibration);
+        hash.Add($"{weights} {task.Fit?.Tokens} {calibration?.Count}");
+        foreach (var prompts in new[]
+        {
+            task.PromptsOf(Evaluation.Split), task.Contrast?.Positive ?? [], task.Contrast?.Negative ?? [], calibration ?? [],
+        })
         {
             hash.Add([prompts.Count]);
             Array.ForEach(encoder.Encode(task.Name, prompts, cancellationToken), ids => hash.Add(ids));

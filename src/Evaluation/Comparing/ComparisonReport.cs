@@ -54,10 +54,12 @@ public sealed record ComparedPoint(string Method, bool IsControl, double Lambda,
         : Scores.TryGetValue(NameOf(axis), out var score) ? score.Value
         : double.NaN;
 
-    /// <summary>The point's value on an axis over all texts but i. The effort is always that of all texts.</summary>
-    internal double At(OperatingAxis axis, int i) => axis == OperatingAxis.Effort ? Effort
-        : Without.TryGetValue(NameOf(axis), out double[]? without) ? without[i]
-        : double.NaN;
+    /// <summary>
+    /// The same without text i of n. The effort is that of all texts; so is an axis that is measured on other texts than the score, which then is
+    /// taken as known.
+    /// </summary>
+    internal double At(OperatingAxis axis, int i, int n) =>
+        axis != OperatingAxis.Effort && Without.TryGetValue(NameOf(axis), out double[]? without) && without.Length == n ? without[i] : At(axis);
 
     internal static string NameOf(OperatingAxis axis) => axis switch
     {
@@ -151,7 +153,8 @@ public sealed class ComparisonReport
         var values = curves.ToDictionary(
             static method => method.Name,
             method => (Value: Interpolate(method.Curve, at, x => x.At(axis), x => x.Scores[score].Value),
-                Without: Enumerable.Range(0, n).Select(i => Interpolate(method.Curve, at, x => x.At(axis, i), x => x.Without[score][i])).ToArray()),
+                Without: Enumerable.Range(0, n)
+                    .Select(i => Interpolate(method.Curve, at, x => x.At(axis, i, n), x => x.Without[score][i])).ToArray()),
             StringComparer.Ordinal);
         var first = values[curves[0].Name];
         return new OperatingPoint(
@@ -229,5 +232,5 @@ public sealed class ComparisonReport
 
     internal static string Text(Estimate estimate) => $"{Number(estimate.Value)} ± {Number(estimate.Error)}";
 
-    private static string Number(double value) => double.IsFinite(value) ? value.ToString("F3", CultureInfo.InvariantCulture) : "–";
+    internal static string Number(double value) => double.IsFinite(value) ? value.ToString("F3", CultureInfo.InvariantCulture) : "–";
 }

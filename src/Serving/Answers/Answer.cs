@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using Tiller.Decode;
 using Tiller.Scheduling;
 
 namespace Tiller.Serving;
@@ -59,48 +60,47 @@ internal sealed class Answer : IDisposable
         }
     }
 
+    // All texts are taken, or none.
     private void Submit()
     {
-        var choices = new List<Choice>();
-        Choices = choices;
+        var asked = new List<(int[] Prompt, GenerationOptions Options, bool IsSteered)>();
         if (Request.Steering is { Compare: true })
         {
             // Both have the same seed, so that the texts differ only by the controllers.
             Add(0, Request.Prompts[0], isSteered: false);
             Add(0, Request.Prompts[0], isSteered: true);
-            return;
+        }
+        else
+        {
+            foreach (int[] prompt in Request.Prompts)
+            {
+                for (int i = 0; i < Request.N; i++)
+                {
+                    Add(asked.Count, prompt, Steering is not null);
+                }
+            }
         }
 
-        foreach (int[] prompt in Request.Prompts)
+        var texts = _service.Scheduler.SubmitAll([.. asked.Select(one => (one.Prompt, one.Options))]);
+        Choices = [.. asked.Select((one, i) => new Choice(i, texts[i], one.Options, one.IsSteered ? Steering : null, Keeps(one.Options)))];
+        foreach (var choice in Choices.Where(choice => choice.Steering is not null))
         {
-            for (int i = 0; i < Request.N; i++)
-            {
-                Add(choices.Count, prompt, Steering is not null);
-            }
+            Steering!.Add(choice.Text);
         }
 
         void Add(int draw, int[] prompt, bool isSteered)
         {
             var options = Request.ToOptions(draw, prompt, _service);
-            var telemetry = Request.Steering?.Telemetry ?? Telemetry.None;
-            if (isSteered)
+            asked.Add((prompt, !isSteered ? options : options with
             {
-                options = options with
-                {
-                    Law = Steering!.First,
-                    SteeredTokens = Request.Steering!.Tokens,
-                    ShowsSteering = telemetry != Telemetry.None,
-                };
-            }
-
-            bool keeps = options.Sampling.LogProbabilities is not null || (isSteered && telemetry >= Telemetry.Tokens);
-            var text = _service.Scheduler.Submit(prompt, options);
-            choices.Add(new Choice(choices.Count, text, options, isSteered ? Steering : null, keeps));
-            if (isSteered)
-            {
-                Steering!.Add(text);
-            }
+                Law = Steering!.First,
+                SteeredTokens = Request.Steering!.Tokens,
+                ShowsSteering = Request.Steering.Telemetry != Telemetry.None,
+            }, isSteered));
         }
+
+        bool Keeps(GenerationOptions options) => options.Sampling.LogProbabilities is not null
+            || (options.ShowsSteering && Request.Steering!.Telemetry >= Telemetry.Tokens);
     }
 }
 

@@ -152,23 +152,15 @@ internal sealed class AnswerJson(Answer answer, TillerService service)
 
     private static void WriteEnd(Utf8JsonWriter json, Choice choice)
     {
-        json.WriteString("finish_reason", choice.Last.StopReason switch
+        json.WriteString("finish_reason", choice.Last.StopReason is { } reason ? FinishReason.Of(reason) : null);
+        json.WritePropertyName("stop_reason");
+        if (FinishReason.StoppedBy(choice.Last) is int id)
         {
-            null => null,
-            StopReason.EndToken or StopReason.StopString => "stop",
-            _ => "length",
-        });
-        switch (choice.Last.StopReason)
+            json.WriteNumberValue(id);
+        }
+        else
         {
-            case StopReason.EndToken:
-                json.WriteNumber("stop_reason", choice.Last.Id);
-                break;
-            case StopReason.StopString:
-                json.WriteString("stop_reason", choice.Last.StopString);
-                break;
-            default:
-                json.WriteNull("stop_reason");
-                break;
+            json.WriteStringValue(choice.Last.StopString);
         }
     }
 

@@ -118,7 +118,7 @@ internal sealed record CompletionRequest
     /// <summary>The options for one choice of a prompt.</summary>
     public GenerationOptions ToOptions(int choice, int[] prompt, TillerService service) => new()
     {
-        MaxNewTokens = MaxTokens ?? service.RoomAfter(prompt.Length),
+        MaxNewTokens = MaxTokens ?? service.Scheduler.MaxNewTokensAfter(prompt.Length),
         Sampling = Sampling with { Seed = unchecked(Sampling.Seed!.Value + (ulong)choice) },
         StopStrings = Stop,
         StopIds = IgnoresEnd ? [] : IsChat ? service.ChatEndIds : null,

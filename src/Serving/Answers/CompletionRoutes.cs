@@ -47,7 +47,7 @@ internal sealed partial class CompletionRoutes(TillerService service, ILogger lo
             }
 
             var answer = Answer.Begin(service, request, GuardedRoute.KeyOf(context));
-            telemetry.Follow([.. answer.Choices.Select(choice => choice.Text)]);
+            telemetry.Follow([.. answer.Choices.Select(choice => choice.Text)], request.Prompts.Sum(ids => (long)ids.Length));
             return answer;
         }
         catch (Exception e)

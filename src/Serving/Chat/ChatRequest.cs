@@ -26,7 +26,7 @@ internal sealed record ChatRequest(int[] Prompt, GenerationOptions Options)
         CheckSupport(options, client);
         int[] prompt = client.Format.Encode(Messages(messages, options.Instructions), cancellationToken: cancellationToken);
         var steering = SteeringOf(options, client);
-        int room = client.RoomAfter(prompt.Length);
+        int room = client.MaxNewTokensAfter(prompt.Length);
         return new ChatRequest(prompt, new GenerationOptions
         {
             MaxNewTokens = options.MaxOutputTokens is { } most ? Positive(most, nameof(options.MaxOutputTokens)) : room,

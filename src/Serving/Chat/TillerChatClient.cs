@@ -89,11 +89,11 @@ internal sealed class TillerChatClient : IChatClient
         var result = await text.Completion.ConfigureAwait(false);
         Check(result, cancellationToken);
         var end = Update(last, [new UsageContent(UsageOf(result))]);
-        end.FinishReason = result.StopReason is StopReason.MaxTokens or StopReason.ContextFull ? ChatFinishReason.Length : ChatFinishReason.Stop;
+        end.FinishReason = new ChatFinishReason(FinishReason.Of(result.StopReason!.Value));
         end.AdditionalProperties = new AdditionalPropertiesDictionary
         {
             ["seed"] = result.Seed,
-            ["stop_reason"] = last.StopReason == StopReason.EndToken ? last.Id : last.StopString,
+            ["stop_reason"] = FinishReason.StoppedBy(last),
         };
         if (result.Steering is { } steering)
         {
@@ -140,14 +140,14 @@ internal sealed class TillerChatClient : IChatClient
     public Controller Find(string name) => _service is null
         ? throw new ArgumentException(
             $"SteeringOptions.Controllers names '{name}', but the client of a model has no named controllers: give the controller itself.")
-        : _service.Controllers.All.FirstOrDefault(named => named.Name == name)?.Controller ?? throw new ArgumentException(
+        : _service.Controllers.Find(name)?.Controller ?? throw new ArgumentException(
             $"SteeringOptions.Controllers names '{name}', but the service has no such controller (ServiceOptions.ControllersDirectory).");
 
     /// <summary>The stop strings of an answer, including those of the chat format.</summary>
     public StopStrings WithChatStops(StopStrings stops) => _service?.WithChatStops(stops) ?? stops;
 
     /// <summary>Maximum number of new tokens after a prompt.</summary>
-    public int RoomAfter(int promptLength) => Math.Clamp(_scheduler.MaxPositions - promptLength + 1, 1, _scheduler.Options.MaxNewTokens);
+    public int MaxNewTokensAfter(int promptTokens) => _scheduler.MaxNewTokensAfter(promptTokens);
 
     private ScheduledText Begin(IEnumerable<ChatMessage> messages, ChatOptions? options, CancellationToken cancellationToken)
     {
@@ -156,7 +156,7 @@ internal sealed class TillerChatClient : IChatClient
         {
             var request = ChatRequest.Read(messages, options, this, cancellationToken);
             var text = _scheduler.Submit(request.Prompt, request.Options);
-            telemetry.Follow([text]);
+            telemetry.Follow([text], text.PromptTokens);
             return text;
         }
         catch (Exception e)

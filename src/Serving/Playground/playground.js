@@ -139,9 +139,24 @@
 
   async function showDetails(name) {
     const shown = await (await call(`v1/controllers/${encodeURIComponent(name)}`)).json();
-    $("details-title").textContent = shown.certificate ? `${name}, with its certificate` : `${name}: it has no certificate`;
-    $("details-body").replaceChildren(tableOf(shown.certificate ? { certificate: shown.certificate, ...shown } : shown));
+    const { certificate, ...rest } = shown.inspect;
+    $("details-title").textContent = certificate ? `${name}, with its certificate` : `${name}: it has no certificate`;
+    $("details-body").replaceChildren(...(certificate ? certificateOf(certificate) : []), tableOf(rest));
     $("details").showModal();
+  }
+
+  // The informative figures are the number of held-out prompts inside the bound, and the looseness of the bound.
+  function certificateOf(certificate) {
+    const { heldOut, inside, looseness, first, contraction, propagation, curvature, error, bound } = certificate;
+    const over = (runs, k) => mean(runs.map(run => run[k]));
+    return [
+      element("p", { textContent: `${inside} of ${heldOut} held-out prompts are inside the bound, which is `
+        + `${looseness === null ? "any number of" : figure(looseness)} times the error after the last block.` }),
+      tableOf(propagation.map((value, k) => ({
+        before: first + k, contraction: contraction[k], propagation: value, curvature: curvature[k], "mean error": over(error, k),
+        "mean bound": over(bound, k),
+      }))),
+    ];
   }
 
   // Shows any object as a table, and lists of objects as rows.

@@ -88,9 +88,18 @@ internal sealed partial class ControllerLibrary
         CheckName(name, param);
         lock (_lock)
         {
-            return _controllers.GetValueOrDefault(name!) ?? throw ApiException.NotFound(param, _controllers.Count == 0
+            return Find(name!) ?? throw ApiException.NotFound(param, _controllers.Count == 0
                 ? $"There is no controller '{name}', and the server has no controllers: upload or fit one."
                 : $"There is no controller '{name}'; there are {string.Join(", ", _controllers.Keys.Take(20))}.", "controller_not_found");
+        }
+    }
+
+    /// <summary>Finds a controller; null if there is none with that name.</summary>
+    public NamedController? Find(string name)
+    {
+        lock (_lock)
+        {
+            return _controllers.GetValueOrDefault(name);
         }
     }
 

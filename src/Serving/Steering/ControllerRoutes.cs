@@ -1,6 +1,7 @@
 using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
+using Tiller.Controllers;
 
 namespace Tiller.Serving;
 
@@ -95,7 +96,7 @@ internal sealed class ControllerRoutes(TillerService service)
         if (isWhole)
         {
             json.WritePropertyName("inspect");
-            ControllerDetail.Write(json, controller);
+            ControllerDescription.Write(json, controller);
         }
 
         json.WriteEndObject();

@@ -9,17 +9,21 @@ namespace Tiller.Serving;
 /// <summary>
 /// A fit that runs on its own thread. After each pass it lets a step of the texts run first, so that streams continue.
 /// </summary>
-internal sealed class FitJob : IDisposable
+internal sealed class FitJob : IProgress<FitProgress>, IDisposable
 {
+    private readonly TillerService _service;
     private readonly CancellationTokenSource _stop;
     private readonly Channel<FitProgress> _progress = Channel.CreateBounded<FitProgress>(
         new BoundedChannelOptions(64) { FullMode = BoundedChannelFullMode.DropOldest, SingleReader = true, SingleWriter = true });
 
+    private FitProgress? _told;
+
     public FitJob(TillerService service, FitRequest request, CancellationToken cancellationToken)
     {
+        _service = service;
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         Completion = Task.Factory.StartNew(
-            () => Run(service, request), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+            () => Run(request), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
     }
 
     /// <summary>The id, which cannot be guessed.</summary>
@@ -35,21 +39,28 @@ internal sealed class FitJob : IDisposable
 
     public void Dispose() => _stop.Dispose();
 
-    private NamedController Run(TillerService service, FitRequest request)
+    // On the fit's own thread, after a pass: tells how far it is, and lets the texts go first.
+    void IProgress<FitProgress>.Report(FitProgress value)
+    {
+        if (value != _told)
+        {
+            _told = value;
+            _progress.Writer.TryWrite(value);
+        }
+
+        _service.Scheduler.LetStep(_stop.Token);
+    }
+
+    private NamedController Run(FitRequest request)
     {
         try
         {
-            var told = new Told(progress =>
-            {
-                _progress.Writer.TryWrite(progress);
-                service.Scheduler.LetStep(_stop.Token);
-            });
-            var fit = ControllerFit.Run(service.Model, request.Contrast, request.Options, told, _stop.Token);
-            string path = service.Controllers.NewPath();
+            var fit = ControllerFit.Run(_service.Model, request.Contrast, request.Options, this, _stop.Token);
+            string path = _service.Controllers.NewPath();
             try
             {
                 fit.Controller.Save(path);
-                return service.Controllers.Add(request.Name, path, request.Replace);
+                return _service.Controllers.Add(request.Name, path, request.Replace);
             }
             finally
             {
@@ -60,12 +71,6 @@ internal sealed class FitJob : IDisposable
         {
             _progress.Writer.Complete();
         }
-    }
-
-    /// <summary>Reports on the thread of the fit, unlike <see cref="Progress{T}"/>, which posts to the thread pool.</summary>
-    private sealed class Told(Action<FitProgress> report) : IProgress<FitProgress>
-    {
-        public void Report(FitProgress value) => report(value);
     }
 }
 

@@ -55,21 +55,6 @@ internal sealed record SteeringPlan
 }
 
 /// <summary>A law, and the part to which each of its sensors belongs.</summary>
-internal sealed class PlannedLaw
-{
-    /// <summary>Creates the planned law.</summary>
-    /// <param name="law">The law.</param>
-    /// <param name="partOf">The index of each sensor's part in the plan // (sensors).</param>
-    public PlannedLaw(FeedbackLaw law, int[] partOf)
-    {
-        (Law, PartOf) = (law, partOf);
-        FedBack = [.. law.Terms.SelectMany(term => term.Feeds, (_, feed) => feed.Sensor).Distinct().Order()];
-    }
-
-    public FeedbackLaw Law { get; }
-
-    public int[] PartOf { get; }
-
-    /// <summary>The sensors that a term feeds back. Sensors that only gates use have no setpoint to track.</summary>
-    public int[] FedBack { get; }
-}
+/// <param name="Law">The law.</param>
+/// <param name="PartOf">The index of each sensor's part in the plan // (sensors).</param>
+internal sealed record PlannedLaw(FeedbackLaw Law, int[] PartOf);

@@ -21,7 +21,7 @@ internal sealed class SteeringReadings(SteeringPlan plan)
         _bounded += IsBounded(token) ? 1 : 0;
         _all.Begin();
         Array.ForEach(_parts, part => part.Begin());
-        foreach (int sensor in law.FedBack)
+        foreach (int sensor in law.Law.FedBack())
         {
             double error = Math.Abs(token.Errors[sensor]);
             _all.Add(error);
@@ -143,7 +143,7 @@ internal sealed class SteeringReadings(SteeringPlan plan)
     {
         Span<float> errors = stackalloc float[law.Law.Layers];
         errors.Fill(float.NaN);
-        foreach (int sensor in law.FedBack)
+        foreach (int sensor in law.Law.FedBack())
         {
             ref float error = ref errors[law.Law.Sensors[sensor].Layer];
             if ((part is null || part == law.PartOf[sensor]) && !(MathF.Abs(error) >= MathF.Abs(token.Errors[sensor])))

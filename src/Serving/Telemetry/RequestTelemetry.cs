@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using Tiller.Decode;
 using Tiller.Scheduling;
 
 namespace Tiller.Serving;
@@ -43,35 +42,47 @@ internal sealed class RequestTelemetry
     public static RequestTelemetry Begin(string operation, string model, TimeProvider clock) => new(operation, model, clock);
 
     /// <summary>Follows the submitted texts. The measurement ends when all of them have ended.</summary>
-    public void Follow(IReadOnlyList<ScheduledText> texts) => _ = Task.WhenAll(texts.Select(text => text.Completion)).ContinueWith(
-        results => End(results.Result), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
+    /// <param name="texts">The texts.</param>
+    /// <param name="promptTokens">Number of tokens in the request's prompts. A prompt counts once, even if several texts continue it.</param>
+    public void Follow(IReadOnlyList<ScheduledText> texts, long promptTokens) => _ = Task.WhenAll(texts.Select(text => text.Completion)).ContinueWith(
+        results => End(texts, results.Result, promptTokens), CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
 
     /// <summary>Ends the measurement of a refused request.</summary>
     public void Fail(Exception error) => End(NameOf(error));
 
-    private void End(ScheduledResult[] results)
+    private void End(IReadOnlyList<ScheduledText> texts, ScheduledResult[] results, long promptTokens)
     {
+        TimeSpan? first = null;
         for (int i = 0; i < results.Length; i++)
         {
-            Record(results[i], i);
+            // The scheduler counts from a text's submission, and a request from its own arrival.
+            var result = results[i];
+            var submitted = _clock.GetElapsedTime(_begin, texts[i].SubmittedAt);
+            var begun = submitted + result.Queued;
+            var drawn = begun + result.Prefill;
+            Event(i, TillerTelemetry.QueueEvent, submitted, isThere: true);
+            Event(i, TillerTelemetry.PrefillEvent, begun, isThere: result.Seed is not null);
+            Event(i, TillerTelemetry.DecodeEvent, drawn, isThere: result.NewTokens > 0);
+            Record(result);
+            first = result.NewTokens > 0 && !(drawn >= first) ? drawn : first;
         }
 
-        if (results.Where(result => result.NewTokens > 0).Select(result => result.Queued + result.Prefill).DefaultIfEmpty().Min() is var first
-            && first > TimeSpan.Zero)
+        if (first is { } time)
         {
-            TillerTelemetry.FirstToken.Record(first.TotalSeconds, _tags);
+            TillerTelemetry.FirstToken.Record(time.TotalSeconds, _tags);
         }
 
-        _span?.SetTag(TillerTelemetry.InputTokens, results.Sum(result => result.PromptTokens));
-        _span?.SetTag(TillerTelemetry.OutputTokens, results.Sum(result => result.NewTokens));
+        long newTokens = results.Sum(result => (long)result.NewTokens);
+        Count(promptTokens, "input");
+        Count(newTokens, "output");
+        _span?.SetTag(TillerTelemetry.InputTokens, promptTokens);
+        _span?.SetTag(TillerTelemetry.OutputTokens, newTokens);
         _span?.SetTag(TillerTelemetry.FinishReasons, results.Select(result => FinishOf(result)).ToArray());
         End(results.FirstOrDefault(result => result.End != TextEnd.Stopped) is { } bad ? ErrorOf(bad) : null);
     }
 
-    private void Record(ScheduledResult result, int index)
+    private void Record(ScheduledResult result)
     {
-        Count(result.PromptTokens, "input");
-        Count(result.NewTokens, "output");
         if (result.NewTokens > 1)
         {
             TillerTelemetry.PerOutputToken.Record(result.Decode.TotalSeconds / (result.NewTokens - 1), _tags);
@@ -84,18 +95,14 @@ internal sealed class RequestTelemetry
             _span?.SetTag(TillerTelemetry.SteeringError, steering.TrackingError);
             _span?.SetTag(TillerTelemetry.SteeringEffort, steering.Effort);
         }
+    }
 
-        Event(TillerTelemetry.QueueEvent, TimeSpan.Zero, isThere: true);
-        Event(TillerTelemetry.PrefillEvent, result.Queued, isThere: result.Seed is not null);
-        Event(TillerTelemetry.DecodeEvent, result.Queued + result.Prefill, isThere: result.NewTokens > 0);
-
-        void Event(string name, TimeSpan after, bool isThere)
+    private void Event(int choice, string name, TimeSpan after, bool isThere)
+    {
+        if (isThere)
         {
-            if (isThere)
-            {
-                _span?.AddEvent(new ActivityEvent(
-                    name, _beginTime + after, new ActivityTagsCollection { [TillerTelemetry.ChoiceIndex] = index }));
-            }
+            _span?.AddEvent(new ActivityEvent(
+                name, _beginTime + after, new ActivityTagsCollection { [TillerTelemetry.ChoiceIndex] = choice }));
         }
     }
 
@@ -129,7 +136,7 @@ internal sealed class RequestTelemetry
 
     private static string FinishOf(ScheduledResult result) => result.End switch
     {
-        TextEnd.Stopped => result.StopReason is StopReason.MaxTokens or StopReason.ContextFull ? "length" : "stop",
+        TextEnd.Stopped => FinishReason.Of(result.StopReason!.Value),
         TextEnd.Cancelled => "cancelled",
         TextEnd.SlowReader => "slow_reader",
         TextEnd.Drained => "drained",

@@ -65,7 +65,7 @@ public static class TillerTelemetry
         0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5);
 
     internal static readonly Histogram<long> Tokens = s_meter.CreateHistogram(
-        TokenUsage, "{token}", "Number of tokens in prompts and in answers.", advice: new InstrumentAdvice<long>
+        TokenUsage, "{token}", "Number of tokens in the prompts and in the answers of a request.", advice: new InstrumentAdvice<long>
         {
             HistogramBucketBoundaries = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864],
         });

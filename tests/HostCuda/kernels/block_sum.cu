@@ -1,5 +1,5 @@
-// sums[b] = sum of x[b, :] for x (blocks, n): each thread strides over the row, warps add by butterfly, the first warp adds the
-// warps' sums. Fixed order: the same bits in every run. One block per row, a multiple of 32 threads.
+// sums[b] = sum of x[b, :] for x (blocks, n): each thread strides over the row, a warp adds its sums by butterfly, and the first warp adds the sums
+// of the warps. The order is fixed, so every run gives the same bits. One block per row; the number of threads is a multiple of 32.
 #include "platform.cuh"
 
 struct BlockSumParameters
@@ -27,7 +27,7 @@ extern "C" __global__ void tillerTestBlockSum(const BlockSumParameters p)
 }
 TILLER_KERNEL(tillerTestBlockSum)
 
-// Every kind of shuffle and a ballot over segments of `width` lanes: out is (5, 32), one row per operation.
+// Runs every kind of shuffle and a ballot over segments of `width` lanes; out is (5, 32), one row per operation.
 extern "C" __global__ void tillerTestShuffles(int* out, int argument, int width)
 {
     const int lane = int(threadIdx.x);

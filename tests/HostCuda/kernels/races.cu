@@ -1,4 +1,4 @@
-// Kernels that are right where `wrong` is 0 and lack one thing each where it is 1, 2 or 3: what the host CUDA's race detector must tell apart.
+// Kernels that are right if `wrong` is 0 and lack one thing each if it is 1, 2 or 3. The race detector of the host CUDA must tell these cases apart.
 #include "memory.cuh"
 
 struct RaceParameters
@@ -25,7 +25,7 @@ extern "C" __global__ void __launch_bounds__(64) tillerTestRaceInBlock(const Rac
 }
 TILLER_KERNEL(tillerTestRaceInBlock)
 
-// Neighbouring lanes. 1: a shuffle instead of a barrier of the warp.
+// Neighbouring lanes exchange numbers. 1: a shuffle instead of a barrier of the warp.
 extern "C" __global__ void __launch_bounds__(32) tillerTestRaceInWarp(const RaceParameters p)
 {
     __shared__ float tile[32];
@@ -39,7 +39,7 @@ extern "C" __global__ void __launch_bounds__(32) tillerTestRaceInWarp(const Race
 }
 TILLER_KERNEL(tillerTestRaceInWarp)
 
-// The last of two blocks adds what both wrote. 1: no barrier before one thread counts its block; 2: no fence before the count; 3: none after it.
+// The last of two blocks adds what both wrote. 1: no barrier before a thread counts its block; 2: no fence before the count; 3: no fence after it.
 extern "C" __global__ void __launch_bounds__(64) tillerTestRaceOfBlocks(const RaceParameters p)
 {
     __shared__ unsigned before;
@@ -66,8 +66,8 @@ extern "C" __global__ void __launch_bounds__(64) tillerTestRaceOfWrites(const Ra
 }
 TILLER_KERNEL(tillerTestRaceOfWrites)
 
-// Launched twice, so that the second may begin beside the first. 1: reads what the first writes before it has waited; 2: writes before;
-// 3: never waits.
+// Launched twice, so that the second may begin before the first has ended. 1: reads what the first writes before it waits; 2: writes before it
+// waits; 3: never waits.
 extern "C" __global__ void __launch_bounds__(64) tillerTestRaceOfKernels(const RaceParameters p)
 {
     const int thread = int(threadIdx.x);
@@ -80,7 +80,7 @@ extern "C" __global__ void __launch_bounds__(64) tillerTestRaceOfKernels(const R
 }
 TILLER_KERNEL(tillerTestRaceOfKernels)
 
-// Four numbers a thread by an asynchronous copy. 1: not waited for; 2: begun while others still read what was there.
+// Each thread copies four numbers asynchronously. 1: it does not wait for the copy; 2: it begins while others still read the old numbers.
 extern "C" __global__ void __launch_bounds__(16) tillerTestRaceOfCopies(const RaceParameters p)
 {
     __align__(16) __shared__ float tile[64];

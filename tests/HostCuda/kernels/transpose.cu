@@ -1,5 +1,5 @@
-// y (columns, rows) = x' for x (rows, columns), through a 32 x 33 tile in dynamic shared memory (33: no bank conflicts).
-// Block 32 x 8 threads, four rows each; grid (columns / 32, rows / 32), rounded up.
+// y (columns, rows) = x' for x (rows, columns), through a tile in dynamic shared memory; it is 32 x 33, which avoids bank conflicts.
+// Blocks of 32 x 8 threads, each with four rows of the tile; grid (columns / 32, rows / 32), rounded up.
 #include "platform.cuh"
 
 extern "C" __global__ void __launch_bounds__(256) tillerTestTranspose(float* y, const float* x, int rows, int columns)

@@ -1,4 +1,4 @@
-// c = a + scale * b over n elements, one thread each.
+// c = a + scale * b over n elements, with one thread per element.
 #include "platform.cuh"
 
 extern "C" __global__ void tillerTestVectorAdd(float* c, const float* a, const float* b, float scale, int n)
@@ -8,14 +8,14 @@ extern "C" __global__ void tillerTestVectorAdd(float* c, const float* a, const f
 }
 TILLER_KERNEL(tillerTestVectorAdd)
 
-// Writes one element at an index that the host chooses, inside the array or not.
+// Writes one element at an index that the host chooses, which may be outside the array.
 extern "C" __global__ void tillerTestStore(float* c, long long index, float value)
 {
     if (threadIdx.x == 0 && blockIdx.x == 0) { c[index] = value; }
 }
 TILLER_KERNEL(tillerTestStore)
 
-// The first half of the block waits at a barrier, the second in a warp operation that names a lane of the first.
+// The first half of the block waits at a barrier, the second half in a warp operation that includes a lane of the first half.
 extern "C" __global__ void tillerTestDeadlock(float* c)
 {
     if (threadIdx.x < 16) { __syncthreads(); }

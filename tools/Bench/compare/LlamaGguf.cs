@@ -79,7 +79,7 @@ internal static class LlamaGguf
     }
 
     private static TensorInfo Find(CheckpointFolder checkpoint, string name) =>
-        checkpoint.TryFind(name) ?? throw new BenchException($"{checkpoint.Path} has no tensor {name}, which every checkpoint of the family llama has.");
+        checkpoint.TryFind(name) ?? throw new BenchException($"{checkpoint.Path} has no tensor {name}, which every checkpoint of a Llama model has.");
 
     // llama.cpp divides θ^(-2i/R) by these numbers. They are the quotients of that frequency and the engine's own, so every kind of scaling works.
     private static float[] Divisors(ModelConfig c)

@@ -13,7 +13,7 @@ var shape = new Option<string>("--shape")
     DefaultValueFactory = _ => "llama-3.2-1b",
 };
 var checkpoint = new Option<DirectoryInfo?>("--model") { Description = "Folder of a checkpoint of the Llama family, instead of random weights." };
-var type = new Option<TensorType>("--dtype") { Description = "Type of random weights: bf16, f16 or f32.", DefaultValueFactory = _ => TensorType.BF16 };
+var type = new Option<TensorType>("--dtype") { Description = "Type of random weights: bf16, f16, f32.", DefaultValueFactory = _ => TensorType.BF16 };
 var batches = new Option<int[]>("--batch")
 {
     Description = "Numbers of sequences that are stepped together.",
@@ -75,11 +75,12 @@ int Run(ParseResult parse, CancellationToken cancellationToken)
         LlamaGguf.Write(model, gguf);
         using var meter = new Meter(Machine.Open(request), request.Seconds, cancellationToken);
         using var rows = new PeerRows(
-            LanguageModel.Load(model, request.LoadOptions, cancellationToken), LlamaGguf.TypeOf(model), new LlamaCpp(gguf, request.ThreadCount), meter,
-            request.ContextLength);
+            LanguageModel.Load(model, request.LoadOptions, cancellationToken), LlamaGguf.TypeOf(model), new LlamaCpp(gguf, request.ThreadCount),
+            meter, request.ContextLength);
         Console.Error.WriteLine(FormattableString.Invariant(
             $"{(wide ? "AVX-512" : "AVX2")}, {request.ThreadCount} threads; the logits of both engines correlate by {rows.Check():0.00000}"));
-        BenchOutput.Write(request, parse.GetValue(batches)!.SelectMany(rows.Batch).Concat(parse.GetValue(prefill)!.SelectMany(rows.Prefill)), Console.Out);
+        BenchOutput.Write(
+            request, parse.GetValue(batches)!.SelectMany(rows.Batch).Concat(parse.GetValue(prefill)!.SelectMany(rows.Prefill)), Console.Out);
         return 0;
     }
     catch (TillerException e)

@@ -68,7 +68,7 @@ internal sealed class BenchCommand : TillerCommand
     };
 
     private readonly Option<int> _context = OptionKinds.Number(
-        "--context", "Tokens before the decoded one, or in the prompt; 0 for 512 if a prompt is run and for 128 otherwise.", 0, n => n >= 0,
+        "--context", "Tokens before the decoded one, or in the prompt; 0 for 512 if a prompt is run, for 16 with serve, and for 128 otherwise.", 0, n => n >= 0,
         "a whole number, 0 or more");
 
     private readonly DeviceArguments _device = new();
@@ -78,7 +78,7 @@ internal sealed class BenchCommand : TillerCommand
         "With decode: tangents of the token. [default: 31; on CUDA 8,31,63]");
     private readonly Option<IReadOnlyList<int>?> _batches = Numbers("--batch",
         "With batch: sessions that are stepped together, plain and steered. [default: 8,64; on CUDA 1,8,64] "
-        + "With schedule: texts at once. [default: 1,8; on CUDA 1,8,64]");
+        + "With schedule: texts at once. [default: 1,8; on CUDA 1,8,64] With serve: streams at once. [default: 1,8,32]");
     private readonly Option<IReadOnlyList<int>?> _rows = Numbers("--rows",
         "With kernels: rows of the linear map; the stages run with 1 row and with the largest number. [default: 1,2,4,8,16,32,64,256]");
     private readonly Option<IReadOnlyList<string>?> _fits = new("--fits")
@@ -109,7 +109,8 @@ internal sealed class BenchCommand : TillerCommand
 
     private readonly Option<bool> _variants = new("--variants")
     {
-        Description = "With decode and prefill on CUDA: the step as it is and with each change of its kernels in turn, with the predicted ratios.",
+        Description = "With decode, prefill and jacobian on CUDA: the step as it is and with each change of its kernels in turn, with the predicted "
+            + "ratios.",
     };
 
     private readonly Option<bool> _plan = new("--plan")
@@ -167,9 +168,9 @@ internal sealed class BenchCommand : TillerCommand
                 result.AddError("--laws and --variants exclude each other: they are two comparisons.");
             }
 
-            if (result.GetValue(_variants) && result.GetValue(_mode) is not (BenchMode.Decode or BenchMode.Prefill))
+            if (result.GetValue(_variants) && result.GetValue(_mode) is not (BenchMode.Decode or BenchMode.Prefill or BenchMode.Jacobian))
             {
-                result.AddError("--variants goes with bench decode and bench prefill.");
+                result.AddError("--variants goes with bench decode, bench prefill and bench jacobian.");
             }
 
             if (result.GetValue(_plan) && (result.GetValue(_mode) != BenchMode.Fit || result.GetValue(_markdown)))
@@ -238,6 +239,7 @@ internal sealed class BenchCommand : TillerCommand
           tiller bench kernels --shape 16,2048,8192,32,8,64,128256 --jsonl
           # do two sessions that decode at once get the same?
           tiller bench sharing
+          tiller bench busy --shape smollm2-135m
           # how soon does the work end after Ctrl-C?
           tiller bench interrupt
           # a table for a results file

@@ -5,11 +5,17 @@ namespace Tiller.Tool;
 /// <summary><c>tiller bench</c>.</summary>
 internal static class BenchRun
 {
-    public static int Run(Terminal terminal, BenchRequest request, CancellationToken cancellationToken)
+    public static async Task<int> Run(Terminal terminal, BenchRequest request, CancellationToken cancellationToken)
     {
         if (request.Plan)
         {
             PlanOutput.Write(terminal, request.Json, PlanRun.OfShape(request, cancellationToken));
+            return ExitCode.Ok;
+        }
+
+        if (request.Mode == BenchMode.Serve)
+        {
+            ServeBenchOutput.Write(request, await ServeBench.Run(request, cancellationToken), terminal.Output);
             return ExitCode.Ok;
         }
 

@@ -1,6 +1,6 @@
 using System.CommandLine;
-using System.Globalization;
 using Tiller.Controllers;
+using Tiller.Synthesis;
 
 namespace Tiller.Tool;
 
@@ -10,6 +10,12 @@ internal sealed record CompareRequest
     /// <summary>Folders of tasks; empty for those of the demo.</summary>
     public required IReadOnlyList<string> Tasks { get; init; }
 
+    /// <summary>Folder that tasks name as $DATA; null if there is none.</summary>
+    public string? Data { get; init; }
+
+    /// <summary>The part of the cells that is computed; null for all.</summary>
+    public Shard? Shard { get; init; }
+
     /// <summary>The checkpoint; null for the demo's.</summary>
     public required string? Model { get; init; }
 
@@ -18,6 +24,7 @@ internal sealed record CompareRequest
     /// <summary>Names of methods.</summary>
     public required IReadOnlyList<FitMethod> Methods { get; init; }
 
+    /// <summary>Empty for those of the tasks.</summary>
     public required IReadOnlyList<double> Strengths { get; init; }
 
     public required int Seeds { get; init; }
@@ -57,10 +64,8 @@ internal sealed class CompareCommand : TillerCommand
         HelpName = "name",
     };
 
-    private readonly NumbersOption _lambdas = new("--lambda", OptionKinds.LambdaRange)
-    {
-        Description = "Strengths, repeated or with spaces between; the plain model is measured anyway. [default: 0.5 1 2]",
-    };
+    private readonly NumbersOption _lambdas = OptionKinds.Lambdas(
+        "Strengths, repeated or with spaces between; the plain model is measured anyway. [default: those of the task, or 0.5 1 2]");
 
     private readonly Option<int> _seeds = OptionKinds.Number(
         "--seeds", "How often each prompt is continued, with other draws.", 1, n => n is > 0 and <= 1000, "a whole number, 1 to 1000");
@@ -80,6 +85,8 @@ internal sealed class CompareCommand : TillerCommand
     private readonly Option<string> _out = OptionKinds.RequiredPath(
         "--out", "Folder for a file of each cell, which a later run goes on from, and for report.html and report.md.", "DIR");
 
+    private readonly DataArguments _data = new();
+    private readonly ShardArguments _shard = new();
     private readonly DeviceArguments _device = new();
 
     public CompareCommand(Func<CompareRequest, CancellationToken, Task<int>> run)
@@ -91,6 +98,8 @@ internal sealed class CompareCommand : TillerCommand
             Add(option);
         }
 
+        _data.AddTo(this);
+        _shard.AddTo(this);
         _device.AddTo(this);
         SetAction((parse, cancellationToken) => run(Read(parse), cancellationToken));
     }
@@ -101,6 +110,8 @@ internal sealed class CompareCommand : TillerCommand
           tiller compare --demo --out comparison
           # two methods on a task of one's own, with controls; the same command goes on after an interruption
           tiller compare --model DIR --task mytask --method a-lqr --method caa --lambda 0.5 1 2 --seeds 3 --controls --out comparison
+          # a quarter of it, as one task of an array; tiller merge puts the quarters together
+          tiller compare --model DIR --task mytask --out comparison --shard 3/4
         """;
 
     private CompareRequest Read(ParseResult parse)
@@ -113,20 +124,18 @@ internal sealed class CompareCommand : TillerCommand
             throw new UsageException("Expected --model and one --task at least, or --demo without them.");
         }
 
-        float[] strengths = parse.GetValue(_lambdas) is { Length: > 0 } given ? given : [0.5f, 1, 2];
-        if (strengths.Contains(0) || strengths.Distinct().Count() < strengths.Length)
-        {
-            throw new UsageException("Expected each --lambda once, and none of them 0: that is the plain model, which is measured anyway.");
-        }
-
+        double[] strengths = parse.GetValue(_lambdas) ?? [];
+        CheckStrengths(strengths);
         string[] names = parse.GetValue(_methods) is { Length: > 0 } named ? named : s_standard;
         return new CompareRequest
         {
             Tasks = tasks,
+            Data = _data.Read(parse),
+            Shard = _shard.Read(parse),
             Model = model,
             Device = _device.Read(parse),
             Methods = [.. names.Select(MethodOf)],
-            Strengths = [.. strengths.Select(static x => double.Parse(x.ToString("R", CultureInfo.InvariantCulture), CultureInfo.InvariantCulture))],
+            Strengths = strengths,
             Seeds = parse.GetValue(_seeds),
             Limit = parse.GetValue(_limit),
             Batch = parse.GetValue(_batch),
@@ -136,7 +145,19 @@ internal sealed class CompareCommand : TillerCommand
         };
     }
 
-    private static FitMethod MethodOf(string name)
+    /// <summary>Refuses a strength that is there twice, and the plain model.</summary>
+    /// <exception cref="UsageException">One is.</exception>
+    public static void CheckStrengths(double[] strengths)
+    {
+        if (strengths.Contains(0) || strengths.Distinct().Count() < strengths.Length)
+        {
+            throw new UsageException("Expected each --lambda once, and none of them 0: that is the plain model, which is measured anyway.");
+        }
+    }
+
+    /// <summary>A method that is fitted on what a task has.</summary>
+    /// <exception cref="UsageException">There is none of this name, or it needs more.</exception>
+    public static FitMethod MethodOf(string name)
     {
         var method = FitMethod.Find(name)
             ?? throw new UsageException($"--method must be one of {string.Join(", ", FitMethod.All.Select(static x => x.Name))}, got '{name}'.");

@@ -14,13 +14,15 @@ internal static class CompareRun
     {
         bool demo = request.Model is null;
         string[] folders = demo ? [.. s_demoTasks.Select(TaskFolder)] : [.. request.Tasks];
-        EvaluationTask[] tasks = [.. folders.Select(folder => EvaluationTask.Read(folder, cancellationToken))];
+        var reading = new TaskOptions { Data = request.Data };
+        EvaluationTask[] tasks = [.. folders.Select(folder => EvaluationTask.Read(folder, reading, cancellationToken))];
         var comparison = new Comparison
         {
             Tasks = tasks,
             Methods = [.. request.Methods.Select(method => Fitted(method, demo)), .. request.Controls ? Controls(tasks, demo) : []],
             Strengths = request.Strengths,
             Seeds = request.Seeds,
+            Shard = request.Shard,
             Evaluation = new EvaluationOptions { Limit = request.Limit, Batch = request.Batch },
         };
         using var model = Runs.Load(terminal, request.Model ?? DemoRun.ModelFolder, request.Device, strict: false, cancellationToken);
@@ -29,11 +31,25 @@ internal static class CompareRun
             var told = new Relay<EvaluationProgress>(p => progress.Report(new StageProgress(p.Stage, p.Done, p.Total)));
             return comparison.RunAsync(model, request.Out, told, cancellationToken).GetAwaiter().GetResult();
         });
+        if (request.Shard is { } shard)
+        {
+            terminal.Error.WriteLine(
+                $"tiller: {cells.Count} cells, shard {shard}, in {request.Out}; when all shards have ended: tiller merge {request.Out}");
+            return ExitCode.Ok;
+        }
+
+        Write(terminal, request.Out, request.Json, model.Name, cells);
+        return ExitCode.Ok;
+    }
+
+    /// <summary>Writes the reports of all cells, into the folder and to standard output.</summary>
+    public static void Write(Terminal terminal, string folder, bool json, string model, IReadOnlyList<ComparisonCell> cells)
+    {
         var reports = ComparisonReport.Of(cells);
         string markdown = string.Join('\n', reports.Select(static x => x.ToMarkdown()));
-        Write(request.Out, "report.md", markdown);
-        Write(request.Out, "report.html", ComparisonPage.Of($"Methods on {model.Name}", reports));
-        if (request.Json)
+        Write(folder, "report.md", markdown);
+        Write(folder, "report.html", ComparisonPage.Of($"Methods on {model}", reports));
+        if (json)
         {
             CompareOutput.WriteJson(terminal, reports);
         }
@@ -42,8 +58,7 @@ internal static class CompareRun
             terminal.Output.Write(markdown);
         }
 
-        terminal.Error.WriteLine($"tiller: {cells.Count} cells in {request.Out}, with report.html and report.md");
-        return ExitCode.Ok;
+        terminal.Error.WriteLine($"tiller: {cells.Count} cells in {folder}, with report.html and report.md");
     }
 
     private static ComparedFit Fitted(FitMethod method, bool demo)

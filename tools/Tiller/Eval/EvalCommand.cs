@@ -8,6 +8,9 @@ internal sealed record EvalRequest
 {
     public required string Task { get; init; }
 
+    /// <summary>Folder that the task names as $DATA; null if there is none.</summary>
+    public string? Data { get; init; }
+
     public required string Model { get; init; }
 
     public required DeviceRequest Device { get; init; }
@@ -38,6 +41,7 @@ internal sealed class EvalCommand : TillerCommand
     private readonly Option<string> _task = OptionKinds.RequiredPath(
         "--task", "Folder of a task, with task.yaml: prompts, generation settings and scorers.", "DIR");
 
+    private readonly DataArguments _data = new();
     private readonly Option<string> _model = OptionKinds.Model();
     private readonly SteeringArguments _steering = new(required: false);
 
@@ -68,6 +72,7 @@ internal sealed class EvalCommand : TillerCommand
         : base("eval", "Score the texts of the model, plain or steered, for a task's prompts.")
     {
         Add(_task);
+        _data.AddTo(this);
         Add(_model);
         _steering.AddTo(this);
         Add(_split);
@@ -86,11 +91,14 @@ internal sealed class EvalCommand : TillerCommand
           tiller eval --model models/demo --task tasks/demo/topic --controller sea.tiller --lambda 1.75
           # the texts too, of the first ten prompts
           tiller eval --model models/demo --task tasks/demo/tone --limit 10 --out tone.jsonl
+          # one of the paper's tasks, on published data of your own
+          tiller eval --model DIR --task tasks/truthfulness --data ~/data --controller truth.tiller --lambda 3
         """;
 
     private EvalRequest Read(ParseResult parse) => new()
     {
         Task = parse.GetRequiredValue(_task),
+        Data = _data.Read(parse),
         Model = parse.GetRequiredValue(_model),
         Device = _device.Read(parse),
         Steering = _steering.Read(parse),

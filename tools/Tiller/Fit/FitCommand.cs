@@ -3,6 +3,7 @@ using System.Globalization;
 using Tiller.Controllers;
 using Tiller.Features;
 using Tiller.Law;
+using Tiller.Synthesis;
 
 namespace Tiller.Tool;
 
@@ -59,11 +60,8 @@ internal sealed record FitRequest
 
     public Setpoint Setpoint { get; init; }
 
-    public double Q { get; init; }
-
-    public double R { get; init; }
-
-    public double Qf { get; init; }
+    /// <summary>q, r and q_f of every controller: all that --q, --r and --qf combine to, q outermost.</summary>
+    public IReadOnlyList<LqrWeights> Weights { get; init; } = [FitOptions.StandardWeights];
 
     /// <summary>The steered blocks; null for all.</summary>
     public LayerSet? Layers { get; init; }
@@ -71,7 +69,10 @@ internal sealed record FitRequest
     /// <summary>File of prompts over which the Jacobians are averaged; null for the contrast prompts.</summary>
     public string? Calibration { get; init; }
 
-    /// <summary>Whether to refuse a prompt that would lose characters.</summary>
+    /// <summary>File of Jacobians to read, complete or make; null for none.</summary>
+    public string? Jacobians { get; init; }
+
+    /// <summary>Refuse a prompt that would lose characters.</summary>
     public bool Strict { get; init; }
 
     public bool Json { get; init; }
@@ -80,7 +81,11 @@ internal sealed record FitRequest
 /// <summary><c>tiller fit</c>: fits a controller from two lists of prompts.</summary>
 internal sealed class FitCommand : TillerCommand
 {
-    private const string CostRange = "0 to 1e12";
+    /// <summary>The range of q and q_f.</summary>
+    public const string CostRange = "0 to 1e12";
+
+    /// <summary>The range of r.</summary>
+    public const string InputCostRange = "above 0 and at most 1e12";
 
     private readonly Option<string> _model = OptionKinds.Model();
     private readonly DeviceArguments _device = new();
@@ -180,17 +185,35 @@ internal sealed class FitCommand : TillerCommand
         "--setpoint", "The meaning of λ: a multiple of the mean difference (published), or a point from the negative mean, 0, to the positive mean, "
             + "1 (affine).");
 
-    private readonly Option<double> _q = OptionKinds.Number("--q", "Cost of a deviation from the setpoint at every layer.", 0.1, IsCost, CostRange);
-    private readonly Option<double> _r = OptionKinds.Number("--r", "Cost of steering: a larger value steers less.", 1.0, r => IsCost(r)
-        && r > 0, "above 0 and at most 1e12");
-    private readonly Option<double> _qf = OptionKinds.Number(
-        "--qf", "Cost of a deviation from the setpoint after the last layer.", 1.0, IsCost, CostRange);
+    private readonly NumbersOption _q = new("--q", IsCost, CostRange)
+    {
+        Description = "Cost of being off the setpoint, at every layer. Several values of it, --r or --qf fit a controller for each combination. "
+            + "[default: 0.1]",
+    };
+
+    private readonly NumbersOption _r = new("--r", IsInputCost, InputCostRange)
+    {
+        Description = "Cost of steering: more means gentler. [default: 1]",
+    };
+
+    private readonly NumbersOption _qf = new("--qf", IsCost, CostRange)
+    {
+        Description = "Cost of being off the setpoint after the last layer. [default: 1]",
+    };
+
     private readonly Option<LayerSet?> _layers = OptionKinds.Layers(
         "--layers", "Steer only these blocks, counted from 0, for example 1-3,8-9 [default: all; for actadd and caa the middle block]");
 
     private readonly Option<string?> _calibration = new("--calibration")
     {
         Description = "Prompts over which the Jacobians are averaged [default: the contrast prompts]",
+        HelpName = "FILE",
+    };
+
+    private readonly Option<string?> _jacobians = new("--jacobians")
+    {
+        Description = "File that keeps the mean Jacobians (4 L D² bytes) and the prompts' states: made or completed block by block if it is not, "
+            + "so that other weights, layers, directions and methods are solved without running the model again.",
         HelpName = "FILE",
     };
 
@@ -202,7 +225,7 @@ internal sealed class FitCommand : TillerCommand
         [
             _model, _positive, _negative, _pairs, _columns, _fields, _chat, _system, _out, _method, .. _parameters, _direction, _alternative,
             _nominal, _certify, _cost, _order, _setpoint, _q, _r, _qf, _layers,
-            _calibration, _plan,
+            _calibration, _jacobians, _plan,
         ];
         foreach (var option in options)
         {
@@ -240,7 +263,12 @@ internal sealed class FitCommand : TillerCommand
           tiller fit --model DIR --positive kind.txt --negative rude.txt --cost feature --plan
           # for steer --chat: each line is a user's message, and the feature is read where the answer begins
           tiller fit --model DIR --positive a.txt --negative b.txt --out a.tiller --chat --system "Be brief."
-          # published contrast pairs, and two fields of one file
+          # measured once, solved often: the second fit does not run the model
+          tiller fit --model DIR --positive a.txt --negative b.txt --out a.tiller --jacobians a.jacobians
+          tiller fit --model DIR --positive a.txt --negative b.txt --out b.tiller --jacobians a.jacobians --q 1 --layers 4-20
+          # a controller for each of six weights, from one sweep through the layers
+          tiller fit --model DIR --positive a.txt --negative b.txt --out a-{q}-{r}.tiller --cost feature --q 0.03 0.1 1 --r 0.5 2
+          # contrast pairs as they are published, and two fields of one file
           tiller fit --model DIR --pairs sycophancy.json --out sycophancy.tiller
           tiller fit --model DIR --positive pairs.json --field creative --negative pairs.json --field mundane --out creative.tiller
           # other methods: a lower limit for the feature's projection, and the angle in the plane of two features
@@ -250,7 +278,11 @@ internal sealed class FitCommand : TillerCommand
           tiller fit --model DIR --positive a.jsonl --negative b.jsonl --out a.tiller --order 16 --layers 4-20
         """;
 
-    private static bool IsCost(double value) => value is >= 0 and <= 1e12;
+    /// <summary>Whether a number can be q or q_f.</summary>
+    public static bool IsCost(double value) => value is >= 0 and <= 1e12;
+
+    /// <summary>Whether a number can be r.</summary>
+    public static bool IsInputCost(double value) => IsCost(value) && value > 0;
 
     private static bool IsParameter(double value) => float.IsFinite((float)value);
 
@@ -264,13 +296,51 @@ internal sealed class FitCommand : TillerCommand
             throw new UsageException("--pairs has both sides: leave --positive and --negative out.");
         }
 
-        return request is not { Q: 0, Qf: 0 } || !request.Method.Takes(FitInputs.Gains)
+        CheckSweep(request);
+        if (request is { Jacobians: { } kept, Out: { } written } && Path.GetFullPath(kept) == Path.GetFullPath(written))
+        {
+            throw new UsageException("--jacobians and --out name the same file: the controller would take the Jacobians' place. Give two names.");
+        }
+
+        return !request.Weights.Any(w => w is { Q: 0, Qf: 0 }) || !request.Method.Takes(FitInputs.Gains)
             ? request
             : throw new UsageException(
                 "--q and --qf are both 0: a deviation from the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
     }
 
-    // Refuses options that the method does not use.
+    // Several controllers have files of their own, and must not measure every block anew for each of them.
+    private static void CheckSweep(FitRequest request)
+    {
+        if (request.Weights.Count == 1)
+        {
+            return;
+        }
+
+        (string Name, int Values)[] names =
+        [
+            ("q", request.Weights.DistinctBy(w => w.Q).Count()), ("r", request.Weights.DistinctBy(w => w.R).Count()),
+            ("qf", request.Weights.DistinctBy(w => w.Qf).Count()),
+        ];
+        foreach (var (name, _) in names.Where(x => x.Values > 1))
+        {
+            if (request.Out is { } path && !path.Contains($"{{{name}}}", StringComparison.Ordinal))
+            {
+                throw new UsageException(
+                    $"--{name} has several values, each of which gives a controller: put {{{name}}} in the name that --out gives, such as "
+                    + $"sea-{{{name}}}.tiller.");
+            }
+        }
+
+        if (request.Jacobians is null && (request.Cost != FitCost.Feature || request.Order is not null)
+            && !request.Method.Takes(FitInputs.AllJacobians))
+        {
+            throw new UsageException(
+                "Several weights would measure every block anew for each of them: add --jacobians FILE to measure once, or --cost feature without "
+                + "--order to solve for all in one sweep.");
+        }
+    }
+
+    // What a method does not take would be without effect.
     private void CheckMethod(ParseResult parse, FitMethod method)
     {
         (FitInputs Input, Option[] Options)[] taken =
@@ -346,6 +416,18 @@ internal sealed class FitCommand : TillerCommand
         static string? Of(string[] values, int index) => values.Length == 0 ? null : values[Math.Min(index, values.Length - 1)];
     }
 
+    private LqrWeights[] Weights(ParseResult parse)
+    {
+        var standard = FitOptions.StandardWeights;
+        return
+        [
+            .. from q in Of(_q, standard.Q) from r in Of(_r, standard.R) from qf in Of(_qf, standard.Qf) select new LqrWeights(q, r, qf),
+        ];
+
+        IEnumerable<double> Of(NumbersOption option, double one) =>
+            parse.GetValue(option) is { Length: > 0 } given ? given.Distinct() : [one];
+    }
+
     private FitRequest Asked(ParseResult parse) => new()
     {
         Model = parse.GetRequiredValue(_model),
@@ -367,11 +449,10 @@ internal sealed class FitCommand : TillerCommand
         Cost = parse.GetValue(_cost),
         Order = parse.GetValue(_order),
         Setpoint = parse.GetValue(_setpoint),
-        Q = parse.GetValue(_q),
-        R = parse.GetValue(_r),
-        Qf = parse.GetValue(_qf),
+        Weights = Weights(parse),
         Layers = parse.GetValue(_layers),
         Calibration = parse.GetValue(_calibration),
+        Jacobians = parse.GetValue(_jacobians),
         Json = parse.GetValue(Json),
     };
 }

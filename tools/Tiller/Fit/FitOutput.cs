@@ -1,5 +1,6 @@
-using System.Text.Json.Serialization;
+using System.Text.Json;
 using Tiller.Controllers;
+using Tiller.Synthesis;
 
 namespace Tiller.Tool;
 
@@ -12,7 +13,7 @@ internal static class FitOutput
         var source = controller.Source;
         var method = controller.Method;
         string averaged = source.Weights is null ? "" : $"; Jacobians averaged over {CalibrationCount(source)}";
-        string solve = source.Cost is null ? "" : $", cost {Name(source.Cost)} ({Solve(source)})";
+        string solve = source.Cost is null ? "" : $", cost {Name(source.Cost)} ({Solve(source.Order, source.Cost)})";
         string setpoint = method is LinearQuadratic lqr ? $", setpoint {Name(lqr.Setpoint)}" : "";
         Row("model", $"{VisibleText.Of(source.ModelName)}, L {controller.L}, D {controller.D}");
         Row("prompts", $"{source.Positive.Count} positive, {source.Negative.Count} negative{averaged}");
@@ -20,7 +21,7 @@ internal static class FitOutput
         Row("controller", $"{source.Settings[ControllerSource.MethodSetting]}{solve}, blocks {method.Layers}{setpoint}");
         if (source.Weights is { } weights)
         {
-            Row("weights", $"q {weights.Q:G}, r {weights.R:G}, q_f {weights.Qf:G}");
+            Row("weights", Text(weights));
         }
 
         if (Found(source) is { Length: > 0 } found)
@@ -55,12 +56,69 @@ internal static class FitOutput
         void Row(string name, string value) => terminal.Output.WriteLine($"{name,-12}{value}");
     }
 
-    public static void WriteJson(Terminal terminal, string path, FitResult result) =>
-        Json.Write(terminal.Output, new FitJson(path, result), FitJsonContext.Default.FitJson);
+    /// <summary>One fit as an object, several as an array of them.</summary>
+    public static void WriteJson(Terminal terminal, IReadOnlyList<string> paths, IReadOnlyList<FitResult> results) => Json.Write(terminal.Output, json =>
+    {
+        if (results.Count == 1)
+        {
+            WriteFit(json, paths[0], results[0]);
+            return;
+        }
 
-    /// <summary>The settings of a fit, in the order of their names.</summary>
-    public static IReadOnlyDictionary<string, string> Settings(ControllerSource source) =>
-        source.Settings.OrderBy(static x => x.Key, StringComparer.Ordinal).ToDictionary(StringComparer.Ordinal);
+        json.WriteStartArray();
+        foreach (var (path, result) in paths.Zip(results))
+        {
+            WriteFit(json, path, result);
+        }
+
+        json.WriteEndArray();
+    });
+
+    private static void WriteFit(Utf8JsonWriter json, string path, FitResult result)
+    {
+        var (controller, report, loop, stages) = result;
+        var source = controller.Source;
+        json.WriteStartObject();
+        json.WriteString("controller", path);
+        json.WriteNumber("positive", source.Positive.Count);
+        json.WriteNumber("negative", source.Negative.Count);
+        json.WriteNumber("calibration", CalibrationCount(source));
+        if (source.Order is { } order)
+        {
+            json.WriteNumber("order", order);
+        }
+
+        if (controller.Method is LinearQuadratic lqr)
+        {
+            json.WriteString("setpoint", Name(lqr.Setpoint));
+        }
+
+        json.WriteString("layers", controller.Method.Layers.ToString());
+        json.WriteStartObject("elapsedMs");
+        foreach (var stage in stages)
+        {
+            json.WriteNumber(Name(stage.Stage), stage.ElapsedMs);
+        }
+
+        json.WriteEndObject();
+        if (report.Steps.Count > 0)
+        {
+            WriteIfFinite(json, "residual", report.Residual);
+            WriteIfFinite(json, "symmetryError", report.SymmetryError);
+            json.WriteNumber("rank", report.Rank);
+            WriteIfFinite(json, "droppedEnergy", report.DroppedEnergy);
+            WriteIfFinite(json, "leakage", report.Leakage);
+        }
+
+        if (loop.Layers.Count > 0)
+        {
+            WriteIfFinite(json, "openLoopGain", loop.MeanOpen);
+            WriteIfFinite(json, "closedLoopGain", loop.MeanClosed);
+        }
+
+        ControllerDescription.WriteFit(json, controller);
+        json.WriteEndObject();
+    }
 
     /// <summary>The settings of a fit in a line, without the method's name; empty if there are no others.</summary>
     public static string Found(ControllerSource source) => string.Join(
@@ -69,8 +127,11 @@ internal static class FitOutput
             .Select(x => $"{x.Key} {x.Value}"));
 
     /// <summary>The form of the recursion: dense, factored, or reduced and its order.</summary>
-    public static string Solve(ControllerSource source) =>
-        source.Order is { } order ? $"reduced, order {order}" : source.Cost == FitCost.Feature ? "factored" : "dense";
+    public static string Solve(int? order, FitCost? cost) =>
+        order is { } p ? $"reduced, order {p}" : cost == FitCost.Feature ? "factored" : "dense";
+
+    /// <summary>q, r and q_f.</summary>
+    public static string Text(LqrWeights weights) => $"q {weights.Q:G}, r {weights.R:G}, q_f {weights.Qf:G}";
 
     /// <summary>Number of prompts over which the Jacobians were averaged.</summary>
     public static int CalibrationCount(ControllerSource source) => source.Calibration?.Count ?? source.Positive.Count + source.Negative.Count;
@@ -82,74 +143,13 @@ internal static class FitOutput
     /// <summary>The name of a setting or a stage in output.</summary>
     public static string Name<T>(T value)
         where T : struct, Enum => value.ToString().ToLowerInvariant();
-}
 
-/// <summary>The JSON of <c>fit</c>.</summary>
-internal sealed record FitJson : FittedJson
-{
-    public FitJson(string path, FitResult result)
-        : base(result.Controller)
+    // JSON has no NaN and no infinity.
+    private static void WriteIfFinite(Utf8JsonWriter json, string name, double value)
     {
-        var (controller, report, loop, stages) = result;
-        var source = controller.Source;
-        (Controller, Order) = (path, source.Order);
-        (Positive, Negative, Calibration) = (source.Positive.Count, source.Negative.Count, FitOutput.CalibrationCount(source));
-        Layers = controller.Method.Layers.ToString();
-        Setpoint = controller.Method is LinearQuadratic lqr ? FitOutput.Name(lqr.Setpoint) : null;
-        ElapsedMs = stages.ToDictionary(static stage => FitOutput.Name(stage.Stage), static stage => stage.ElapsedMs);
-        if (report.Steps.Count > 0)
+        if (double.IsFinite(value))
         {
-            (Residual, SymmetryError, Rank) = (Json.Finite(report.Residual), Json.Finite(report.SymmetryError), report.Rank);
-            (DroppedEnergy, Leakage) = (Json.Finite(report.DroppedEnergy), Json.Finite(report.Leakage));
+            json.WriteNumber(name, value);
         }
-
-        if (loop.Layers.Count > 0)
-        {
-            (OpenLoopGain, ClosedLoopGain) = (Json.Finite(loop.MeanOpen), Json.Finite(loop.MeanClosed));
-        }
-
     }
-
-    public string Controller { get; }
-
-    public int Positive { get; }
-
-    public int Negative { get; }
-
-    public int Calibration { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public int? Order { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public string? Setpoint { get; }
-
-    public string Layers { get; }
-
-    public IReadOnlyDictionary<string, double> ElapsedMs { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? Residual { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? SymmetryError { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public int? Rank { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? DroppedEnergy { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? Leakage { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? OpenLoopGain { get; }
-
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
-    public double? ClosedLoopGain { get; }
 }
-
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]
-[JsonSerializable(typeof(FitJson))]
-internal sealed partial class FitJsonContext : JsonSerializerContext;

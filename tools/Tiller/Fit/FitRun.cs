@@ -1,3 +1,4 @@
+using System.Globalization;
 using Tiller.Checkpoint;
 using Tiller.Controllers;
 using Tiller.Features;
@@ -26,8 +27,9 @@ internal static class FitRun
             return ExitCode.Ok;
         }
 
-        var destination = Destination.Of(terminal, "--out", request.Out, isText: false, request.Json);
-        terminal = destination.Rest;
+        Destination[] destinations = [.. request.Weights.Select(weights =>
+            Destination.Of(terminal, "--out", FileOf(request, weights), isText: false, request.Json))];
+        terminal = destinations[0].Rest;
         var prompts = Prompts(request, cancellationToken);
         var contrast = prompts.Contrast;
         using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
@@ -37,20 +39,36 @@ internal static class FitRun
             PlanOutput.WriteNeed(terminal, plan);
         }
 
-        var result = Fit(terminal, model, contrast, options, cancellationToken);
+        var results = StageBars.Run(terminal, progress => ControllerFit.Sweep(
+            model, contrast, request.Weights, options, ToStages(progress), cancellationToken));
         cancellationToken.ThrowIfCancellationRequested();
-        destination.Write(result.Controller.Save, result.Controller.Save);
+        foreach (var (destination, result) in destinations.Zip(results))
+        {
+            destination.Write(result.Controller.Save, result.Controller.Save);
+        }
+
         if (request.Json)
         {
-            FitOutput.WriteJson(terminal, request.Out, result);
+            FitOutput.WriteJson(terminal, [.. request.Weights.Select(weights => FileOf(request, weights))], results);
         }
         else
         {
-            FitOutput.WriteText(terminal, destination.Name, result);
+            foreach (var (destination, result) in destinations.Zip(results))
+            {
+                FitOutput.WriteText(terminal, destination.Name, result);
+            }
         }
 
         return ExitCode.Ok;
     }
+
+    // --out with {q}, {r} and {qf} replaced; a controller alone may have braces in its name.
+    private static string FileOf(FitRequest request, LqrWeights weights) => request.Weights.Count == 1
+        ? request.Out!
+        : request.Out!.Replace("{q}", Text(weights.Q), StringComparison.Ordinal).Replace("{r}", Text(weights.R), StringComparison.Ordinal)
+            .Replace("{qf}", Text(weights.Qf), StringComparison.Ordinal);
+
+    private static string Text(double value) => value.ToString("R", CultureInfo.InvariantCulture);
 
     /// <summary>Reads the prompts, and makes them chats if that is requested.</summary>
     /// <exception cref="PromptFileException">A file cannot be read, or has chats that do not fit the other prompts or --system.</exception>
@@ -98,9 +116,10 @@ internal static class FitRun
 
     /// <summary>Fits, with a progress bar for each stage.</summary>
     public static FitResult Fit(Terminal terminal, LanguageModel model, ContrastSet contrast, FitOptions options, CancellationToken cancellationToken)
-        => StageBars.Run(terminal, progress => ControllerFit.Run(
-            model, contrast, options, new Relay<FitProgress>(p => progress.Report(new StageProgress(FitOutput.Name(p.Stage), p.Done, p.Total))),
-            cancellationToken));
+        => StageBars.Run(terminal, progress => ControllerFit.Run(model, contrast, options, ToStages(progress), cancellationToken));
+
+    private static Relay<FitProgress> ToStages(IProgress<StageProgress> progress) =>
+        new(p => progress.Report(new StageProgress(FitOutput.Name(p.Stage), p.Done, p.Total)));
 
     /// <summary>The options of the request, checked against the model's shape.</summary>
     /// <exception cref="UsageException">The model does not have a requested block, or the order is larger than its width.</exception>
@@ -123,12 +142,13 @@ internal static class FitRun
             Alternative = prompts.Alternative,
             Nominal = prompts.Nominal,
             HeldOut = prompts.HeldOut,
-            Weights = new LqrWeights(request.Q, request.R, request.Qf),
+            Weights = request.Weights[0],
             Cost = request.Cost,
             Order = request.Order,
             Setpoint = request.Setpoint,
             Layers = request.Layers,
             Calibration = prompts.Calibration,
+            Jacobians = request.Jacobians,
         };
     }
 }

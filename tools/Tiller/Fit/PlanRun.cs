@@ -47,11 +47,8 @@ internal static class PlanRun
         var options = FitRun.Options(request, c, prompts);
         bool counted = File.Exists(Path.Combine(directory, "tokenizer.json"));
         var encoder = counted ? Encoder(request, c, cancellationToken) : null;
-        int[] lengths =
-        [
-            .. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative),
-            .. Lengths("Alternative", prompts.Alternative ?? []),
-        ];
+        int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
+        int[] others = [.. Lengths("Alternative", prompts.Alternative ?? []), .. Lengths("Nominal", prompts.Nominal is { } one ? [one] : [])];
         int[]? kept = calibration is null ? null : [.. Lengths("Calibration", calibration)];
 
         long weights;
@@ -68,24 +65,31 @@ internal static class PlanRun
         }
 
         var rates = QuickRates.Measure(c, TensorType.BF16, request.Device.ToLoadOptions(), cancellationToken);
-        var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers);
-        return new PlannedFit(HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, lengths.Concat(kept ?? [])
-            .Sum(n => (long)n), counted, Solve(options), plan, rates);
+        var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers, rates.JacobianRows, others);
+        long tokens = lengths.Concat(kept ?? []).Concat(others).Sum(n => (long)n);
+        return new PlannedFit(
+            HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, tokens, counted, Solve(options), plan, rates);
 
         // With a tokenizer, this refuses the prompts that the fit would refuse.
         IEnumerable<int> Lengths(string list, IReadOnlyList<Prompt> prompts) =>
             encoder?.Encode(list, prompts, cancellationToken).Select(ids => ids.Length) ?? prompts.Select(p => Estimate(p, c));
     }
 
-    /// <summary>The plan of a fit of a loaded model, or null if the fit is so short that it is not worth a message.</summary>
+    /// <summary>The plan of a fit of a loaded model; null if the fit is too short to be worth a message, or has a file of Jacobians.</summary>
     public static PlannedFit? OfLongFit(LanguageModel model, ContrastSet contrast, FitOptions options, DeviceRequest device,
         CancellationToken cancellationToken)
     {
+        if (File.Exists(options.Jacobians))
+        {
+            return null;
+        }
+
         var encoder = PromptEncoder.Of(model);
         int[] Lengths(string list, IReadOnlyList<Prompt> prompts) => [.. encoder.Encode(list, prompts, cancellationToken).Select(ids => ids.Length)];
         int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
         int[]? kept = options.Calibration is { } calibration ? Lengths("Calibration", calibration) : null;
-        var plan = FitPlan.Of(model.Config, model.WeightsInBytes, lengths, kept, options, model.Ops.Callers);
+        int[] others = [.. Lengths("Alternative", options.Alternative ?? []), .. Lengths("Nominal", options.Nominal is { } one ? [one] : [])];
+        var plan = FitPlan.Of(model.Config, model.WeightsInBytes, lengths, kept, options, model.Ops.Callers, model.Ops.JacobianRows, others);
         if (plan.Stages.Sum(s => s.SingleFlops + s.DoubleFlops) < LongFlops)
         {
             return null;
@@ -93,7 +97,7 @@ internal static class PlanRun
 
         var rates = QuickRates.Measure(model.Config, TensorType.BF16, device.ToLoadOptions(), cancellationToken);
         rates = rates with { FreeInBytes = rates.FreeInBytes + model.WeightsInBytes }; // the plan includes the weights, which are already loaded
-        long tokens = lengths.Concat(kept ?? []).Sum(n => (long)n);
+        long tokens = lengths.Concat(kept ?? []).Concat(others).Sum(n => (long)n);
         return new PlannedFit(
             model.Name, model.Config, "as loaded", lengths.Length, (kept ?? lengths).Length, tokens, CountedTokens: true, Solve(options), plan,
             rates);
@@ -112,7 +116,8 @@ internal static class PlanRun
         [
             .. all.Select(options => new PlannedFit(
                 request.Shape.Name, c, $"as {request.Type.SpecName().ToLowerInvariant()}", prompts, prompts, lengths.Sum(n => (long)n),
-                CountedTokens: true, Solve(options), FitPlan.Of(c, weights, lengths, calibration: null, options, rates.Callers), rates)),
+                CountedTokens: true, Solve(options),
+                FitPlan.Of(c, weights, lengths, calibration: null, options, rates.Callers, rates.JacobianRows), rates)),
         ];
     }
 
@@ -129,6 +134,6 @@ internal static class PlanRun
         return Math.Min(c.MaxPositions, 1 + (texts.Sum(Encoding.UTF8.GetByteCount) / BytesPerToken));
     }
 
-    private static string Solve(FitOptions options) => !options.Method.Takes(FitInputs.Gains) ? options.Method.Name
-        : options.Order is { } order ? $"reduced, order {order}" : options.Cost == FitCost.Feature ? "factored" : "dense";
+    private static string Solve(FitOptions options) =>
+        options.Method.Takes(FitInputs.Gains) ? FitOutput.Solve(options.Order, options.Cost) : options.Method.Name;
 }

@@ -37,32 +37,3 @@ internal static class CertificateOutput
             : 1 + (int)Math.Round((BarLength - 1) * Math.Log(x / least) / Math.Log(most / least));
     }
 }
-
-/// <summary>The JSON of a certificate, for <c>fit</c> and <c>inspect</c>.</summary>
-internal sealed record CertificateJson
-{
-    public CertificateJson(ControllerCertificate certificate)
-    {
-        (HeldOut, Inside, Looseness) = (certificate.HeldOut.Count, certificate.Inside, Json.Finite(certificate.Looseness));
-        (First, Contraction, Propagation) = (certificate.First, certificate.Contraction, certificate.Propagation);
-        (Curvature, Error, Bound) = (certificate.Curvature, certificate.Error, certificate.Bound);
-    }
-
-    public int HeldOut { get; }
-
-    public int Inside { get; }
-
-    public double? Looseness { get; }
-
-    public int First { get; }
-
-    public IReadOnlyList<double> Contraction { get; }
-
-    public IReadOnlyList<double> Propagation { get; }
-
-    public IReadOnlyList<double> Curvature { get; }
-
-    public IReadOnlyList<IReadOnlyList<double>> Error { get; }
-
-    public IReadOnlyList<IReadOnlyList<double>> Bound { get; }
-}

@@ -120,9 +120,8 @@ internal sealed class ServeCommand : TillerCommand
         AllowMultipleArgumentsPerToken = false,
     };
 
-    private readonly Option<double> _drain = OptionKinds.Number(
-        "--drain", "Seconds that running texts have to end after SIGTERM or Ctrl-C.", 30.0, s => s is >= 0 and <= 86400,
-        "a number of seconds, 0 to 86400");
+    private readonly Option<TimeSpan?> _drain = OptionKinds.Time(
+        "--drain", "Time that running texts have to end after SIGTERM or Ctrl-C. [default: 30s]", most: "24h");
 
     private readonly Option<bool> _logTexts = new("--log-texts")
     {
@@ -130,7 +129,7 @@ internal sealed class ServeCommand : TillerCommand
     };
 
     public ServeCommand(Func<ServeRequest, CancellationToken, Task<int>> run)
-        : base("serve", "Serve the model over HTTP by OpenAI's API. Every request has its own controllers.")
+        : base("serve", "Serve the model over HTTP with OpenAI's API. Every request has its own controllers.")
     {
         Option[] options =
         [
@@ -195,7 +194,7 @@ internal sealed class ServeCommand : TillerCommand
                 MaxNewTokens = parse.GetValue(_newTokens) ?? int.MaxValue,
             },
             Cors = parse.GetValue(_cors) ?? [],
-            Drain = TimeSpan.FromSeconds(parse.GetValue(_drain)),
+            Drain = parse.GetValue(_drain) ?? TimeSpan.FromSeconds(30),
             LogTexts = parse.GetValue(_logTexts),
             Json = parse.GetValue(Json),
         };

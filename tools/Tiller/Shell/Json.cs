@@ -14,20 +14,24 @@ internal static class Json
     private static readonly JsonWriterOptions s_oneLine = s_readable with { Indented = false };
 
     /// <summary>Writes one indented value.</summary>
-    public static void Write<T>(TextWriter output, T value, JsonTypeInfo<T> type) => Write(output, value, type, s_readable);
+    public static void Write<T>(TextWriter output, T value, JsonTypeInfo<T> type) => Write(output, json => JsonSerializer.Serialize(json, value, type));
+
+    /// <summary>Writes one indented value.</summary>
+    public static void Write(TextWriter output, Action<Utf8JsonWriter> write) => Write(output, write, s_readable);
 
     /// <summary>Writes one value on one line, for streams of values.</summary>
-    public static void WriteLine<T>(TextWriter output, T value, JsonTypeInfo<T> type) => Write(output, value, type, s_oneLine);
+    public static void WriteLine<T>(TextWriter output, T value, JsonTypeInfo<T> type) =>
+        Write(output, json => JsonSerializer.Serialize(json, value, type), s_oneLine);
 
     /// <summary>A number, or null for NaN and infinities, which JSON does not have.</summary>
     public static double? Finite(double value) => double.IsFinite(value) ? value : null;
 
-    private static void Write<T>(TextWriter output, T value, JsonTypeInfo<T> type, JsonWriterOptions options)
+    private static void Write(TextWriter output, Action<Utf8JsonWriter> write, JsonWriterOptions options)
     {
         using var bytes = new MemoryStream();
         using (var json = new Utf8JsonWriter(bytes, options))
         {
-            JsonSerializer.Serialize(json, value, type);
+            write(json);
         }
 
         output.WriteLine(Encoding.UTF8.GetString(bytes.GetBuffer(), 0, (int)bytes.Length));

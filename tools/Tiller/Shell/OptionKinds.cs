@@ -27,6 +27,27 @@ internal static class OptionKinds
             CustomParser = result => TypedNumber.Read(result, name, result.Tokens[^1].Value, valid, expected),
         };
 
+    /// <summary>A time as people write it: a number with a unit, or a number of seconds; null if not given.</summary>
+    /// <param name="name">Name of the option.</param>
+    /// <param name="description">What it is for, with the default.</param>
+    /// <param name="most">The longest that is taken, as it is written; from 0 on.</param>
+    public static Option<TimeSpan?> Time(string name, string description, string most) => new(name)
+    {
+        Description = description,
+        HelpName = "time",
+        CustomParser = result =>
+        {
+            string text = result.Tokens[^1].Value;
+            if (TypedTime.TryRead(text, out var time) && time >= TimeSpan.Zero && TypedTime.TryRead(most, out var end) && time <= end)
+            {
+                return time;
+            }
+
+            result.AddError($"{name} must be a time such as 500ms, 30s, 5m or 1h, or a number of seconds, 0 to {most}, got '{text}'.");
+            return null;
+        },
+    };
+
     /// <summary>One of the names of an enum, in lower case. The first is the default.</summary>
     /// <param name="name">Name of the option.</param>
     /// <param name="description">The description without the default. It must list the names if <paramref name="helpName"/> does not.</param>
@@ -50,6 +71,32 @@ internal static class OptionKinds
 
                 result.AddError($"{name} must be one of {string.Join(", ", names)}, got '{text}'.");
                 return default;
+            },
+        };
+        option.CompletionSources.Add(names);
+        return option;
+    }
+
+    /// <summary>One of the names of an enum, in lower case; null if not given.</summary>
+    public static Option<T?> ChoiceOrNone<T>(string name, string description)
+        where T : struct, Enum
+    {
+        string[] names = [.. Enum.GetNames<T>().Select(n => n.ToLowerInvariant())];
+        var option = new Option<T?>(name)
+        {
+            Description = description,
+            HelpName = string.Join('|', names),
+            CustomParser = result =>
+            {
+                string text = result.Tokens[^1].Value;
+                int index = Array.IndexOf(names, text);
+                if (index >= 0)
+                {
+                    return Enum.GetValues<T>()[index];
+                }
+
+                result.AddError($"{name} must be one of {string.Join(", ", names)}, got '{text}'.");
+                return null;
             },
         };
         option.CompletionSources.Add(names);
@@ -168,6 +215,10 @@ internal static class OptionKinds
             return null;
         },
     };
+
+    /// <summary>Strengths λ.</summary>
+    public static NumbersOption Lambdas(string description) =>
+        new("--lambda", static x => float.IsFinite((float)x), LambdaRange) { Description = description };
 
     /// <summary>The range of λ, for messages. If λ is too large for the model's state, the state overflows, which is a numerical failure.</summary>
     public const string LambdaRange = "a number that fits in float32";

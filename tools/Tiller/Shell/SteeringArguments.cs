@@ -27,11 +27,9 @@ internal sealed class SteeringArguments
 {
     private readonly Option<string[]> _controllers;
 
-    private readonly NumbersOption _lambdas = new("--lambda", OptionKinds.LambdaRange)
-    {
-        Description = "Strength λ: 0 steers to a projection of zero, a negative value in the opposite direction. One value for all controllers, "
-            + "or one for each in order; repeat the option or separate values by spaces. [default: 1]",
-    };
+    private readonly NumbersOption _lambdas = OptionKinds.Lambdas(
+        "Strength λ: 0 steers to a projection of zero, a negative value in the opposite direction. One value for all controllers, "
+        + "or one for each in order; repeat the option or separate values by spaces. [default: 1]");
 
     private readonly Option<TokenPhase> _tokens = OptionKinds.Choice<TokenPhase>(
         "--tokens",
@@ -81,7 +79,8 @@ internal sealed class SteeringArguments
         }
 
         return new(
-            Pair(controllers, parse.GetValue(_lambdas) ?? []), ReadTokens(parse), parse.GetValue(_maxEffort) ?? float.PositiveInfinity);
+            Pair(controllers, Array.ConvertAll(parse.GetValue(_lambdas) ?? [], x => (float)x)), ReadTokens(parse),
+            parse.GetValue(_maxEffort) ?? float.PositiveInfinity);
     }
 
     private SteeredTokens ReadTokens(ParseResult parse)

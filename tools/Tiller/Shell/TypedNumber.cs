@@ -45,19 +45,23 @@ internal static class TypedNumber
 }
 
 /// <summary>An option that takes several real numbers. It may be repeated, or followed by numbers with spaces between them.</summary>
-internal sealed class NumbersOption : Option<float[]>
+internal sealed class NumbersOption : Option<double[]>
 {
-    public NumbersOption(string name, string expected)
+    /// <summary>An option of numbers.</summary>
+    /// <param name="name">Name of the option.</param>
+    /// <param name="valid">Whether a number is in range.</param>
+    /// <param name="expected">Description of the valid range.</param>
+    public NumbersOption(string name, Func<double, bool> valid, string expected)
         : base(name)
     {
         HelpName = "number";
         Arity = ArgumentArity.OneOrMore;
         CustomParser = result =>
         {
-            var numbers = new List<float>();
+            var numbers = new List<double>();
             foreach (string text in result.Tokens.SelectMany(token => Parts(token.Value)))
             {
-                if (TypedNumber.Read<float>(result, name, text, static _ => true, expected, several: true) is not { } number)
+                if (TypedNumber.Read(result, name, text, valid, expected, several: true) is not { } number)
                 {
                     return [];
                 }
@@ -91,7 +95,7 @@ internal sealed class NumbersOption : Option<float[]>
                 repeated.Add(args[++i]);
             }
 
-            while (i + 1 < args.Length && TypedNumber.TryRead<float>(args[i + 1], out _))
+            while (i + 1 < args.Length && TypedNumber.TryRead<double>(args[i + 1], out _))
             {
                 repeated.AddRange([name, args[++i]]);
             }

@@ -1,6 +1,22 @@
 using System.CommandLine;
+using Tiller.Law;
 
 namespace Tiller.Tool;
+
+/// <summary>Where the gains come from.</summary>
+internal enum GainSource
+{
+    /// <summary>The controllers' files.</summary>
+    Controller,
+
+    /// <summary>The text: they are fitted to it before its first token.</summary>
+    Prompt,
+}
+
+/// <summary>Gains that are fitted to the text.</summary>
+/// <param name="Order">p of a reduced fit; null to solve in full.</param>
+/// <param name="Every">After how many generated tokens they are fitted again; 0 for never.</param>
+internal sealed record PromptFitRequest(int? Order, int Every);
 
 /// <summary>The request of <c>tiller steer</c>.</summary>
 internal sealed record SteerRequest
@@ -18,6 +34,9 @@ internal sealed record SteerRequest
     public ManyPromptsRequest? Many { get; init; }
 
     public required DecodingRequest Decoding { get; init; }
+
+    /// <summary>Gains that are fitted to the text; null for the controllers' own.</summary>
+    public PromptFitRequest? Fit { get; init; }
 
     /// <summary>Whether to decode with the plain model too and show both texts.</summary>
     public bool Compare { get; init; }
@@ -49,6 +68,15 @@ internal sealed class SteerCommand : TillerCommand
         HelpName = "FILE",
     };
 
+    private readonly Option<GainSource> _fit = OptionKinds.Choice<GainSource>(
+        "--fit", "Whether the gains are the controller's or are fitted to the text at its last token, for A-LQR with the cost of the feature.");
+
+    private readonly Option<int?> _order = OptionKinds.NumberOrNone<int>(
+        "--order", "With --fit prompt: fit from p tangents a block [default: in full, from pullbacks]", p => p > 0, "a whole number above 0", "p");
+
+    private readonly Option<int?> _refit = OptionKinds.NumberOrNone<int>(
+        "--refit", "With --fit prompt: fit again after every n generated tokens [default: never]", n => n > 0, "a whole number above 0", "n");
+
     public SteerCommand(Func<SteerRequest, CancellationToken, Task<int>> run)
         : base("steer", "Decode with one or more controllers in the loop, streamed. Changing λ needs no new fit.")
     {
@@ -56,6 +84,9 @@ internal sealed class SteerCommand : TillerCommand
         _many.AddTo(this);
         Add(_model);
         _steering.AddTo(this);
+        Add(_fit);
+        Add(_order);
+        Add(_refit);
         Add(_compare);
         Add(_trace);
         Add(_strict);
@@ -72,6 +103,8 @@ internal sealed class SteerCommand : TillerCommand
           tiller steer --model models/demo --controller sea.tiller --trace - "One day"
           # only the first sixteen generated tokens
           tiller steer --model models/demo --controller sea.tiller --tokens generated --window 0-15 "One day"
+          # gains of this text in place of the mean ones, again after every 16 tokens
+          tiller steer --model models/demo --controller kind.tiller --fit prompt --refit 16 --order 4 "A guest wrote."
           # away from the feature
           tiller steer --model models/demo --controller sea.tiller --lambda -1 "One day"
           # two controllers at once, prompt from standard input
@@ -85,9 +118,20 @@ internal sealed class SteerCommand : TillerCommand
     private SteerRequest Read(ParseResult parse)
     {
         var request = Asked(parse);
-        return request.Many is null || (!request.Compare && request.Trace is null)
+        if (request.Fit is null && (parse.GetValue(_order) is not null || parse.GetValue(_refit) is not null))
+        {
+            throw new UsageException("--order and --refit are for --fit prompt: add it, or leave them out.");
+        }
+
+        if (request.Fit is not null && (request.Steering.Tokens.Prompt == PromptTokens.All || request.Steering.Tokens.Clean))
+        {
+            throw new UsageException(
+                "--fit prompt fits at the prompt's last token: leave out --tokens all and --tokens clean, which steer the tokens before it too.");
+        }
+
+        return request.Many is null || (!request.Compare && request.Trace is null && request.Fit is null)
             ? request
-            : throw new UsageException("--compare and --trace are for a single prompt: leave them out with --prompts.");
+            : throw new UsageException("--compare, --trace and --fit prompt are for a single prompt: leave them out with --prompts.");
     }
 
     private SteerRequest Asked(ParseResult parse)
@@ -105,6 +149,7 @@ internal sealed class SteerCommand : TillerCommand
         Prompt = prompt,
         Many = many,
         Decoding = _decoding.Read(parse, parse.GetValue(Json), many is not null),
+        Fit = parse.GetValue(_fit) == GainSource.Prompt ? new PromptFitRequest(parse.GetValue(_order), parse.GetValue(_refit) ?? 0) : null,
         Compare = parse.GetValue(_compare),
         Trace = parse.GetValue(_trace),
         Json = parse.GetValue(Json),

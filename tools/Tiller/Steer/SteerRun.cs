@@ -3,6 +3,7 @@ using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Law;
+using Tiller.Online;
 
 namespace Tiller.Tool;
 
@@ -40,7 +41,8 @@ internal static class SteerRun
         }
 
         var trace = destination is null ? null : new SteeringTrace(law);
-        var steered = Decode(Label(request), options with { Law = law, SteeredTokens = request.Steering.Tokens, Trace = trace });
+        options = options with { Law = law, SteeredTokens = request.Steering.Tokens, Trace = trace };
+        var steered = Decode(Label(request), request.Fit is { } fit ? Fitted(options, fit, request, controllers) : options);
         destination?.Write(trace!.Write, trace!.Write);
         if (request.Json)
         {
@@ -89,6 +91,23 @@ internal static class SteerRun
 
         return (controllers, FeedbackLaw.Sum(
             [.. controllers.Zip(steering.Controllers, (controller, asked) => controller.ToLaw(asked.Lambda, steering.MaxEffort))]));
+    }
+
+    // The sum of what each controller's gains are for the text.
+    private static GenerationOptions Fitted(GenerationOptions options, PromptFitRequest asked, SteerRequest request, Controller[] controllers)
+    {
+        if (controllers.FirstOrDefault(c => asked.Order > c.D) is { } narrow)
+        {
+            throw new UsageException($"--order must be at most {narrow.D}, the width of this model, got {asked.Order}.");
+        }
+
+        PromptFit[] fits = [.. controllers.Zip(request.Steering.Controllers, (controller, steered) =>
+            new PromptFit(controller, steered.Lambda, request.Steering.MaxEffort, asked.Order))];
+        return options with
+        {
+            Refit = (session, next, cancellationToken) => FeedbackLaw.Sum([.. fits.Select(fit => fit.Fit(session, next, cancellationToken))]),
+            RefitEvery = asked.Every,
+        };
     }
 
     /// <summary>Warns if the form of the prompt differs from that of a controller's prompts.</summary>

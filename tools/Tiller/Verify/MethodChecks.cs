@@ -219,13 +219,12 @@ internal sealed class GoldenMethods
         yield return Probed(path, "trajectory.own.Kg", _ownGains.Value, probe);
         yield return Products(path, "feature_cost.w", FeatureCost, _v);
         yield return Probed(path, "feature_cost.Kg", FeatureCost, probe);
-        var grid = new List<double[]>();
-        foreach (var setting in _values.GetProperty("feature_cost").GetProperty("grid").EnumerateArray())
-        {
-            double[] qrf = [.. setting.EnumerateArray().Select(x => x.GetDouble())];
-            grid.AddRange(Times(Factored(new LqrWeights(qrf[0], qrf[1], qrf[2]), _v), _v));
-        }
-
+        LqrWeights[] settings = [.. _values.GetProperty("feature_cost").GetProperty("grid").EnumerateArray()
+            .Select(setting => (double[])[.. setting.EnumerateArray().Select(x => x.GetDouble())]).Select(x => new LqrWeights(x[0], x[1], x[2]))];
+        var directions = Enumerable.Range(0, L + 1).Select(k => Matrix<double>.Build.DenseOfColumns([_v[k]]));
+        var swept = WeightSweep.Solve(
+            L, (k, b) => _a[k].TransposeThisAndMultiply(b), [.. directions], settings, cancellationToken: cancellationToken);
+        List<double[]> grid = [.. swept.SelectMany(solution => Times(solution.Gains, _v))];
         yield return Row(path, "feature_cost.grid.w", grid);
         var two = Factored(_weights, _v, _other);
         yield return Products(path, "feature_cost.two.w1", two, _v);

@@ -1,0 +1,127 @@
+using System.Diagnostics;
+using MathNet.Numerics.LinearAlgebra;
+using Tiller.Features;
+using Tiller.Kernels;
+using Tiller.Model;
+using Tiller.Ops;
+using Tiller.Synthesis;
+
+namespace Tiller.Controllers;
+
+/// <summary>The mean Jacobians of a file, which owns nothing of the model: what is measured once and solved with many times.</summary>
+/// <param name="file">A file that is complete; closed with this.</param>
+/// <param name="ops">The device that solves.</param>
+internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockMaps
+{
+    private (int Block, Matrix<double> A)? _last;
+
+    /// <summary>Opens a file, and first measures what it does not have yet.</summary>
+    /// <param name="model">The plain model.</param>
+    /// <param name="path">The file, which is created if it is not there.</param>
+    /// <param name="calibration">The lists of prompts whose Jacobians are averaged, one after another.</param>
+    /// <param name="others">Lists of prompts whose states are kept as well.</param>
+    /// <param name="progress">Told after every pass and block that is measured.</param>
+    /// <param name="cancellationToken">Checked between blocks; what was measured before stays in the file.</param>
+    /// <returns>The file, and how long blocks were linearised.</returns>
+    /// <exception cref="JacobianFileException">The file is of something else, is damaged, in use or cannot be written.</exception>
+    public static (JacobianFile File, double ElapsedMs) Measure(
+        LanguageModel model, string path, IReadOnlyList<int[][]> calibration, IReadOnlyList<int[][]> others, IProgress<FitProgress>? progress,
+        CancellationToken cancellationToken)
+    {
+        var identity = JacobianIdentity.Of(model, [.. calibration.SelectMany(list => list)]);
+        var file = JacobianFile.Open(path, identity, fills: true);
+        var run = new List<PromptState>();
+        var clock = new Stopwatch();
+        try
+        {
+            bool linearises = file?.IsComplete != true;
+            var missing = calibration.Concat(others).Where(list => list.Length > 0 && file?.HasStatesOf(list) != true).ToList();
+            int[][][] passes = [.. (linearises ? calibration : []).Concat(missing.Where(list => !linearises || !calibration.Contains(list)))];
+            int total = passes.Sum(list => list.Length);
+            var averaged = new List<PromptState>();
+            var fresh = new Dictionary<string, IReadOnlyList<PromptState>>(StringComparer.Ordinal);
+            foreach (int[][] list in passes)
+            {
+                int before = run.Count;
+                bool kept = linearises && calibration.Contains(list);
+                var states = PromptState.Collect(
+                    model, list, kept, new Told(progress, FitStage.Activations, before, total), cancellationToken);
+                run.AddRange(states);
+                averaged.AddRange(kept ? states : []);
+                if (missing.Contains(list))
+                {
+                    fresh[JacobianIdentity.HashOf(list)] = states;
+                }
+            }
+
+            if (file is null || fresh.Count > 0)
+            {
+                var old = file;
+                file = null;
+                file = JacobianFile.Write(path, identity, old, fresh);
+            }
+
+            if (linearises)
+            {
+                clock.Start();
+                using var linearization = new Linearization(model, averaged);
+                int[] blocks = [.. Enumerable.Range(0, identity.Layers).Reverse().Where(k => !file.Has(k))];
+                for (int i = 0; i < blocks.Length; i++)
+                {
+                    cancellationToken.ThrowIfCancellationRequested();
+                    file.Write(blocks[i], linearization.Jacobian(blocks[i], cancellationToken));
+                    progress?.Report(new FitProgress(FitStage.Linearisation, i + 1, blocks.Length));
+                }
+
+                // Others may read it from now on.
+                file.Dispose();
+                file = JacobianFile.Open(path, identity, fills: false)
+                    ?? throw new JacobianFileException(path, "the file was removed while it was filled.");
+            }
+
+            var result = (file, clock.Elapsed.TotalMilliseconds);
+            file = null;
+            return result;
+        }
+        finally
+        {
+            file?.Dispose();
+            foreach (var state in run)
+            {
+                state.Dispose();
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public override void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken) =>
+        ops.Upload(DenseAlgebra.Numbers(Jacobian(k, cancellationToken)), result);
+
+    /// <inheritdoc/>
+    public override Matrix<double> Jacobian(int k, CancellationToken cancellationToken)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        if (_last?.Block != k)
+        {
+            _last = (k, file.Read(k));
+        }
+
+        return _last.Value.A;
+    }
+
+    /// <inheritdoc/>
+    public override Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) =>
+        DenseAlgebra.Multiply(Jacobian(k, cancellationToken), x, cancellationToken);
+
+    /// <inheritdoc/>
+    public override Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) =>
+        DenseAlgebra.TransposeMultiply(Jacobian(k, cancellationToken), z, cancellationToken);
+
+    /// <inheritdoc/>
+    public override void Dispose() => file.Dispose();
+
+    private sealed class Told(IProgress<FitProgress>? progress, FitStage stage, int before, int total) : IProgress<int>
+    {
+        public void Report(int value) => progress?.Report(new FitProgress(stage, before + value, total));
+    }
+}
