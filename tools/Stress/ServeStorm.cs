@@ -88,8 +88,6 @@ internal sealed class ServeStorm : IDisposable
         _client = new HttpClient { BaseAddress = address, Timeout = Timeout.InfiniteTimeSpan };
     }
 
-    public void Dispose() => _client.Dispose();
-
     /// <summary>Fits a controller on a model's contrast prompts, and lets the clients loose on a server of the model.</summary>
     /// <param name="folder">A checkpoint's, with contrast/topic.positive.txt and topic.negative.txt.</param>
     /// <param name="device">Device; null for TILLER_DEVICE, or auto.</param>
