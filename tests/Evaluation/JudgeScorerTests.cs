@@ -56,7 +56,9 @@ public sealed class JudgeScorerTests
                 var (status, reply) = context.Request.Url!.AbsolutePath == "/v1/chat/completions" ? _replies.Dequeue() : (404, "");
                 context.Response.StatusCode = status;
                 context.Response.Headers["Retry-After"] = "0";
-                await context.Response.OutputStream.WriteAsync(Encoding.UTF8.GetBytes(reply));
+                byte[] bytes = Encoding.UTF8.GetBytes(reply);
+                context.Response.ContentLength64 = bytes.Length;
+                await context.Response.OutputStream.WriteAsync(bytes);
                 context.Response.Close();
             }
         });

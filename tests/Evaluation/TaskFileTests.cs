@@ -110,7 +110,7 @@ public sealed class TaskFileTests
     [TestCase("name: x\nprompts: p.txt\nscorers: [{regex: '(a)\\1'}]", "is not a regular expression that .NET matches without backtracking")]
     [TestCase("name: x\nprompts: p.txt\nscorers: [{distinct: 0}]", "distinct must be a number from 1 to 10.")]
     [TestCase("name: x\nprompts: p.txt\nscorers: [{kl: 1}]", "takes no settings: write only its name.")]
-    [TestCase("name: x\nprompts: p.txt\nscorers: [{distinct: 1, regex: a}]", "it has 2 kinds")]
+    [TestCase("name: x\nprompts: p.txt\nscorers: [{distinct: 1, regex: a}]", "it names 2 kinds")]
     [TestCase("name: x\nsystem: y\nprompts: p.txt\nscorers: [kl]", "line 2: system needs \"chat: true\"")]
     [TestCase("name: x\nprompts: {file: p.txt, skip: 3}\nscorers: [kl]", "prompts has no prompt left: skip fewer, or name a file with more prompts.")]
     [TestCase("name: x\nprompts: p.txt\ngeneration: {max_tokens: 0}\nscorers: [kl]", "generation.max_tokens must be a number from 1 to")]
@@ -198,7 +198,7 @@ public sealed class TaskFileTests
     [Test]
     public void A_folder_without_a_task_is_told() =>
         Assert.That(
-            () => EvaluationTask.Read(_folder), Throws.TypeOf<TaskFileException>().With.Message.Contains("Name a folder that holds task.yaml."));
+            () => EvaluationTask.Read(_folder), Throws.TypeOf<TaskFileException>().With.Message.Contains("Name a folder that contains task.yaml."));
 
     [Test]
     public void A_file_of_prompts_that_is_not_there_is_told() =>

@@ -116,7 +116,7 @@ public sealed class EvalTests
     {
         var run = await ToolRun.Of("eval", "--model", ToolRun.Model, "--task", _scratch["none"]);
         Assert.That(run.Code, Is.EqualTo(4));
-        Assert.That(run.Error, Does.Contain("Name a folder that holds task.yaml."));
+        Assert.That(run.Error, Does.Contain("Name a folder that contains task.yaml."));
     }
 
     private static double Score(JsonElement report, string name) =>
