@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Text.Json;
 using NUnit.Framework.Api;
 using NUnit.Framework.Interfaces;
@@ -272,6 +273,30 @@ public sealed class GpuRunTests
         Assert.That(call.ExitCode, Is.EqualTo(143), errors.GetAwaiter().GetResult());
         Assert.That(output.GetAwaiter().GetResult(), Does.Contain("kernel-1").And.Contain("kernel-2"));
         Assert.That(run.Report(OnHost, "running-*.log"), Does.Contain("| kernel-2 |"));
+    }
+
+    [Test]
+    public void The_check_of_a_pack_counts_the_checkout_and_the_archive()
+    {
+        if (!Path.Exists(Repository.Path(".git")))
+        {
+            Assert.Ignore("The script asks git for the files of the checkout, and this is none.");
+        }
+
+        using var scratch = new Scratch();
+        File.WriteAllBytes(scratch["small"], new byte[10]);
+        File.WriteAllBytes(scratch["large"], new byte[5_000_010]);
+        long small = Travels("small"), large = Travels("large");
+        long model = new FileInfo(Repository.Path("models", "demo", "model.safetensors")).Length;
+        Assert.That(large - small, Is.EqualTo(5_000_000), "the archive");
+        Assert.That(small, Is.GreaterThan(model), "the checkout");
+
+        long Travels(string archive)
+        {
+            (int code, string output) = HostCuda.Run("bash", [Repository.Path("tools", "gpu", "run.sh"), "travels", scratch[archive]]);
+            Assert.That(code, Is.Zero, output);
+            return long.Parse(output, CultureInfo.InvariantCulture);
+        }
     }
 
     [Test]
