@@ -145,7 +145,7 @@ public sealed partial class PlaygroundTests
         await Expect(Status).ToHaveTextAsync(Ended);
         string text = await Text("steered");
         await _page.Locator("#link").ClickAsync();
-        await Expect(Status).ToHaveTextAsync(new Regex("^The link (has been copied to|is in) the ", RegexOptions.ExplicitCapture, TimeSpan.FromSeconds(60)));
+        await Expect(Status).ToHaveTextAsync(new Regex("^The link (?:has been copied to|is in) the ", RegexOptions.None, TimeSpan.FromSeconds(60)));
         string link = _page.Url;
         Assert.That(link, Does.Contain("#"));
         await _page.Context.CloseAsync().InTime();

@@ -50,7 +50,7 @@ internal sealed record ServeStormReport(
 /// <param name="Body">The request, without its last brace, streamed or not.</param>
 /// <param name="Alone">Text of a session alone.</param>
 /// <param name="Later">λ that it may be moved to; null for a plain text.</param>
-/// <param name="Moved">Text of a session alone whose λ is moved before token i + 1 // (tokens).</param>
+/// <param name="Moved">Text of a session alone whose λ is moved before token i is drawn // (tokens).</param>
 internal sealed record ServeCase(string Body, string Alone, double? Later, IReadOnlyList<string> Moved);
 
 /// <summary>
@@ -62,7 +62,7 @@ internal sealed class ServeStorm : IDisposable
     private const string ControllerName = "sea";
     private const int Tokens = 20;
     private const int SlowAtOnce = 4;
-    private const int SlowTexts = 2;
+    private const int SlowTexts = 8;
     private const int MaxHeldFiles = 16;
     private const int MaxFailures = 20;
 
@@ -126,7 +126,7 @@ internal sealed class ServeStorm : IDisposable
             var options = new SchedulerOptions
             {
                 MaxSequences = 8,
-                MaxQueued = Math.Max(SlowTexts, plan.Streams / 2),
+                MaxQueued = Math.Max(SlowAtOnce * SlowTexts, plan.Streams / 2),
                 ReaderBuffer = 4,
                 ReaderPatience = TimeSpan.FromSeconds(1),
             };
@@ -173,7 +173,7 @@ internal sealed class ServeStorm : IDisposable
             string body = $$"""
                 {"model":"m","prompt":[{{string.Join(',', ids)}}],"max_tokens":{{Tokens}},"ignore_eos":true,"temperature":0.8,"seed":{{i}}{{steering}}
                 """;
-            cases.Add(new ServeCase(body, Text(Tokens), later, later is null ? [] : [.. Enumerable.Range(1, Tokens - 1).Select(Text)]));
+            cases.Add(new ServeCase(body, Text(Tokens), later, later is null ? [] : [.. Enumerable.Range(0, Tokens).Select(Text)]));
 
             string Text(int movesAt) => Alone(model, ids, lambda is { } x ? controller.ToLaw(x) : null,
                 later is { } y ? controller.ToLaw(y) : null, (ulong)i, movesAt);

@@ -143,8 +143,8 @@ internal sealed class ServeBench : IDisposable
         {
             ModelName = _model.Name,
             ModelFingerprint = _model.Fingerprint,
-            Positive = new PromptSet("", 0),
-            Negative = new PromptSet("", 0),
+            Positive = new PromptSet(new string('0', 64), 1),
+            Negative = new PromptSet(new string('0', 64), 1),
         });
     }
 
