@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the CUDA back end needs beyond .NET, where it is missing: cmake, g++ and OpenBLAS for the host CUDA that its tests run on, and clang,
-# which makes the kernels' PTX (src/Kernels/CMakeLists.txt takes any from 16 on). A build without clang works and has no PTX in it. Chromium is for the
-# tests of the service's page (tests/Browser), which are ignored without it.
+# which makes the kernels' PTX (src/Kernels/CMakeLists.txt takes any from 16 on). A build without clang works and has no PTX in it. Chromium is for
+# the tests of the service's page (tests/Browser), which are ignored without it.
 # Debian; needs root only if something is missing.
 set -euo pipefail
 

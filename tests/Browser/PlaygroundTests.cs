@@ -10,8 +10,8 @@ using static Microsoft.Playwright.Assertions;
 namespace Tiller.Tests.Browser;
 
 /// <summary>
-/// The page as its users have it: typed into, streaming, steered while it streams, fitted, reloaded from a link, by keyboard alone, light and dark; and
-/// axe finds nothing in any of these states. A server that is held up after its steps makes what the page shows a matter of counts.
+/// The page as its users have it: typed into, streaming, steered while it streams, fitted, reloaded from a link, by keyboard alone, light and dark;
+/// and axe finds nothing in any of these states. A server that is held up after its steps makes what the page shows a matter of counts.
 /// </summary>
 public sealed partial class PlaygroundTests
 {
@@ -270,7 +270,8 @@ public sealed partial class PlaygroundTests
         await Check();
         string ground = await _page.EvaluateAsync<string>("getComputedStyle(document.body).backgroundColor");
         Assert.That(int.Parse(Number().Match(ground).Value) > 128, Is.EqualTo(scheme == ColorScheme.Light), ground);
-        Assert.That(await _page.EvaluateAsync<int>("document.documentElement.scrollWidth"), Is.LessThanOrEqualTo(width), "nothing to scroll sideways");
+        Assert.That(await _page.EvaluateAsync<int>("document.documentElement.scrollWidth"), Is.LessThanOrEqualTo(width),
+            "nothing to scroll sideways");
         if (scheme == ColorScheme.Light && Environment.GetEnvironmentVariable("TILLER_REWRITE_DOCS") == "1")
         {
             await _page.ScreenshotAsync(new() { Path = Repository.Path("docs", "playground.png") }).InTime();
@@ -343,7 +344,8 @@ public sealed partial class PlaygroundTests
     private async Task Check(IPage? page = null)
     {
         var result = await (page ?? _page).RunAxe().InTime();
-        Assert.That(result.Violations.SelectMany(violation => violation.Nodes.Select(node => $"{violation.Id}: {violation.Help}: {node.Html}")), Is.Empty);
+        Assert.That(result.Violations.SelectMany(violation => violation.Nodes.Select(node => $"{violation.Id}: {violation.Help}: {node.Html}")),
+            Is.Empty);
         Assert.That(result.Passes, Has.Length.GreaterThan(10), "axe has looked at something");
     }
 

@@ -60,7 +60,10 @@ public sealed class TaskFileTests
         var refusal = EvaluationTask.Read(Repository.Path("tasks", "refusal"), new TaskOptions { Data = SharedFolder.Require("data") });
         Assert.That(refusal.Splits.ToDictionary(x => x.Key, x => x.Value.Count), Is.EqualTo(new Dictionary<string, int>
         {
-            ["dev"] = 100, ["test"] = 104, ["over_refusal"] = 250, ["harmless"] = 125,
+            ["dev"] = 100,
+            ["test"] = 104,
+            ["over_refusal"] = 250,
+            ["harmless"] = 125,
         }));
     }
 

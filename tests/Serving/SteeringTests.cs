@@ -278,7 +278,8 @@ public sealed class SteeringTests
     [Test]
     public async Task An_answer_is_steered_by_those_alone_who_have_its_key()
     {
-        await using var server = await RunningServer.Start(new ServiceOptions { ControllersDirectory = _folder["controllers"], ApiKeys = ["a", "b"] });
+        await using var server =
+            await RunningServer.Start(new ServiceOptions { ControllersDirectory = _folder["controllers"], ApiKeys = ["a", "b"] });
         using var hold = new SemaphoreSlim(0);
         server.Service.Scheduler.AfterTurn = _ => hold.Wait(Patience.Limit);
         server.Client.DefaultRequestHeaders.Authorization = new("Bearer", "a");

@@ -67,7 +67,8 @@ internal sealed record BenchRequest
 
     /// <summary>
     /// For batch, numbers of sessions that are stepped together, plain and each with its own controller; null for 8 and, plain only, 64; on CUDA 1, 8
-    /// and 64. For schedule, numbers of texts at once; null for 1 and 8, on CUDA also 64. For serve, numbers of streams at once; null for 1, 8 and 32.
+    /// and 64. For schedule, numbers of texts at once; null for 1 and 8, on CUDA also 64. For serve, numbers of streams at once; null for 1, 8 and
+    /// 32.
     /// </summary>
     public IReadOnlyList<int>? Batches { get; init; }
 

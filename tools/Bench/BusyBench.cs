@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Globalization;
 using System.Runtime.InteropServices;
 using Tiller.Law;
 using Tiller.Ops;
@@ -35,7 +34,8 @@ internal static class BusyBench
             Clock = _ => Time(0),
         };
         int processors = Environment.ProcessorCount;
-        foreach (var row in meter.Measure([alone, Beside(1, "1 busy thread"), Beside(processors, $"{processors} busy threads, one on each processor")]))
+        Work[] works = [alone, Beside(1, "1 busy thread"), Beside(processors, $"{processors} busy threads, one on each processor")];
+        foreach (var row in meter.Measure(works))
         {
             yield return row;
         }
@@ -88,7 +88,7 @@ internal sealed partial class BusyThreads : IDisposable
         for (int i = 0; i < count; i++)
         {
             int processor = count == Environment.ProcessorCount ? i : -1;
-            var thread = new Thread(() => Run(processor, started)) { IsBackground = true, Name = string.Create(CultureInfo.InvariantCulture, $"busy-{i}") };
+            var thread = new Thread(() => Run(processor, started)) { IsBackground = true, Name = FormattableString.Invariant($"busy-{i}") };
             _threads.Add(thread);
             thread.Start();
         }

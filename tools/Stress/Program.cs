@@ -26,7 +26,8 @@ var scheduler = new Option<bool>("--scheduler")
 };
 var serve = new Option<bool>("--serve")
 {
-    Description = "Clients of one server over HTTP instead: streams, as many as sessions, whose clients leave or move λ, and clients that never read.",
+    Description = "Clients of one server over HTTP instead: streams, as many as sessions, whose clients leave or move λ, and clients that never "
+        + "read.",
 };
 var slow = new Option<int>("--slow-readers") { Description = "With --serve: clients that never read, in all.", DefaultValueFactory = _ => 500 };
 var cancels = new Option<int>("--cancels") { Description = "With --serve: clients that leave, at least.", DefaultValueFactory = _ => 1000 };

@@ -43,7 +43,8 @@ internal sealed record ServeStormPlan
 /// <param name="HeldFiles">Files and sockets open after the run, minus those before it.</param>
 /// <param name="Failures">Descriptions of failures; empty if there were none.</param>
 internal sealed record ServeStormReport(
-    long Answers, long Moved, long Cancelled, long Dropped, long Late, long Refused, long Texts, long Tokens, long PrefixHits, long HeldInBytes, int HeldFiles,
+    long Answers, long Moved, long Cancelled, long Dropped, long Late, long Refused, long Texts, long Tokens, long PrefixHits, long HeldInBytes,
+    int HeldFiles,
     IReadOnlyList<string> Failures);
 
 /// <summary>One request and what it must give.</summary>
@@ -155,7 +156,8 @@ internal sealed class ServeStorm : IDisposable
         storm.Check(held <= StressRun.MaxHeldInBytes, $"{held} bytes of buffers are still held after the server was stopped");
         storm.Check(files <= MaxHeldFiles, $"{files} files and sockets more than before are open after the server was stopped");
         return new ServeStormReport(
-            storm._answers, storm._moved, storm._cancelled, storm._dropped, storm._late, storm._refused, status.Ended, status.NewTokens, status.PrefixHits, held,
+            storm._answers, storm._moved, storm._cancelled, storm._dropped, storm._late, storm._refused, status.Ended, status.NewTokens,
+            status.PrefixHits, held,
             files, storm._failures);
     }
 
@@ -237,7 +239,8 @@ internal sealed class ServeStorm : IDisposable
             if (!response.IsSuccessStatusCode)
             {
                 string error = await response.Content.ReadAsStringAsync(cancellationToken);
-                Check(error.Contains(new SlowReaderException().Message, StringComparison.Ordinal), $"an answer is {(int)response.StatusCode}: {error}");
+                Check(error.Contains(new SlowReaderException().Message, StringComparison.Ordinal),
+                    $"an answer is {(int)response.StatusCode}: {error}");
                 Interlocked.Increment(ref _late);
             }
             else if (streams)

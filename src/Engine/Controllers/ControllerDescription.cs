@@ -93,7 +93,8 @@ public static class ControllerDescription
     }
 
     /// <summary>
-    /// Writes the properties that describe the fit of a controller into the open object: model, settings, weights, form of the prompts and certificate.
+    /// Writes the properties that describe the fit of a controller into the open object: model, settings, weights, form of the prompts and
+    /// certificate.
     /// </summary>
     /// <param name="json">The writer.</param>
     /// <param name="controller">The controller.</param>

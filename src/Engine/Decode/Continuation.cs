@@ -123,8 +123,8 @@ internal sealed class Continuation : IDisposable
     public void ObservePass() => Observe();
 
     /// <summary>
-    /// Whether this continuation can take over the prompt of another: the tokens are the same, and the same law steers them. A trace records the rows of
-    /// its own session, so a traced continuation runs its own prompt.
+    /// Whether this continuation can take over the prompt of another: the tokens are the same, and the same law steers them. A trace records the rows
+    /// of its own session, so a traced continuation runs its own prompt.
     /// </summary>
     public bool CanFollow(Continuation other) => ReferenceEquals(_options.Law, other._options.Law)
         && _options.SteeredTokens == other._options.SteeredTokens && _options.ShowsSteering == other._options.ShowsSteering

@@ -179,8 +179,8 @@ public sealed class Scheduler : IDisposable
         {
             throw new RefusedException(
                 RefusalReason.TooManyTexts,
-                $"{texts.Length} texts are submitted together, and at most {Options.MaxQueued} may wait (SchedulerOptions.MaxQueued): submit fewer at "
-                + "once.");
+                $"{texts.Length} texts are submitted together, and at most {Options.MaxQueued} may wait (SchedulerOptions.MaxQueued): submit "
+                + "fewer at once.");
         }
 
         lock (_lock)

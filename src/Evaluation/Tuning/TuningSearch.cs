@@ -212,7 +212,8 @@ public sealed record TuningSearch
             {
                 Splits = new Dictionary<string, IReadOnlyList<Prompt>>(StringComparer.Ordinal)
                 {
-                    [DevSplit] = dev, [EvaluationTask.DefaultSplit] = test,
+                    [DevSplit] = dev,
+                    [EvaluationTask.DefaultSplit] = test,
                 },
             };
     }

@@ -111,7 +111,8 @@ internal sealed class RequestTarget : FuzzTarget
         try
         {
             var options = new FitOptions { Cost = FitCost.Feature };
-            ControllerFit.Run(model, new ContrastSet(["One cat"], ["Two dogs!"]), options).Controller.Save(Path.Combine(folder.FullName, "sea.tiller"));
+            var fit = ControllerFit.Run(model, new ContrastSet(["One cat"], ["Two dogs!"]), options);
+            fit.Controller.Save(Path.Combine(folder.FullName, "sea.tiller"));
             return new TillerService(
                 model, new ServiceOptions { ModelName = "m", ChatTemplate = ChatFormat.ChatMl, ControllersDirectory = folder.FullName });
         }

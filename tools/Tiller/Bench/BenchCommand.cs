@@ -68,7 +68,8 @@ internal sealed class BenchCommand : TillerCommand
     };
 
     private readonly Option<int> _context = OptionKinds.Number(
-        "--context", "Tokens before the decoded one, or in the prompt; 0 for 512 if a prompt is run, for 16 with serve, and for 128 otherwise.", 0, n => n >= 0,
+        "--context", "Tokens before the decoded one, or in the prompt; 0 for 512 if a prompt is run, for 16 with serve, and for 128 otherwise.", 0,
+        n => n >= 0,
         "a whole number, 0 or more");
 
     private readonly DeviceArguments _device = new();

@@ -42,8 +42,8 @@ internal sealed record ServeReport(UploadCost Upload, IReadOnlyList<ServeRow> Ro
 
 /// <summary>
 /// A server on loopback, and clients in the same process: as many streams as there are clients, each with another request as soon as one has ended (a
-/// closed loop), and requests that come at random moments, whatever the server does (an open loop). The engine alone, the plain and the steered server
-/// take turns, so that other load on the machine affects all of them alike. Every token is a chunk with its log-probability.
+/// closed loop), and requests that come at random moments, whatever the server does (an open loop). The engine alone, the plain and the steered
+/// server take turns, so that other load on the machine affects all of them alike. Every token is a chunk with its log-probability.
 /// </summary>
 internal sealed class ServeBench : IDisposable
 {
@@ -137,7 +137,8 @@ internal sealed class ServeBench : IDisposable
     private Controller Controller(int seed)
     {
         var (random, c) = (new Random(seed), _model.Config);
-        var feature = new Feature([.. Enumerable.Range(0, c.L + 1).Select(_ => RandomParts.Unit(random, c.D))], [.. Enumerable.Repeat(0.1f, c.L + 1)]);
+        var feature = new Feature([.. Enumerable.Range(0, c.L + 1).Select(_ => RandomParts.Unit(random, c.D))],
+            [.. Enumerable.Repeat(0.1f, c.L + 1)]);
         float[][] w = [.. Enumerable.Range(0, c.L).Select(_ => Array.ConvertAll(RandomParts.Unit(random, c.D), x => 0.01f * x))];
         return new Controller(new LinearQuadratic(feature, w), new ControllerSource
         {
@@ -256,7 +257,8 @@ internal sealed class ServeBench : IDisposable
     private async Task<double[]> Stream(int i, bool isSteered)
     {
         string steering = isSteered
-            ? string.Create(CultureInfo.InvariantCulture, $",\"steering\":{{\"controllers\":[{{\"name\":\"c{i}\",\"lambda\":{0.5 + (0.01 * i)}}}]}}") : "";
+            ? string.Create(CultureInfo.InvariantCulture, $",\"steering\":{{\"controllers\":[{{\"name\":\"c{i}\",\"lambda\":{0.5 + (0.01 * i)}}}]}}")
+            : "";
         string body = $"{{\"model\":\"m\",\"prompt\":[{string.Join(',', _prompts[i])}],\"max_tokens\":{Tokens},\"ignore_eos\":true,\"temperature\":0,"
             + $"\"logprobs\":0,\"stream\":true{steering}}}";
         using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/completions");

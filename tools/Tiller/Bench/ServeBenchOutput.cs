@@ -29,7 +29,8 @@ internal static class ServeBenchOutput
         string hardware = Hardware.Describe(request, AppContext.BaseDirectory);
         var upload = report.Upload;
         string uploaded = string.Create(CultureInfo.InvariantCulture,
-            $"A controller of {upload.Bytes:N0} bytes is uploaded in {upload.UploadMs:F2} ms, of which reading, checking and hashing take {upload.ReadMs:F2}.");
+            $"A controller of {upload.Bytes:N0} bytes is uploaded in {upload.UploadMs:F2} ms, ")
+            + string.Create(CultureInfo.InvariantCulture, $"of which reading, checking and hashing take {upload.ReadMs:F2}.");
         if (request.Markdown)
         {
             output.WriteLine($"{what}; {hardware}\n\n{uploaded}\n");
@@ -48,8 +49,8 @@ internal static class ServeBenchOutput
                 ? string.Create(CultureInfo.InvariantCulture,
                     $"| {r.Streams} | {r.Load} | {r.TokensPerSecond:G4} | {Both(r.FirstMs)} | {Both(r.GapMs)} | {r.Fairness:F2} | {Ratio(r)} |")
                 : string.Create(CultureInfo.InvariantCulture,
-                    $"{r.Streams,7}  {r.Load,-44}{r.TokensPerSecond,9:G4}{r.FirstMs?.P50,11:F1}{r.FirstMs?.P99,9:F1}{r.GapMs?.P50,9:F2}{r.GapMs?.P99,9:F1}")
-                    + string.Create(CultureInfo.InvariantCulture, $"{r.Fairness,7:F2}  {Ratio(r)}"));
+                    $"{r.Streams,7}  {r.Load,-44}{r.TokensPerSecond,9:G4}{r.FirstMs?.P50,11:F1}{r.FirstMs?.P99,9:F1}")
+                    + string.Create(CultureInfo.InvariantCulture, $"{r.GapMs?.P50,9:F2}{r.GapMs?.P99,9:F1}{r.Fairness,7:F2}  {Ratio(r)}"));
         }
     }
 

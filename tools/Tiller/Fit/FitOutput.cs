@@ -57,7 +57,8 @@ internal static class FitOutput
     }
 
     /// <summary>One fit as an object, several as an array of them.</summary>
-    public static void WriteJson(Terminal terminal, IReadOnlyList<string> paths, IReadOnlyList<FitResult> results) => Json.Write(terminal.Output, json =>
+    public static void WriteJson(Terminal terminal, IReadOnlyList<string> paths, IReadOnlyList<FitResult> results) =>
+        Json.Write(terminal.Output, json =>
     {
         if (results.Count == 1)
         {

@@ -14,7 +14,8 @@ internal static class Json
     private static readonly JsonWriterOptions s_oneLine = s_readable with { Indented = false };
 
     /// <summary>Writes one indented value.</summary>
-    public static void Write<T>(TextWriter output, T value, JsonTypeInfo<T> type) => Write(output, json => JsonSerializer.Serialize(json, value, type));
+    public static void Write<T>(TextWriter output, T value, JsonTypeInfo<T> type) =>
+        Write(output, json => JsonSerializer.Serialize(json, value, type));
 
     /// <summary>Writes one indented value.</summary>
     public static void Write(TextWriter output, Action<Utf8JsonWriter> write) => Write(output, write, s_readable);
