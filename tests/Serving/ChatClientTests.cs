@@ -202,14 +202,14 @@ public sealed class ChatClientTests
             {
                 RawRepresentationFactory = _ => new SteeringOptions(new ControllerUse("a")),
                 AdditionalProperties = new() { ["steering"] = new SteeringOptions(new ControllerUse("b")) },
-            }, typeof(ArgumentException), "twice"),
+            }, typeof(ArgumentException), "use only one"),
             ("none", new() { RawRepresentationFactory = _ => new SteeringOptions() }, typeof(ArgumentException), "Controllers"),
             ("unknown", new() { RawRepresentationFactory = _ => new SteeringOptions(new ControllerUse("sea")) }, typeof(ArgumentException), "sea"),
             ("one twice", new()
             {
                 RawRepresentationFactory = _ => new SteeringOptions(
                     new ControllerUse(ChatModel.Controller), new ControllerUse(ChatModel.Controller, 2)),
-            }, typeof(ArgumentException), "twice"),
+            }, typeof(ArgumentException), "use only one"),
         };
         return cases.Select(c => new TestCaseData(c.Options, c.Error, c.Says).SetArgDisplayNames(c.Name));
     }
