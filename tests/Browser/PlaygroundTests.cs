@@ -66,10 +66,11 @@ public sealed partial class PlaygroundTests
         await _page.Locator("#prompt").FillAsync(Prompt);
         await Switch("sea").CheckAsync();
         await Limit(12);
+        await _page.Locator("input[type=range]").PressAsync("End");
         await _page.Locator("#run").ClickAsync();
         await Expect(Status).ToHaveTextAsync(Done(24));
         string plain = await Text("plain"), steered = await Text("steered");
-        Assert.That((plain, steered), Is.EqualTo((await Alone(null), await Alone(1))));
+        Assert.That((plain, steered), Is.EqualTo((await Alone(null), await Alone(4))));
         Assert.That(plain, Is.Not.EqualTo(steered));
         await Expect(_page.Locator("#errors-told")).ToContainTextAsync("12 tokens by 10 layers");
         await Expect(_page.Locator("#figures tbody tr")).ToHaveCountAsync(12);
@@ -264,6 +265,7 @@ public sealed partial class PlaygroundTests
         await _page.Context.CloseAsync().InTime();
         _page = await Load(scheme: scheme, width: width);
         await Ask(tokens: 40);
+        await _page.Locator("input[type=range]").FillAsync("2");
         await _page.Locator("#max-effort").EvaluateAsync("field => field.value = 6");
         await _page.Locator("#run").ClickAsync();
         await Expect(Status).ToHaveTextAsync(Ended);

@@ -209,7 +209,7 @@ public sealed class ChatClientTests
             {
                 RawRepresentationFactory = _ => new SteeringOptions(
                     new ControllerUse(ChatModel.Controller), new ControllerUse(ChatModel.Controller, 2)),
-            }, typeof(ArgumentException), "use only one"),
+            }, typeof(ArgumentException), "twice"),
         };
         return cases.Select(c => new TestCaseData(c.Options, c.Error, c.Says).SetArgDisplayNames(c.Name));
     }
