@@ -102,7 +102,8 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
         {
             // Reports within a block repeat the last one.
             int[] done = [.. told.Values.Where(p => p.Stage == FitStage.Riccati).Select(p => p.Done)];
-            Assert.That(done.Where((d, i) => d > 0 && (i == 0 || d != done[i - 1])), Is.EqualTo(new[] { 1, 2, 3, 4 }), "blocks that were pulled back");
+            Assert.That(
+                done.Where((d, i) => d > 0 && (i == 0 || d != done[i - 1])), Is.EqualTo(new[] { 1, 2, 3, 4 }), "blocks that were pulled back");
         }
 
         foreach (var (one, fit) in weights.Zip(swept))

@@ -5,6 +5,7 @@ using Tiller.Stress;
 namespace Tiller.Tests.Serving;
 
 /// <summary>Many clients at once get what each gets alone, and leave nothing behind; and the storm would notice if not.</summary>
+[NonParallelizable] // the sockets of other tests would count
 public sealed class StormTests
 {
     private static Controller Sea

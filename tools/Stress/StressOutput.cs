@@ -85,7 +85,7 @@ internal static class StressOutput
         ("texts taken, all of which ended", $"{r.Texts:N0}, of {r.Tokens:N0} tokens"),
         ("texts that took over another's prompt, or its beginning", $"{r.PrefixHits:N0}"),
         ("buffers held after the run, less those before it", $"{r.HeldInBytes / 1048576.0:F1} MiB"),
-        ("files and sockets open after the run, less those before it", $"{r.HeldFiles}"),
+        ("sockets open after the run, less those before it", $"{r.HeldSockets}"),
         ("failures", $"{r.Failures.Count}"),
     ];
 
