@@ -168,9 +168,11 @@ internal sealed class CudaSteering : SteeringState
 
     protected override void GetEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
     {
+        // The record that a device hands out with a token ends before the norms of edits; a law with edits is not handed out so.
+        int edits = CudaSteeringRecord.EditPoints(Law);
         Law.PerBlock(
             Fetched(Sensors, slot, Law.Stages), Fetched(Sensors + Law.Stages, slot, Law.Stages),
-            Fetched(Sensors + (3 * Law.Stages), slot, CudaSteeringRecord.EditPoints(Law)), inputNorms, stateNorms);
+            edits == 0 ? [] : Fetched(Sensors + (3 * Law.Stages), slot, edits), inputNorms, stateNorms);
     }
 
     protected override void Dispose(bool disposing)
