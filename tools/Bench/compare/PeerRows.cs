@@ -120,19 +120,24 @@ internal sealed class PeerRows : IDisposable
             MaxRuns = 1,
             Run = () => session!.Prefill(ids),
         };
-        var rows = _meter.Measure(
-        [
-            work,
-            work with
-            {
-                Name = $"prefill {tokens}, llama.cpp",
-                Comparison = Comparison.Time,
-                Prepare = _ => Paused(sequences.Clear),
-                Run = () => sequences.Prefill(ids),
-            },
-        ]);
-        session?.Dispose();
-        return rows;
+        try
+        {
+            return _meter.Measure(
+            [
+                work,
+                work with
+                {
+                    Name = $"prefill {tokens}, llama.cpp",
+                    Comparison = Comparison.Time,
+                    Prepare = _ => Paused(sequences.Clear),
+                    Run = () => sequences.Prefill(ids),
+                },
+            ]);
+        }
+        finally
+        {
+            session?.Dispose();
+        }
     }
 
     public void Dispose()
