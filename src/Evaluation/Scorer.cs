@@ -13,6 +13,9 @@ public abstract class Scorer
     /// <param name="texts">At least one text.</param>
     /// <param name="cancellationToken">Checked between texts.</param>
     public abstract Score Measure(EvaluatedTexts texts, CancellationToken cancellationToken);
+
+    /// <summary>The scorer for a task whose prompts ask for the behaviour in words; another one only if it asks something itself.</summary>
+    internal virtual Scorer AskedFor(string words) => this;
 }
 
 /// <summary>Scores each text by itself. The score of all texts is their mean.</summary>

@@ -159,17 +159,22 @@ extern "C" __global__ void __launch_bounds__(1024) tillerEdit(const TillerEditPa
     float* z = p.y + (long long)row * d;
     const float* origin = p.origin ? p.origin + (long long)row * d : nullptr;
     float* lengths = steering->joined + 2LL * r.slot;
+    const float* errors = steering->errors + (long long)r.slot * steering->sensors;
+    const auto acts = [&](const TillerEdit& e) { return e.gate < 0 || errors[e.gate] < 0.0f; };
+    bool changes = false;
+    for (int at = begin; at < end; at++)
+    {
+        changes |= acts(steering->edits[at]);
+        if (steering->edits[at].joins && threadIdx.x == 0) { lengths[0] = lengths[1] = 0.0f; }
+    }
     TillerEditSums sums = {scratch, 0};
     float moved = 0.0f;
-    for (int i = int(threadIdx.x); origin && i < d; i += int(blockDim.x)) { z[i] -= origin[i]; }
+    // Behind closed gates the stream keeps its bits, which z and what it is added to do not give back.
+    for (int i = int(threadIdx.x); changes && origin && i < d; i += int(blockDim.x)) { z[i] -= origin[i]; }
     for (int at = begin; at < end; at++)
     {
         const TillerEdit& e = steering->edits[at];
-        if (e.gate >= 0 && !(steering->errors[(long long)r.slot * steering->sensors + e.gate] < 0.0f))
-        {
-            if (e.joins && threadIdx.x == 0) { lengths[0] = lengths[1] = 0.0f; }
-            continue;
-        }
+        if (!acts(e)) { continue; }
         float square[1] = {0.0f};
         if (e.kind == tillerAffine) { square[0] = tillerAffineEdit(e, z, d); }
         else if (e.kind == tillerAblation) { square[0] = tillerAblationEdit(e, z, d, sums); }
@@ -185,7 +190,7 @@ extern "C" __global__ void __launch_bounds__(1024) tillerEdit(const TillerEditPa
         tillerEditSums(square, sums);
         moved += tillerSqrt(square[0]);
     }
-    for (int i = int(threadIdx.x); origin && i < d; i += int(blockDim.x)) { z[i] += origin[i]; }
+    for (int i = int(threadIdx.x); changes && origin && i < d; i += int(blockDim.x)) { z[i] += origin[i]; }
     if (threadIdx.x == 0) { steering->editNorms[(long long)r.slot * steering->editPoints + p.stage] = moved; }
 }
 TILLER_KERNEL(tillerEdit)

@@ -27,6 +27,23 @@ public sealed class ChoiceScorerTests
         Assert.That(ChoiceScorer.Of(logs, isTrue, ChoiceMeasure.Probability), Is.EqualTo(share).Within(1e-12));
     }
 
+    [TestCase(false)]
+    [TestCase(true)]
+    public void Questions_are_asked_in_words_where_prompts_are(bool chat)
+    {
+        var scorer = new ChoiceScorer("mc1", [s_question], ChoiceMeasure.Accuracy, chat);
+        var asked = (ChoiceScorer)scorer.AskedFor("Speak of the sea. ");
+        Assert.That(asked.Questions[0].Text, Is.EqualTo((chat ? "" : "Speak of the sea. ") + s_question.Text));
+        Assert.That(asked.Questions[0].Answers, Is.EqualTo(s_question.Answers));
+        Assert.That(asked.Identity, Is.Not.EqualTo(scorer.Identity));
+        if (!chat)
+        {
+            var texts = new EvaluatedTexts(TestModels.Demo, null, SteeredTokens.Last, []);
+            var itself = new ChoiceScorer("mc1", asked.Questions, ChoiceMeasure.Accuracy);
+            Assert.That(asked.Measure(texts, CancellationToken.None).Value, Is.EqualTo(itself.Measure(texts, CancellationToken.None).Value));
+        }
+    }
+
     [TestCase(false, false)]
     [TestCase(true, false)]
     [TestCase(true, true)]

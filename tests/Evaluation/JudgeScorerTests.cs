@@ -101,6 +101,7 @@ public sealed class JudgeScorerTests
 
     [TestCase("8", 8)]
     [TestCase("Score: -1.5 of 10", -1.5)]
+    [TestCase("８ is no number here, 7 is", 7)]
     public void Without_words_the_first_number_counts(string reply, double value)
     {
         Replies(reply);

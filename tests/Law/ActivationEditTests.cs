@@ -164,8 +164,14 @@ public sealed class ActivationEditTests
             new AblationEdit(0, EditPoint.Output, 1, good) { Gate = 0 }, new AblationEdit(0, EditPoint.Output, 1, good) { Condition = 0 },
             new FlowEdit(0, EditPoint.Output, 1, sketch, new float[7], 10), new FlowEdit(0, EditPoint.Output, 1, sketch, new float[8], 0),
             new FlowEdit(0, EditPoint.Output, 1, CountSketch.Random(Width + 1, 8, 1, 1, 1), new float[8], 10),
+            new FlowEdit(0, EditPoint.Output, 1, sketch, [1, 1, 1, 1, 1, 1, 1, float.NaN], 10),
         ];
     }
+
+    [TestCase(0, 8)]
+    [TestCase(8, 0)]
+    public void A_sketch_has_a_width_and_features(int width, int components) =>
+        Assert.That(() => CountSketch.Random(width, components, 1, 1, 1), Throws.InstanceOf<ArgumentOutOfRangeException>());
 
     [TestCaseSource(nameof(Wrong))]
     public void An_edit_that_does_not_fit_the_model_is_refused(ActivationEdit edit) =>

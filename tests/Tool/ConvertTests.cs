@@ -96,6 +96,7 @@ public sealed class ConvertTests
             ("{\"directions\": {}}", "do nothing"), (Vector(3, new float[D]), "do nothing"),
             (Vector(3, [.. Enumerable.Repeat(1f, D)]).Replace("1,", "1e39,", StringComparison.Ordinal), "too large for float32"),
             (Vector(3, [.. Enumerable.Repeat(1f, D)]).Replace("1,", "\"1\",", StringComparison.Ordinal), "other than a number"),
+            (Vector(3, [.. Enumerable.Repeat(3e38f, D)]), "does not fit in float32"), ("{\"directions\": {\"\\ud800\": [1]}}", "is no JSON"),
             (string.Concat(Enumerable.Repeat("{\"directions\":", 100)), "is no JSON"),
         ];
         foreach (var (text, says) in wrong)

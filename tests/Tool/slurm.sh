@@ -41,9 +41,9 @@ CONF
         chmod 400 "$dir/munge.key"
         export SLURM_CONF=$dir/slurm.conf
         munged --force --key-file="$dir/munge.key" --socket="$dir/run/munge.sock" --pid-file="$dir/run/munged.pid" \
-            --log-file="$dir/log/munged.log" --seed-file="$dir/run/munge.seed"
-        slurmctld
-        slurmd
+            --log-file="$dir/log/munged.log" --seed-file="$dir/run/munge.seed" < /dev/null >> "$dir/log/start.log" 2>&1
+        slurmctld < /dev/null >> "$dir/log/start.log" 2>&1 # a daemon must not keep this script's output open
+        slurmd < /dev/null >> "$dir/log/start.log" 2>&1
         for ((tries = 0; tries < 600; tries++)); do
             [ "$(sinfo --noheader --format=%T 2> /dev/null)" = idle ] && exit 0
             sleep 0.2
@@ -52,6 +52,12 @@ CONF
         exit 1
         ;;
     stop)
+        export SLURM_CONF=$dir/slurm.conf
+        scancel --user="$(id -un)" 2> /dev/null || true
+        for ((tries = 0; tries < 300; tries++)); do
+            [ -n "$(squeue --noheader 2> /dev/null)" ] || break
+            sleep 0.1
+        done
         for file in "$dir"/run/{slurmd,slurmctld,munged}.pid; do
             [ ! -f "$file" ] || kill "$(cat "$file")" || true
         done

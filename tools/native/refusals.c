@@ -69,7 +69,7 @@ int main(int argc, char **argv) {
     int32_t vocabulary = 0, context = 0;
     OK(tiller_model_shape(model, NULL, NULL, &vocabulary, &context));
     REFUSED(TILLER_ERROR_ARGUMENT, tiller_model_shape(NULL, NULL, NULL, NULL, NULL), "NULL");
-    REFUSED(TILLER_ERROR_ARGUMENT, tiller_model_shape((tiller_model)"x", NULL, NULL, NULL, NULL), "no handle");
+    REFUSED(TILLER_ERROR_ARGUMENT, tiller_model_shape((tiller_model)"x", NULL, NULL, NULL, NULL), "not a handle");
 
     int32_t ids[64];
     size_t count = 0;
@@ -98,7 +98,7 @@ int main(int argc, char **argv) {
     sampling.top_p = NAN;
     tiller_session session, bad;
     REFUSED(TILLER_ERROR_ARGUMENT, tiller_session_create(model, &sampling, &bad), "TopP");
-    REFUSED(TILLER_ERROR_ARGUMENT, tiller_session_create((tiller_model)controller, NULL, &bad), "something else");
+    REFUSED(TILLER_ERROR_ARGUMENT, tiller_session_create((tiller_model)controller, NULL, &bad), "another type");
     OK(tiller_session_create(model, NULL, &session));
 
     int32_t id;

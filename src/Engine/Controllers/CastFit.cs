@@ -34,7 +34,7 @@ public sealed record CastFit : FitMethod
     public override FitInputs Inputs => FitInputs.Layers | FitInputs.Pairs | FitInputs.Condition;
 
     /// <inheritdoc/>
-    public override string PerBlock => Norm == 0 ? "1 term; once a prompt, the plain blocks up to the condition's" : "1 edit";
+    public override string PerBlock => $"1 {(Norm == 0 ? "term" : "edit")}; once a prompt, the plain blocks up to the condition's";
 
     /// <inheritdoc/>
     public override IReadOnlyList<FitParameter> Parameters =>

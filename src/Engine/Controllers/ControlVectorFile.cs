@@ -84,7 +84,7 @@ public static class ControlVectorFile
         {
             throw new ControllerException(
                 ControllerFault.Schema,
-                $"The control vector says what is done with its directions, {said}, and {use} was asked for: leave that out.");
+                $"The control vector says what is done with its directions, {said}, and {use} was asked for: leave VectorUse out.");
         }
 
         string hash = Convert.ToHexStringLower(SHA256.HashData(file));

@@ -69,8 +69,10 @@ public sealed record FitOptions
     /// <summary>
     /// A file that keeps the mean Jacobians of all blocks and the states of the prompts (<see cref="JacobianFileException"/>), null (default) for
     /// none. What it does not have is measured and written, block by block; what it has is not measured again, so that weights, layers, directions
-    /// and methods are solved again without a pass over the model. The controller is bit for bit that of a fit without the file where Jacobians are
-    /// formed, as they are for <see cref="FitCost.State"/>; with the feature's cost or an order it is the same to float32's rounding.
+    /// and methods that need Jacobians and states are solved again without a pass over the model. A certificate and methods that read every token
+    /// (linear-act, mean-act, cast) run it all the same. On the device that measured, the controller is bit for bit that of a fit without the file
+    /// where Jacobians are formed, as they are for <see cref="FitCost.State"/>; with the feature's cost or an order it is the same to float32's
+    /// rounding.
     /// </summary>
     public string? Jacobians { get; init; }
 
@@ -80,7 +82,9 @@ public sealed record FitOptions
     /// </summary>
     public IReadOnlyList<Prompt>? HeldOut { get; init; }
 
-    /// <summary>Largest number of columns of the factored solution; a solution with more columns is compressed. Default 512.</summary>
+    /// <summary>
+    /// Largest number of columns of the factored solution; a solution with more columns is compressed, but not in a sweep. Default 512.
+    /// </summary>
     public int MaxRank { get; init; } = 512;
 
     /// <summary>Returns these options, with the method's own choice where an option is null.</summary>

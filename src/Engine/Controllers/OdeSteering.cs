@@ -20,12 +20,12 @@ public sealed class OdeSteering : SteeringMethod
         : base(feature, layers)
     {
         ArgumentNullException.ThrowIfNull(sketch);
-        if (weights.Count != feature.L || sketch.Width != feature.D || steps < 1
+        if (weights.Count != feature.L || sketch.Width != feature.D || sketch.Components > FlowEdit.MaxComponents || steps < 1
             || weights.Any(row => row.Length != sketch.Components || row.AsSpan().ContainsAnyExceptInRange(float.MinValue, float.MaxValue)))
         {
             throw new ArgumentException(
-                $"A flow needs {feature.L} rows of {sketch.Components} finite weights, a sketch of width {feature.D} and at least one step, got "
-                + $"{weights.Count} rows, the width {sketch.Width} and {steps} steps.",
+                $"A flow needs {feature.L} rows of {sketch.Components} finite weights, at most {FlowEdit.MaxComponents} of them, a sketch of width "
+                + $"{feature.D} and at least one step, got {weights.Count} rows, the width {sketch.Width} and {steps} steps.",
                 nameof(weights));
         }
 

@@ -35,7 +35,7 @@ public sealed record OdeSteeringFit : FitMethod
     public override FitInputs Inputs => FitInputs.Layers;
 
     /// <inheritdoc/>
-    public override string PerBlock => "1 edit of 10 steps";
+    public override string PerBlock => $"1 edit of {Steps:G} steps";
 
     /// <inheritdoc/>
     public override IReadOnlyList<FitParameter> Parameters =>

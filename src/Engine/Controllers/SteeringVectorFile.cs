@@ -57,7 +57,7 @@ public static class SteeringVectorFile
                 }
             }
         }
-        catch (JsonException e)
+        catch (Exception e) when (e is JsonException or InvalidOperationException) // half a surrogate pair in a name
         {
             throw Malformed($"is no JSON: {e.Message}", e);
         }

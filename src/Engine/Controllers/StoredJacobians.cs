@@ -45,7 +45,8 @@ internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockM
                 int before = run.Count;
                 bool kept = linearises && calibration.Contains(list);
                 var states = PromptState.Collect(
-                    model, list, kept, new Told(progress, FitStage.Activations, before, total), cancellationToken);
+                    model, list, kept, new Relay<int>(n => progress?.Report(new FitProgress(FitStage.Activations, before + n, total))),
+                    cancellationToken);
                 run.AddRange(states);
                 averaged.AddRange(kept ? states : []);
                 if (missing.Contains(list))
@@ -66,12 +67,17 @@ internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockM
                 clock.Start();
                 using var linearization = new Linearization(model, averaged);
                 int[] blocks = [.. Enumerable.Range(0, identity.Layers).Reverse().Where(k => !file.Has(k))];
-                for (int i = 0; i < blocks.Length; i++)
+                int done = 0;
+                linearization.BetweenPasses = Report;
+                foreach (int block in blocks)
                 {
                     cancellationToken.ThrowIfCancellationRequested();
-                    file.Write(blocks[i], linearization.Jacobian(blocks[i], cancellationToken));
-                    progress?.Report(new FitProgress(FitStage.Linearisation, i + 1, blocks.Length));
+                    file.Write(block, linearization.Jacobian(block, cancellationToken));
+                    done++;
+                    Report();
                 }
+
+                void Report() => progress?.Report(new FitProgress(FitStage.Linearisation, done, blocks.Length));
 
                 // Others may read it from now on.
                 file.Dispose();
@@ -103,6 +109,7 @@ internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockM
         cancellationToken.ThrowIfCancellationRequested();
         if (_last?.Block != k)
         {
+            _last = null; // two of them need not be in memory at once
             _last = (k, file.Read(k));
         }
 
@@ -119,9 +126,4 @@ internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockM
 
     /// <inheritdoc/>
     public override void Dispose() => file.Dispose();
-
-    private sealed class Told(IProgress<FitProgress>? progress, FitStage stage, int before, int total) : IProgress<int>
-    {
-        public void Report(int value) => progress?.Report(new FitProgress(stage, before + value, total));
-    }
 }

@@ -28,6 +28,9 @@ public sealed record VectorUse(VectorOperation Operation, Hook Hook = Hook.Outpu
     /// <summary>As IBM's activation-steering uses a steering vector: direction n is added to what enters block n.</summary>
     public static VectorUse ActivationSteering { get; } = new(VectorOperation.Add, Hook.Input);
 
+    /// <inheritdoc/>
+    public override string ToString() => $"{Operation} at the block's {Hook}, offset {Offset}".ToLowerInvariant();
+
     /// <summary>The method that uses directions so.</summary>
     /// <param name="directions">By number, each // (D).</param>
     /// <param name="layers">L.</param>
@@ -59,6 +62,14 @@ public sealed record VectorUse(VectorOperation Operation, Hook Hook = Hook.Outpu
                 throw new ControllerException(
                     ControllerFault.Range,
                     "The file adds to what enters block 0, the embedding, where no method adds: choose blocks from 1 on.");
+            }
+
+            if (!float.IsFinite((float)Math.Sqrt(Feature.Dot(direction, direction))))
+            {
+                throw new ControllerException(ControllerFault.NonFinite, $"The length of the file's direction {number} does not fit in float32.")
+                {
+                    Layer = block,
+                };
             }
 
             rows[row] = direction;

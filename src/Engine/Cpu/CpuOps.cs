@@ -210,7 +210,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
             (rows[i].Steering as CpuSteering)?.Edit(k, point, rows[i].Slot, y.HostRow(i), residual.IsAbsent ? default : residual.HostRow(i));
         }
 
-        for (int i = 0; i < rows.Values; i++)
+        for (int i = 0; rows.AnyJoined && i < rows.Values; i++)
         {
             (rows[i].Steering as CpuSteering)?.Join(k, point, rows[i].Slot, y.HostRow(i), residual.IsAbsent ? default : residual.HostRow(i));
         }

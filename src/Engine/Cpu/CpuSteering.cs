@@ -162,10 +162,12 @@ internal sealed unsafe class CpuSteering : SteeringState
         Span<float> z = _input, before = _inputTangent;
         Take(y, origin, z);
         float moved = 0;
+        bool changed = false;
         _hasGrown &= slot > 0;
         foreach (var edit in edits)
         {
             bool acts = edit.Gate < 0 || Errors(slot)[edit.Gate] < 0;
+            changed |= acts;
             if (edit.JoinsRows)
             {
                 if (_joined.Length <= slot)
@@ -186,7 +188,12 @@ internal sealed unsafe class CpuSteering : SteeringState
             }
         }
 
-        Put(z, origin, y);
+        // Behind closed gates the stream keeps its bits, which z and what it is added to do not give back.
+        if (changed)
+        {
+            Put(z, origin, y);
+        }
+
         _editNorms[(slot * Points(Law)) + Law.EditStage(k, point)] = moved;
     }
 

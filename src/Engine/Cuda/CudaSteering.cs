@@ -86,7 +86,7 @@ internal sealed class CudaSteering : SteeringState
         _isFetched = false;
         if (slot == 0 && _now.Last > 0)
         {
-            // A gate may read the previous token's sensors; that token is the last row of the previous step.
+            // A term or a gate may read the previous token's sensors; that token is the last row of the previous step.
             _ops.Copy(_now.ErrorsAt(_now.Last, Sensors), _now.ErrorsAt(0, Sensors), 4L * Sensors);
         }
         else if (slot >= _now.Capacity)

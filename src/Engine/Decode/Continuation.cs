@@ -95,11 +95,12 @@ internal sealed class Continuation : IDisposable
         }
 
         ArgumentOutOfRangeException.ThrowIfNegative(options.RefitEvery, nameof(options));
-        if (options.Refit is not null && (options.Law is null || options.SteeredTokens.Prompt == PromptTokens.All || options.SteeredTokens.Clean))
+        if (options.Refit is not null && (options.Law is not { Conditions.Count: 0 } || options.SteeredTokens.Prompt == PromptTokens.All
+            || options.SteeredTokens.Clean))
         {
             throw new ArgumentException(
                 "A law that is made anew at the prompt's last token takes the place of another, which is needed, and cannot steer the tokens before: "
-                + "give GenerationOptions.Law, and leave out PromptTokens.All and SteeredTokens.Clean.",
+                + "give a GenerationOptions.Law without conditions, and leave out PromptTokens.All and SteeredTokens.Clean.",
                 nameof(options));
         }
 
@@ -134,10 +135,9 @@ internal sealed class Continuation : IDisposable
     public void Follow(Continuation other)
     {
         Session.Follow(other.Session);
-        Steering?.Clear();
         if (other.Steering is not null)
         {
-            Steering?.Add(other.Steering);
+            Steering?.Take(other.Steering);
         }
 
         _shown = other._shown;

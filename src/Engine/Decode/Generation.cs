@@ -87,7 +87,9 @@ public sealed class Generation : IDisposable
 
         try
         {
-            _text.Take(_text.Session.Draw(_text.Sampler, _text.GoesOn));
+            // A step that a device begins by itself would be lost to the gains that are fitted before it.
+            bool refits = _refit is not null && _refitEvery > 0 && (NewIds.Length + 1) % _refitEvery == 0;
+            _text.Take(_text.Session.Draw(_text.Sampler, _text.GoesOn && !refits));
         }
         catch (NonFiniteLogitsException e)
         {

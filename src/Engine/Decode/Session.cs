@@ -172,7 +172,6 @@ public sealed class Session : IDisposable
         var decided = !AsksAnew(law) ? law.Decide(_steering!.Law.Decisions)
             : Length == 0 ? Closed(law)
             : PromptConditions.Decide(_model, _pass, law, Ids, CancellationToken.None);
-        _law = law;
         if (_steering is null)
         {
             _steering = NewSteering(decided);
@@ -181,6 +180,8 @@ public sealed class Session : IDisposable
         {
             _steering.Use(decided);
         }
+
+        _law = law;
     }
 
     /// <summary>Appends several tokens and copies the logits from the device.</summary>
@@ -224,6 +225,7 @@ public sealed class Session : IDisposable
 
         using var call = Enter();
         Prepare(ids, toCome, cancellationToken);
+        var lawBefore = _steering?.Law;
         Decide(_ids.AsSpan(0, Length + ids.Length), isWhole: toCome == 0, cancellationToken);
         int before = _promptEnd;
         _promptEnd = toCome == 0 ? Length + ids.Length - 1 : Unended;
@@ -240,6 +242,11 @@ public sealed class Session : IDisposable
         catch (OperationCanceledException)
         {
             _promptEnd = before;
+            if (lawBefore is not null && !_isDecided)
+            {
+                _steering!.Use(lawBefore); // what was decided for a prompt that has not been read
+            }
+
             GiveUp();
             throw;
         }
@@ -396,6 +403,11 @@ public sealed class Session : IDisposable
         _cache.CopyFrom(other._cache, other.Length);
         other.Ids.CopyTo(_ids);
         _promptEnd = other._promptEnd;
+        if (_law is { Conditions.Count: > 0 })
+        {
+            _steering!.Use(other._steering!.Law);
+        }
+
         if (_steering is { Law.LooksBack: true } steering)
         {
             float[] errors = new float[steering.Law.Sensors.Count];
@@ -439,7 +451,7 @@ public sealed class Session : IDisposable
     /// <summary>Undoes the changes of a step that was cancelled after <see cref="Prepare"/>.</summary>
     internal void GiveUp()
     {
-        if (_steering is { Law.LooksBack: true } steering)
+        if (_law is { LooksBack: true } && _steering is { } steering)
         {
             steering.WriteErrors(_errorsBefore);
         }
@@ -670,7 +682,8 @@ public sealed class Session : IDisposable
 
     private void RememberErrors()
     {
-        if (_steering is { Law.LooksBack: true } steering)
+        // The law as it was given: its condition may not have been met before this prompt, and be met by it.
+        if (_law is { LooksBack: true } && _steering is { } steering)
         {
             if (_errorsBefore.Length != steering.Law.Sensors.Count)
             {

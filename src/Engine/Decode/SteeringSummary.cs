@@ -67,6 +67,15 @@ public sealed class SteeringSummary
         }
     }
 
+    /// <summary>Becomes equal to another summary, of a text that was steered alike so far.</summary>
+    internal void Take(SteeringSummary other)
+    {
+        _law = other._law;
+        _errors = _errors.Length == _law.Sensors.Count ? _errors : new float[_law.Sensors.Count];
+        (_error, _input, _relative) = (other._error, other._input, other._relative);
+        (_errorCount, _inputCount) = (other._errorCount, other._inputCount);
+    }
+
     /// <summary>Forgets everything added.</summary>
     internal void Clear()
     {

@@ -377,8 +377,10 @@ internal static class PromptJson
         public override IReadOnlyList<(string Answer, bool IsTrue)>? Targets(string name) => Find(name) is { ValueKind: JsonValueKind.Object } targets
             ? targets.TryGetProperty("choices", out var choices) && choices.ValueKind == JsonValueKind.Array
                 && targets.TryGetProperty("labels", out var labels) && labels.ValueKind == JsonValueKind.Array
-                ? [.. choices.EnumerateArray().Where(static x => x.ValueKind == JsonValueKind.String)
-                    .Zip(labels.EnumerateArray(), static (answer, label) => (answer.GetString()!, IsOne(label)))]
+                ? choices.GetArrayLength() == labels.GetArrayLength()
+                    ? [.. choices.EnumerateArray().Zip(labels.EnumerateArray()).Where(static x => x.First.ValueKind == JsonValueKind.String)
+                        .Select(static x => (x.First.GetString()!, IsOne(x.Second)))]
+                    : null
                 : [.. targets.EnumerateObject().Select(static x => (x.Name, IsOne(x.Value)))]
             : null;
 

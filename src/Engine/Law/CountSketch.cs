@@ -73,6 +73,8 @@ public sealed class CountSketch
     /// <param name="seed">Gives the hashes: a seed always gives the same.</param>
     public static CountSketch Random(int width, int components, double gamma, double constant, ulong seed)
     {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(width);
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(components);
         int count = 2 * (width + 1);
         int[] places = new int[count], signs = new int[count];
         for (int i = 0; i < count; i++)

@@ -166,6 +166,7 @@ public sealed class FeedbackLaw
             CheckLayer(e.Layer, nameof(edits));
             e.Check(width);
             EditedPoints |= 1 << (int)e.Point;
+            JoinsRows |= e.JoinsRows;
             if (e.Gate != -1)
             {
                 CheckSensor(e.Layer, e.Gate, nameof(edits));
@@ -274,7 +275,7 @@ public sealed class FeedbackLaw
     internal int EditedPoints { get; }
 
     /// <summary>Whether an edit scales the rows of a pass back together.</summary>
-    internal bool JoinsRows => Edits.Any(e => e.JoinsRows);
+    internal bool JoinsRows { get; }
 
     /// <summary>Whether anything moves block <paramref name="k"/>'s output or its input, or edits what is in it.</summary>
     public bool Moves(int k) => _termsOf[k].Length > 0 || (MovesInputs && _termsOf[Layers + k].Length > 0) || IsEdited(k);

@@ -24,12 +24,12 @@ public sealed record FlowEdit(int Layer, EditPoint Point, float Strength, CountS
     internal override void Check(int width)
     {
         if (Sketch.Width != width || Sketch.Components > MaxComponents || Weights.Length != Sketch.Components || Steps < 1
-            || !float.IsFinite(Strength))
+            || !float.IsFinite(Strength) || Weights.AsSpan().ContainsAnyExceptInRange(float.MinValue, float.MaxValue))
         {
             throw new ArgumentException(
                 $"The flow at layer {Layer} has a sketch of width {Sketch.Width} with {Sketch.Components} features, {Weights.Length} weights, "
-                + $"{Steps} steps and the time {Strength}; the model's width is {width}, the weights are as many as the features, at most "
-                + $"{MaxComponents}, there is at least one step, and the time is finite.");
+                + $"{Steps} steps and the time {Strength}; the model's width is {width}, the weights are finite and as many as the "
+                + $"features, at most {MaxComponents}, there is at least one step, and the time is finite.");
         }
     }
 

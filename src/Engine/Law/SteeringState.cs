@@ -40,7 +40,7 @@ public abstract class SteeringState : IDisposable
         SetErrors(errors);
     }
 
-    /// <summary>Copies |u_k| and |x_k| at a steered row of the last step; both are 0 where the law has no term.</summary>
+    /// <summary>Copies |u_k| and |x_k| at a steered row of the last step; both are 0 where the law has neither a term nor an edit.</summary>
     /// <param name="slot">0 .. <see cref="Slots"/> − 1, oldest token first.</param>
     /// <param name="inputNorms">Result: |u_k| // (L).</param>
     /// <param name="stateNorms">Result: |x_k| // (L).</param>

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Tiller.Law;
 
 namespace Tiller.Model;
@@ -27,7 +28,7 @@ internal static class PromptConditions
         }
 
         int last = sums.Keys.Max();
-        float[] x = new float[d];
+        float[] states = [];
         using var cache = model.NewCache();
         cache.Reserve(ids.Length, used: 0);
         for (int begin = 0; begin < ids.Length; begin += pass.Rows.Values)
@@ -36,12 +37,14 @@ internal static class PromptConditions
             pass.Run(
                 (current, k) =>
                 {
-                    for (int row = 0; sums.TryGetValue(k, out double[]? sum) && row < current.Rows.Values; row++)
+                    if (sums.TryGetValue(k, out double[]? sum))
                     {
-                        model.Ops.DownloadRow(current.A.X, row, x);
-                        for (int i = 0; i < d; i++)
+                        int count = current.Rows.Values * d;
+                        states = states.Length < count ? new float[count] : states;
+                        model.Ops.Download(current.A.X.Address, MemoryMarshal.AsBytes(states.AsSpan(0, count)));
+                        for (int i = 0; i < count; i++)
                         {
-                            sum[i] += x[i];
+                            sum[i % d] += states[i];
                         }
                     }
 

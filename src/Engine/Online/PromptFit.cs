@@ -65,8 +65,7 @@ public sealed class PromptFit
         using var call = session.Enter();
         var model = session.Model;
         model.CheckLaw(Law);
-        session.Forget();
-        session.ReservePositions(session.Length + 1);
+        session.Prepare([next], cancellationToken: cancellationToken);
         var state = PromptState.Next(model, session.Cache, session.Length, next, cancellationToken);
         using var linearization = new Linearization(model, [state]);
         var feature = _method.Feature;

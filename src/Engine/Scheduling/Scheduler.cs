@@ -425,7 +425,6 @@ public sealed class Scheduler : IDisposable
         try
         {
             var kept = _prefixes.Find(text.Prompt, text.Steering, budget, out int length);
-            continuation.Session.DecideAhead(text.Prompt);
             continuation.Session.ReservePositions(text.Positions);
             if (kept is not null)
             {
@@ -524,6 +523,7 @@ public sealed class Scheduler : IDisposable
         sequence.LastChunk = ++_chunks;
         try
         {
+            session.DecideAhead(prompt); // asks once; a text that takes over another's prompt takes its answer too
             session.Prefill(prompt.AsSpan(begin, count), _ => sequence.Continuation.ObservePass(), CancellationToken.None,
                 toCome: prompt.Length - begin - count);
         }

@@ -148,6 +148,7 @@ public sealed record PromptingAlone : ComparedMethod
             Splits = task.Splits.ToDictionary(
                 static split => split.Key, split => (IReadOnlyList<Prompt>)[.. split.Value.Select(prompt => Asked(words, prompt))],
                 StringComparer.Ordinal),
+            Scorers = [.. task.Scorers.Select(scorer => scorer.AskedFor(words))],
         };
     }
 

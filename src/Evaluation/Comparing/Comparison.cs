@@ -39,8 +39,10 @@ public sealed record Comparison
     /// <summary>Strengths of each method, in place of those of all; null (default) for these.</summary>
     internal IReadOnlyDictionary<ComparedMethod, IReadOnlyList<double>>? StrengthsByMethod { get; init; }
 
-    /// <summary>Controllers that were fitted, also for comparisons that were made of this one.</summary>
-    internal Dictionary<(EvaluationTask Task, ComparedMethod Method), Controller?> Fitted { get; init; } = [];
+    /// <summary>
+    /// Controllers that were fitted, for comparisons of one model that belong together and run one after another; null where each run has its own.
+    /// </summary>
+    internal Dictionary<(EvaluationTask Task, ComparedMethod Method), Controller?>? Fitted { get; init; }
 
     /// <summary>Computes all cells that the folder does not contain yet. A cell is the result of one task, method, strength and seed.</summary>
     /// <param name="model">The model.</param>
@@ -59,6 +61,7 @@ public sealed record Comparison
     {
         ArgumentNullException.ThrowIfNull(model);
         Check();
+        var fitted = Fitted ?? [];
         Planned[] all = [.. Plan(model, cancellationToken)];
         new ComparisonPlan(model.Name, [.. all.Select(static x => new PlannedCell(x.Path, x.Identity))]).Write(folder);
         Planned[] own = Shard is { } shard ? all[shard.Of(all.Length)] : all;
@@ -68,7 +71,7 @@ public sealed record Comparison
             string path = Path.Combine(folder, planned.Path);
             if (ComparisonCell.Read(path, planned.Identity) is not { } cell)
             {
-                var controller = planned.Method is null ? null : ControllerOf(model, planned.Task, planned.Method, cancellationToken);
+                var controller = planned.Method is null ? null : ControllerOf(fitted, model, planned.Task, planned.Method, cancellationToken);
                 var task = planned.Asked;
                 var options = Evaluation with
                 {
@@ -92,11 +95,13 @@ public sealed record Comparison
     }
 
     /// <summary>The controller of a method on a task, fitted once; null where nothing is steered.</summary>
-    internal Controller? ControllerOf(LanguageModel model, EvaluationTask task, ComparedMethod method, CancellationToken cancellationToken)
+    internal static Controller? ControllerOf(
+        Dictionary<(EvaluationTask Task, ComparedMethod Method), Controller?> fitted, LanguageModel model, EvaluationTask task, ComparedMethod method,
+        CancellationToken cancellationToken)
     {
-        if (!Fitted.TryGetValue((task, method), out var controller))
+        if (!fitted.TryGetValue((task, method), out var controller))
         {
-            Fitted[(task, method)] = controller = method.Fit(model, task, cancellationToken);
+            fitted[(task, method)] = controller = method.Fit(model, task, cancellationToken);
         }
 
         return controller;

@@ -36,10 +36,13 @@ public sealed class ChoiceScorer(string name, IReadOnlyList<ChoiceQuestion> ques
     public override string Name => name;
 
     /// <inheritdoc/>
-    public override string Identity => $"{name} choice {measure} {chat} {_identity}";
+    public override string Identity => $"{name} choice {measure} {chat} {_identity}{(System is null ? "" : $" asked {System}")}";
 
     /// <summary>The questions.</summary>
     public IReadOnlyList<ChoiceQuestion> Questions => questions;
+
+    // What a system message asks for before every question.
+    private string? System { get; init; }
 
     /// <inheritdoc/>
     public override Score Measure(EvaluatedTexts texts, CancellationToken cancellationToken)
@@ -48,6 +51,10 @@ public sealed class ChoiceScorer(string name, IReadOnlyList<ChoiceQuestion> ques
         var encoder = PromptEncoder.Of(texts.Model);
         return Score.OfQuotient(Name, [.. questions.Select((question, i) => (One(texts, encoder, question, i, cancellationToken), 1.0))]);
     }
+
+    internal override Scorer AskedFor(string words) => chat
+        ? new ChoiceScorer(name, questions, measure, chat) { System = words }
+        : new ChoiceScorer(name, [.. questions.Select(question => question with { Text = words + question.Text })], measure);
 
     private double One(EvaluatedTexts texts, PromptEncoder encoder, ChoiceQuestion question, int index, CancellationToken cancellationToken)
     {
@@ -85,7 +92,7 @@ public sealed class ChoiceScorer(string name, IReadOnlyList<ChoiceQuestion> ques
 
     private (int[] Prompt, int[][] Answers) Chat(
         LanguageModel model, PromptEncoder encoder, ChoiceQuestion question, CancellationToken cancellationToken) =>
-        (encoder.Encode(name, [new TextPrompt(question.Text).AsChat()], cancellationToken)[0],
+        (encoder.Encode(name, [new TextPrompt(question.Text).AsChat(System)], cancellationToken)[0],
             [
                 .. question.Answers.Select(
                     x => model.Tokenizer.Encode(x.Text.TrimStart(' '), addSpecial: false, cancellationToken: cancellationToken)),

@@ -61,6 +61,8 @@ public sealed partial class JudgeScorer(string name, JudgeOptions options) : Sco
     private const int MaxReplyBytes = 1 << 20;
     private const string CacheFolder = "tiller/judge";
 
+    private static readonly TimeSpan s_maxWait = TimeSpan.FromMinutes(1);
+
     private readonly string _version = VersionOf(options);
 
     /// <inheritdoc/>
@@ -115,12 +117,25 @@ public sealed partial class JudgeScorer(string name, JudgeOptions options) : Sco
                 : throw node["url"].Fail("must be an address that begins with http:// or https://."),
             Model = node["model"].Text(),
             Prompt = prompt,
-            Words = node.Find("words")?.Pairs().ToDictionary(
-                static x => x.Key, static x => x.Value.Number(-1e9, 1e9), StringComparer.OrdinalIgnoreCase),
+            Words = node.Find("words") is { } words ? WordsOf(words) : null,
             Key = node.Find("key") is not { } key ? null
                 : Environment.GetEnvironmentVariable(key.Text()) ?? throw key.Fail($"names the environment variable {key.Text()}, which is not set."),
             Cache = node.Find("cache") is { } kept ? files.PathOf(kept) : Path.Combine(cache, CacheFolder),
         });
+    }
+
+    private static Dictionary<string, double> WordsOf(TaskNode node)
+    {
+        var words = new Dictionary<string, double>(StringComparer.OrdinalIgnoreCase);
+        foreach (var (word, value) in node.Pairs())
+        {
+            if (word.Length == 0 || !word.All(char.IsLetter) || !words.TryAdd(word, value.Number(-1e9, 1e9)))
+            {
+                throw node.Fail($"must be different words of letters alone, whatever the case, got '{word}'.");
+            }
+        }
+
+        return words;
     }
 
     private static string VersionOf(JudgeOptions options)
@@ -182,12 +197,13 @@ public sealed partial class JudgeScorer(string name, JudgeOptions options) : Sco
                 if (!mayPass || tried == Tries)
                 {
                     throw new JudgeException(
-                        $"The judge at {options.Url} refused with status {(int)response.StatusCode}: check the address, the model '{options.Model}' "
-                        + "and the key. Replies that were given are kept, so the same command goes on.");
+                        $"The judge at {options.Url} refused with status {(int)response.StatusCode}: "
+                        + (mayPass ? "it is overloaded or failed, so ask again later" : $"check the address, the model '{options.Model}' and the key")
+                        + ". Replies that were given are kept, so the same command goes on.");
                 }
 
                 var wait = response.Headers.RetryAfter?.Delta ?? TimeSpan.FromSeconds(1 << tried);
-                cancellationToken.WaitHandle.WaitOne(wait);
+                cancellationToken.WaitHandle.WaitOne(wait < s_maxWait ? wait : s_maxWait);
             }
             catch (Exception e) when (e is HttpRequestException or IOException or JsonException or KeyNotFoundException or InvalidOperationException
                 or IndexOutOfRangeException || (e is OperationCanceledException && !cancellationToken.IsCancellationRequested))
@@ -223,7 +239,7 @@ public sealed partial class JudgeScorer(string name, JudgeOptions options) : Sco
     [GeneratedRegex(@"\{answer\}|\{prompt\}", RegexOptions.None, 5000)]
     private static partial Regex Filled();
 
-    [GeneratedRegex(@"-?\d+(?:\.\d+)?", RegexOptions.CultureInvariant, 5000)]
+    [GeneratedRegex(@"-?[0-9]+(?:\.[0-9]+)?", RegexOptions.CultureInvariant, 5000)]
     private static partial Regex Numbers();
 
     [GeneratedRegex(@"\p{L}+", RegexOptions.CultureInvariant, 5000)]

@@ -1,6 +1,7 @@
 // Successive halving (Karnin, Koren and Somekh 2013; Jamieson and Talwalkar, arXiv:1502.07943): all settings on few prompts, the best part of them on
 // more, and so on, until the last few are measured on all dev prompts.
 using Tiller.Evaluation.Comparing;
+using Tiller.Evaluation.Scorers;
 using Tiller.Features;
 using Tiller.Model;
 using Tiller.Synthesis;
@@ -69,13 +70,14 @@ public sealed record TuningSearch
             Methods = Fits,
             Strengths = Strengths,
             Shard = Shard,
+            Fitted = [],
             Evaluation = new EvaluationOptions { Split = DevSplit, Batch = Batch },
         };
         var left = Fits.ToDictionary(static x => (ComparedMethod)x, _ => search.StrengthsOf(task));
         var rungs = new List<(int Settings, int Prompts)>();
-        var budget = Budget;
         ComparisonReport rung;
         string score;
+        TuningBudget budget;
         for (int prompts = FirstPrompts; ; prompts *= Factor)
         {
             int settings = left.Values.Sum(static x => x.Count);
@@ -96,7 +98,7 @@ public sealed record TuningSearch
 
             rung = measured;
             score = rung.Plain.Scores.Keys.First();
-            budget = budget.OrStandard(rung.Plain);
+            budget = Budget.OrStandard(rung.Plain);
             budget.Check(rung);
             if (last)
             {
@@ -109,7 +111,6 @@ public sealed record TuningSearch
                 .ToDictionary(static x => (ComparedMethod)x.Fit, static x => (IReadOnlyList<double>)x.Strengths);
         }
 
-        budget = Budget.OrStandard(rung.Plain);
         var recommended = Ranked(rung, score, budget)
             .FirstOrDefault(point => budget.Excess(point) == 0 && double.IsFinite(point.Scores[score].Value));
         var report = new TuningReport
@@ -155,7 +156,7 @@ public sealed record TuningSearch
         double error = ComparedPoint.ErrorOf([.. steered.Without[score].Zip(rival.Without[score], static (a, b) => a - b)]);
         return report with
         {
-            Controller = search.ControllerOf(model, task, chosen, cancellationToken),
+            Controller = Comparison.ControllerOf(search.Fitted!, model, task, chosen, cancellationToken),
             Test = [test.Plain, .. test.Points],
             Gain = new Estimate(difference, error),
             Rival = test.Points.Count > 1 ? "asking in words" : report.Rival,
@@ -199,6 +200,13 @@ public sealed record TuningSearch
 
     private static EvaluationTask Apart(EvaluationTask task)
     {
+        if (task.Scorers[0] is ChoiceScorer choice)
+        {
+            throw new ComparisonException(
+                $"The first score of the task {task.Name}, {choice.Name}, asks the same questions whatever the prompts, so a setting would be "
+                + "told on what it was chosen on: put another scorer first.");
+        }
+
         if (task.Splits.ContainsKey(DevSplit))
         {
             return task;

@@ -91,7 +91,7 @@ internal sealed class ServeBench : IDisposable
                 rows.AddRange(await bench.Closed(count));
             }
 
-            double plain = rows.Last(row => row.Load == Plain).TokensPerSecond;
+            double plain = rows.Last(row => row.Load == Plain && row.Streams == most).TokensPerSecond;
             rows.Add(await bench.Open(4 * most, OpenLoad * plain / Tokens, isSteered: false));
             rows.Add(await bench.Open(4 * most, OpenLoad * plain / Tokens, isSteered: true));
             return new ServeReport(upload, rows);

@@ -10,15 +10,26 @@ internal static class ConvertRun
 {
     private const int MaxSize = 64 << 20;
 
+    // At once, whatever kind of file it is: a pipe would wait for a writer.
+    private static byte[] Begin(string path)
+    {
+        byte[] begin = new byte[4];
+        try
+        {
+            using var file = FileIdentity.OpenRegular(path);
+            return begin[..RandomAccess.Read(file, begin, 0)];
+        }
+        catch (IOException e)
+        {
+            throw new IOException($"{VisibleText.Of(path)}: {e.Message}", e);
+        }
+    }
+
     public static int Run(Terminal terminal, ConvertRequest request, CancellationToken cancellationToken)
     {
         var destination = Destination.Of(terminal, "--out", request.Out, isText: false, request.Json);
         terminal = destination.Rest;
-        byte[] begin = new byte[4];
-        using (var file = File.OpenRead(request.File))
-        {
-            begin = begin[..file.ReadAtLeast(begin, begin.Length, throwOnEndOfStream: false)];
-        }
+        byte[] begin = Begin(request.File);
 
         bool isGguf = ControlVectorFile.IsGguf(begin), isText = begin.Length > 0 && (begin[0] == '{' || char.IsWhiteSpace((char)begin[0]));
         Controller controller;

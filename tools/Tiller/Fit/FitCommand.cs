@@ -214,7 +214,7 @@ internal sealed class FitCommand : TillerCommand
     private readonly Option<string?> _jacobians = new("--jacobians")
     {
         Description = "File that keeps the mean Jacobians (4 L D² bytes) and the prompts' states: made or completed block by block if it is not, "
-            + "so that other weights, layers, directions and methods are solved without running the model again.",
+            + "so that other weights, layers, directions and methods that need Jacobians are solved without running the model again.",
         HelpName = "FILE",
     };
 

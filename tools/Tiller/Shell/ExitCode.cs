@@ -1,5 +1,6 @@
 using Tiller.Controllers;
 using Tiller.Decode;
+using Tiller.Evaluation.Scorers;
 using Tiller.Hub;
 using Tiller.Interop;
 using Tiller.Kernels;
@@ -33,7 +34,7 @@ internal static class ExitCode
           3    the requested device, or a necessary CUDA library, is not available
           4    bad input: a file, checkpoint, tokenizer, controller or prompt
           5    numerical failure, or the device failed
-          6    pull: the hub could not be reached, failed, or denied access
+          6    pull, or a judge: the server could not be reached, failed, or denied access
           130  cancelled (Ctrl-C); no partial files are left, except those that pull and --prompts continue from
         """;
 
@@ -51,6 +52,7 @@ internal static class ExitCode
             Error: HubError.AccessDenied or HubError.RateLimited or HubError.Unreachable or HubError.Refused or HubError.Protocol
             or HubError.WrongContent
         } => Hub,
+        JudgeException => Hub,
         HubException { Error: HubError.Name } => Usage,
         TillerException or IOException or UnauthorizedAccessException => BadInput,
         _ => null,

@@ -17,7 +17,7 @@ internal sealed class ShardArguments
     private readonly Option<string?> _shard = new("--shard")
     {
         Description = $"Do part i of N, counted from 0; {Auto}/N takes i from {SlurmTask} or {KubernetesIndex}, {Auto} N from {SlurmCount} too. "
-            + "tiller merge puts the parts together (docs/cluster.md).",
+            + "How the parts come together is told in docs/cluster.md.",
         HelpName = "i/N",
     };
 

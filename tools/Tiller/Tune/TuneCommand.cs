@@ -152,7 +152,8 @@ internal sealed class TuneCommand : TillerCommand
             Q = [.. (parse.GetValue(_q) ?? []).Distinct()],
             R = [.. (parse.GetValue(_r) ?? []).Distinct()],
             Qf = [.. (parse.GetValue(_qf) ?? []).Distinct()],
-            Layers = [.. (parse.GetValue(_layers) ?? []).Select(static text => LayerSet.TryParse(text, out var layers)
+            Layers = [.. (parse.GetValue(_layers) ?? []).Distinct(StringComparer.Ordinal).Select(static text =>
+                LayerSet.TryParse(text, out var layers)
                 ? layers
                 : throw new UsageException(
                     $"--layers must be ranges of blocks a-b with a ≤ b, counted from 0, such as 4-9 or 1-3,8-9, got '{text}'."))],

@@ -67,7 +67,8 @@ internal static class TuneRun
 
         terminal.Error.WriteLine(controller is null
             ? "tiller: no controller was written"
-            : $"tiller: {controller}, for λ {report.Recommended!.Lambda.ToString(CultureInfo.InvariantCulture)}");
+            : $"tiller: {controller}, for λ {report.Recommended!.Lambda.ToString(CultureInfo.InvariantCulture)}"
+                + (task.Fit?.Tokens is { } tokens ? $" and the tokens that the task names: {tokens}" : ""));
         return ExitCode.Ok;
     }
 
