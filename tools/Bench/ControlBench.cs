@@ -14,7 +14,7 @@ namespace Tiller.Bench;
 /// <summary>Measures Jacobians, pullbacks and Riccati recursions.</summary>
 internal static class ControlBench
 {
-    private const int Cotangents = 32;
+    private const int Cotangents = 16;
     private const int Order = 16;
     private const int SweptWeights = 16;
 
