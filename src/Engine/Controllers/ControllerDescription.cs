@@ -198,7 +198,8 @@ public static class ControllerDescription
         json.WriteEndObject();
     }
 
-    private static void WriteIfKnown(Utf8JsonWriter json, string name, double? value)
+    /// <summary>Writes a number, unless it is not known or not finite.</summary>
+    internal static void WriteIfKnown(Utf8JsonWriter json, string name, double? value)
     {
         if (value is { } known && double.IsFinite(known))
         {

@@ -104,17 +104,17 @@ internal static class FitOutput
         json.WriteEndObject();
         if (report.Steps.Count > 0)
         {
-            WriteIfFinite(json, "residual", report.Residual);
-            WriteIfFinite(json, "symmetryError", report.SymmetryError);
+            ControllerDescription.WriteIfKnown(json, "residual", report.Residual);
+            ControllerDescription.WriteIfKnown(json, "symmetryError", report.SymmetryError);
             json.WriteNumber("rank", report.Rank);
-            WriteIfFinite(json, "droppedEnergy", report.DroppedEnergy);
-            WriteIfFinite(json, "leakage", report.Leakage);
+            ControllerDescription.WriteIfKnown(json, "droppedEnergy", report.DroppedEnergy);
+            ControllerDescription.WriteIfKnown(json, "leakage", report.Leakage);
         }
 
         if (loop.Layers.Count > 0)
         {
-            WriteIfFinite(json, "openLoopGain", loop.MeanOpen);
-            WriteIfFinite(json, "closedLoopGain", loop.MeanClosed);
+            ControllerDescription.WriteIfKnown(json, "openLoopGain", loop.MeanOpen);
+            ControllerDescription.WriteIfKnown(json, "closedLoopGain", loop.MeanClosed);
         }
 
         ControllerDescription.WriteFit(json, controller);
@@ -146,11 +146,4 @@ internal static class FitOutput
         where T : struct, Enum => value.ToString().ToLowerInvariant();
 
     // JSON has no NaN and no infinity.
-    private static void WriteIfFinite(Utf8JsonWriter json, string name, double value)
-    {
-        if (double.IsFinite(value))
-        {
-            json.WriteNumber(name, value);
-        }
-    }
 }
