@@ -66,8 +66,7 @@ public sealed class PromptFit
         var model = session.Model;
         model.CheckLaw(Law);
         session.Prepare([next], cancellationToken: cancellationToken);
-        var state = PromptState.Next(model, session.Cache, session.Length, next, cancellationToken);
-        using var linearization = new Linearization(model, [state]);
+        using var linearization = Linearization.AtNext(model, session.Cache, session.Length, next, out var state, cancellationToken);
         var feature = _method.Feature;
         var job = new FitJob(
             model, linearization, feature, [state], _options, [_options.Weights], _method.Layers, progress: null, cancellationToken)
