@@ -1,4 +1,3 @@
-using Tiller.Checkpoint;
 using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;

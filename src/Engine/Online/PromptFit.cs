@@ -3,7 +3,6 @@
 // tokens took T; with an order p it takes p tangents a block.
 using Tiller.Controllers;
 using Tiller.Decode;
-using Tiller.Features;
 using Tiller.Law;
 using Tiller.Synthesis;
 
