@@ -145,7 +145,10 @@ static __device__ __forceinline__ void tillerFlowStep(const TillerEdit& e, float
     for (int i = int(threadIdx.x); i < d; i += int(blockDim.x)) { z[i] = tillerFma(step, grade * (towards(i) - z[i] * turned), z[i]); }
 }
 
-extern "C" __global__ void __launch_bounds__(1024) tillerEdit(const TillerEditParameters p)
+// Whether an edit's gate is open, or it has none; `errors` are the row's.
+static __device__ __forceinline__ bool tillerActs(const TillerEdit& e, const float* errors) { return e.gate < 0 || errors[e.gate] < 0.0f; }
+
+extern "C" __global__ void __launch_bounds__(1024, 1) tillerEdit(const TillerEditParameters p)
 {
     __shared__ float sketch[2 * tillerMaxFeatures], slope[2 * tillerMaxFeatures], scratch[128];
     const int row = int(blockIdx.x), d = p.d;
@@ -160,11 +163,10 @@ extern "C" __global__ void __launch_bounds__(1024) tillerEdit(const TillerEditPa
     const float* origin = p.origin ? p.origin + (long long)row * d : nullptr;
     float* lengths = steering->joined + 2LL * r.slot;
     const float* errors = steering->errors + (long long)r.slot * steering->sensors;
-    const auto acts = [&](const TillerEdit& e) { return e.gate < 0 || errors[e.gate] < 0.0f; };
     bool changes = false;
     for (int at = begin; at < end; at++)
     {
-        changes |= acts(steering->edits[at]);
+        changes |= tillerActs(steering->edits[at], errors);
         if (steering->edits[at].joins && threadIdx.x == 0) { lengths[0] = lengths[1] = 0.0f; }
     }
     TillerEditSums sums = {scratch, 0};
@@ -174,7 +176,7 @@ extern "C" __global__ void __launch_bounds__(1024) tillerEdit(const TillerEditPa
     for (int at = begin; at < end; at++)
     {
         const TillerEdit& e = steering->edits[at];
-        if (!acts(e)) { continue; }
+        if (!tillerActs(e, errors)) { continue; }
         float square[1] = {0.0f};
         if (e.kind == tillerAffine) { square[0] = tillerAffineEdit(e, z, d); }
         else if (e.kind == tillerAblation) { square[0] = tillerAblationEdit(e, z, d, sums); }

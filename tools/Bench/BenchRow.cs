@@ -13,7 +13,7 @@ internal enum Comparison
     /// <summary>No comparison.</summary>
     None,
 
-    /// <summary>Ratio of speeds: 1 is equally fast, above 1 is faster.</summary>
+    /// <summary>Ratio of rates: 1 is equally fast, above 1 is faster.</summary>
     Speed,
 
     /// <summary>Ratio of times: 2 takes twice as long.</summary>

@@ -77,7 +77,7 @@ internal sealed class Meter : IDisposable
         var rows = new BenchRow[works.Count];
         for (int i = 0; i < rows.Length; i++)
         {
-            rows[i] = Row(works[i], times[i], ceilings, times[0], works[0].Name, moments[i]);
+            rows[i] = Row(works[i], times[i], ceilings, times[0], works[0], moments[i]);
         }
 
         return rows;
@@ -90,7 +90,7 @@ internal sealed class Meter : IDisposable
     {
         var ceilings = new Dictionary<Ceiling, List<double>>();
         Sample([work], ceilings, CeilingSeconds);
-        return Row(work, times, ceilings, times, work.Name, moments: null);
+        return Row(work, times, ceilings, times, work, moments: null);
     }
 
     /// <summary>Measures a ceiling, in billions per second.</summary>
@@ -200,7 +200,7 @@ internal sealed class Meter : IDisposable
         IReadOnlyList<double> times,
         Dictionary<Ceiling, List<double>> ceilings,
         IReadOnlyList<double> baseline,
-        string baselineName,
+        Work baselineWork,
         IReadOnlyList<Moment>? moments)
     {
         double median = Quantile(times, 0.5);
@@ -212,7 +212,8 @@ internal sealed class Meter : IDisposable
 
         // Samples of one round are close in time, so their ratio is hardly affected by changes of the machine from round to round.
         double[]? ratios = work.Comparison == Comparison.None ? null
-            : [.. times.Zip(baseline, (time, other) => work.Comparison == Comparison.Speed ? other / time : time / other)];
+            : [.. times.Zip(baseline, (time, other) =>
+                work.Comparison == Comparison.Speed ? work.Amount / time / (baselineWork.Amount / other) : time / other)];
         return new BenchRow
         {
             Device = Machine.Name,
@@ -234,7 +235,7 @@ internal sealed class Meter : IDisposable
             Ratio = ratios is null ? null : Quantile(ratios, 0.5),
             RatioP10 = ratios is null ? null : Quantile(ratios, 0.1),
             RatioP90 = ratios is null ? null : Quantile(ratios, 0.9),
-            RatioOf = ratios is null ? null : $"{(work.Comparison == Comparison.Speed ? "speed" : "time")} / {baselineName}",
+            RatioOf = ratios is null ? null : $"{(work.Comparison == Comparison.Speed ? "speed" : "time")} / {baselineWork.Name}",
         };
     }
 

@@ -21,6 +21,9 @@ public sealed class JacobianFileException : TillerException
 
     /// <summary>The file.</summary>
     public string Path { get; }
+
+    /// <summary>Whether another process, or another fit of this one, may be filling the file, and be done later.</summary>
+    internal bool IsInUse { get; init; }
 }
 
 /// <summary>What a file of Jacobians is of.</summary>
@@ -273,7 +276,10 @@ internal sealed class JacobianFile : IDisposable
         {
             throw new JacobianFileException(
                 path, $"cannot be opened for {(access == FileAccess.Read ? "reading" : "adding blocks")}; if another fit is filling it, wait for it: "
-                + e.Message, e);
+                + e.Message, e)
+            {
+                IsInUse = e.GetType() == typeof(IOException), // what is missing or forbidden has types of its own
+            };
         }
         finally
         {
