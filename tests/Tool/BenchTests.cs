@@ -15,7 +15,8 @@ public class BenchTests
     [TestCase(BenchMode.Schedule, "1 text of 32 tokens, batch", "1 text of 32 tokens, scheduler", "8 texts of 32 tokens, batch",
         "8 texts of 32 tokens, scheduler")]
     [TestCase(BenchMode.Jacobian, "jacobian, one layer", "jacobian, all 10 layers")]
-    [TestCase(BenchMode.Pullback, "pullback, 32 cotangents", "prefill of ")]
+    [TestCase(BenchMode.Pullback, "pullback, 32 cotangents", "gains of a prompt, 27 (q, r, qf) in one sweep", "prefill of 127 tokens and the gains",
+        "decode steered by fixed gains", "decode, gains anew at every token from 16 tangents")]
     [TestCase(BenchMode.Riccati, "riccati dense", "riccati factored")]
     [TestCase(BenchMode.Fit, "fit dense, 8", "fit dense: activations", "fit dense: linearisation", "fit dense: riccati", "fit factored, 8",
         "fit reduced to 16, 8")]

@@ -19,7 +19,9 @@ internal static class BenchRun
             return ExitCode.Ok;
         }
 
-        BenchOutput.Write(request, Rows(request, cancellationToken), terminal.Output);
+        var check = new CeilingCheck();
+        BenchOutput.Write(request, Rows(request, cancellationToken).Select(check.Pass), terminal.Output);
+        check.End();
         return ExitCode.Ok;
     }
 
