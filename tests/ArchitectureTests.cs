@@ -23,7 +23,7 @@ public sealed partial class ArchitectureTests
         ("Synthesis", ["Checkpoint", "Law", "Ops", "Cpu", "Model", "Features"]),
         ("Controllers", ["Checkpoint", "Law", "Ops", "Cpu", "Model", "Features", "Synthesis"]),
         ("Decode", ["Checkpoint", "Tokens", "Chat", "Law", "Ops", "Model"]),
-        ("Online", ["Law", "Features", "Synthesis", "Controllers", "Decode"]),
+        ("Online", ["Law", "Synthesis", "Controllers", "Decode"]),
         ("Scheduling", ["Law", "Ops", "Model", "Decode"]),
     ];
 

@@ -7,6 +7,8 @@
 // One block per row, min(1024, ⌈D/4⌉ up to whole warps) threads, each with the same columns throughout, four in a load; a row without edits at the
 // point ends at once. Shared memory 17 KiB, of which a flow of m features uses 16 m bytes. Bytes per row: 8 D and 4 D for each vector, twice for a
 // norm; a flow 20 D and 16 D of the sketch's tables a step. FLOPs: affine 5 D, ablation 4 D, kept norm 7 D, flow 18 D + 4 m² a step.
+//
+// local memory of PTX: 72 bytes, what outlives the steps of a flow at 64 registers; NVIDIA's own compiler needs none
 #include "quads.cuh"
 #include "rows.cuh"
 
@@ -37,7 +39,9 @@ template <int N> static __device__ __forceinline__ void tillerEditSums(float (&x
 }
 
 // Columns are this thread's own in every loop, four at a time, so that only the sketch of a flow needs barriers.
-#define TILLER_COLUMNS(c, d) (int c = 4 * int(threadIdx.x); c < d; c += 4 * int(blockDim.x))
+#define TILLER_FOR_COLUMNS(c, d) TILLER_UNROLL_BY(1) for (int c = 4 * int(threadIdx.x); c < d; c += 4 * int(blockDim.x))
+// The same columns one by one, where a column's numbers are scattered.
+#define TILLER_FOR_OWN(i, d) TILLER_FOR_COLUMNS(c, d) TILLER_UNROLL_BY(1) for (int i = c; i < tillerMin(c + 4, d); i++)
 
 static __device__ __forceinline__ float tillerSquare4(float4 a, float4 b)
 {
@@ -52,7 +56,7 @@ static __device__ __forceinline__ float tillerAffineEdit(const TillerEdit& e, fl
     float square = 0.0f;
     const auto moved = [&](float x, float wi, float bi, float lowest, float highest)
     { return lowest < x && x < highest ? tillerFma(e.strength, tillerFma(wi, x, bi) - x, x) : x; };
-    for TILLER_COLUMNS(c, d)
+    TILLER_FOR_COLUMNS(c, d)
     {
         const float4 x = tillerLoad4(z, c, d, wide), w4 = tillerLoad4(w, c, d, wide), b4 = tillerLoad4(b, c, d, wide);
         const float4 low4 = tillerLoad4(low, c, d, wide), high4 = tillerLoad4(high, c, d, wide);
@@ -68,9 +72,9 @@ static __device__ __forceinline__ float tillerAblationEdit(const TillerEdit& e, 
 {
     const float* r = e.numbers;
     float along[1] = {0.0f}, square = 0.0f;
-    for TILLER_COLUMNS(c, d) { along[0] += tillerDot4(tillerLoad4(r, c, d, wide), tillerLoad4(z, c, d, wide)); }
+    TILLER_FOR_COLUMNS(c, d) { along[0] += tillerDot4(tillerLoad4(r, c, d, wide), tillerLoad4(z, c, d, wide)); }
     tillerEditSums(along, sums);
-    for TILLER_COLUMNS(c, d)
+    TILLER_FOR_COLUMNS(c, d)
     {
         const float4 x = tillerLoad4(z, c, d, wide), to = tillerAddScaled4(x, -e.strength * along[0], tillerLoad4(r, c, d, wide));
         square += tillerSquare4(to, x);
@@ -85,7 +89,7 @@ static __device__ __forceinline__ float tillerKeptNormEdit(
 {
     float squares[2] = {0.0f, 0.0f}, square = 0.0f;
     const auto added = [&](float4 x, int c) { return tillerAddScaled4(x, e.strength, tillerLoad4(e.numbers, c, d, wide)); };
-    for TILLER_COLUMNS(c, d)
+    TILLER_FOR_COLUMNS(c, d)
     {
         const float4 x = tillerLoad4(z, c, d, wide), to = added(x, c);
         squares[0] += tillerDot4(x, x);
@@ -93,7 +97,7 @@ static __device__ __forceinline__ float tillerKeptNormEdit(
     }
     tillerEditSums(squares, sums);
     const float before = tillerSqrt(squares[0]), after = tillerSqrt(squares[1]), scale = !e.joins && after > before ? before / after : 1.0f;
-    for TILLER_COLUMNS(c, d)
+    TILLER_FOR_COLUMNS(c, d)
     {
         const float4 x = tillerLoad4(z, c, d, wide), to = tillerTimes4(scale, added(x, c));
         square += tillerSquare4(to, x);
@@ -109,17 +113,13 @@ static __device__ __forceinline__ float tillerKeptNormEdit(
 
 // One step of a flow; gives back |Δ|² of the block. `sketch` and `slope` are shared, 2 m numbers each.
 static __device__ __forceinline__ void tillerFlowStep(
-    const TillerEdit& e, float* z, int d, bool wide, float* sketch, float* slope, TillerEditSums& sums)
+    const TillerEdit& e, float* z, int d, float* sketch, float* slope, TillerEditSums& sums)
 {
     const int m = e.size, all = d + 1;
     const float *weights = e.numbers, *signs = weights + m;
     const int *places = e.places, *order = places + 2 * all, *begins = order + 2 * all;
     float squares[1] = {0.0f};
-    for TILLER_COLUMNS(c, d)
-    {
-        const float4 x = tillerLoad4(z, c, d, wide);
-        squares[0] += tillerDot4(x, x);
-    }
+    TILLER_FOR_OWN(i, d) { squares[0] = tillerFma(z[i], z[i], squares[0]); }
     tillerEditSums(squares, sums);
     const float length = tillerSqrt(squares[0]), scale = e.rootGamma / (length + 1e-12f);
     for (int place = int(threadIdx.x); place < 2 * m; place += int(blockDim.x))
@@ -143,23 +143,20 @@ static __device__ __forceinline__ void tillerFlowStep(
         slope[place] = sum;
     }
     __syncthreads();
-    const auto at = [&](int j)
-    { return j < d ? tillerFma(signs[j], slope[places[j]], signs[all + j] * slope[m + places[all + j]]) : 0.0f; };
-    const auto towards = [&](int c) { return float4{at(c), at(c + 1), at(c + 2), at(c + 3)}; };
+    const auto towards = [&](int j) { return tillerFma(signs[j], slope[places[j]], signs[all + j] * slope[m + places[all + j]]); };
     float along[1] = {0.0f};
-    for TILLER_COLUMNS(c, d) { along[0] += tillerDot4(tillerLoad4(z, c, d, wide), towards(c)); }
+    TILLER_FOR_OWN(i, d) { along[0] = tillerFma(z[i], towards(i), along[0]); }
     tillerEditSums(along, sums);
     const float turned = length > 0.0f ? along[0] / (length * (length + 1e-12f)) : 0.0f, grade = e.rootGamma / (length + 1e-12f);
-    const auto field = [&](int c) { return tillerTimes4(grade, tillerAddScaled4(towards(c), -turned, tillerLoad4(z, c, d, wide))); };
     squares[0] = 0.0f;
-    for TILLER_COLUMNS(c, d)
+    TILLER_FOR_OWN(i, d)
     {
-        const float4 g = field(c);
-        squares[0] += tillerDot4(g, g);
+        const float g = grade * (towards(i) - z[i] * turned);
+        squares[0] = tillerFma(g, g, squares[0]);
     }
     tillerEditSums(squares, sums);
     const float step = e.strength / float(e.steps) / (tillerSqrt(squares[0]) + 1e-10f);
-    for TILLER_COLUMNS(c, d) { tillerStore4(z, c, d, wide, tillerAddScaled4(tillerLoad4(z, c, d, wide), step, field(c))); }
+    TILLER_FOR_OWN(i, d) { z[i] = tillerFma(step, grade * (towards(i) - z[i] * turned), z[i]); }
 }
 
 // Whether an edit's gate is open, or it has none; `errors` are the row's.
@@ -193,7 +190,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1) tillerEdit(const TillerEdi
     const auto shift = [&](float sign)
     {
         if (!changes || !origin) { return; }
-        for TILLER_COLUMNS(c, d)
+        TILLER_FOR_COLUMNS(c, d)
         {
             tillerStore4(z, c, d, wide, tillerAddScaled4(tillerLoad4(z, c, d, wide), sign, tillerLoad4(origin, c, d, wide)));
         }
@@ -211,9 +208,9 @@ extern "C" __global__ void __launch_bounds__(1024, 1) tillerEdit(const TillerEdi
         {
             // Where a flow came from is taken down in front of it, as its steps need every column.
             float* from = steering->editScratch + (long long)r.slot * d;
-            for TILLER_COLUMNS(c, d) { tillerStore4(from, c, d, wide, tillerLoad4(z, c, d, wide)); }
-            for (int step = 0; step < e.steps; step++) { tillerFlowStep(e, z, d, wide, sketch, slope, sums); }
-            for TILLER_COLUMNS(c, d) { square[0] += tillerSquare4(tillerLoad4(z, c, d, wide), tillerLoad4(from, c, d, wide)); }
+            TILLER_FOR_COLUMNS(c, d) { tillerStore4(from, c, d, wide, tillerLoad4(z, c, d, wide)); }
+            for (int step = 0; step < e.steps; step++) { tillerFlowStep(e, z, d, sketch, slope, sums); }
+            TILLER_FOR_COLUMNS(c, d) { square[0] += tillerSquare4(tillerLoad4(z, c, d, wide), tillerLoad4(from, c, d, wide)); }
         }
         tillerEditSums(square, sums);
         moved += tillerSqrt(square[0]);
@@ -251,7 +248,7 @@ extern "C" __global__ void __launch_bounds__(1024) tillerEditJoin(const TillerEd
     const float scale = before / after;
     float squares[2] = {0.0f, 0.0f}; // |Δ|² of all, and of the addition alone, which has been counted
     const bool wide = d % 4 == 0;
-    for TILLER_COLUMNS(c, d)
+    TILLER_FOR_COLUMNS(c, d)
     {
         const float4 none = {0.0f, 0.0f, 0.0f, 0.0f}, o = origin ? tillerLoad4(origin, c, d, wide) : none, at = tillerLoad4(y, c, d, wide);
         const float4 z = origin ? tillerAddScaled4(at, -1.0f, o) : at, added = tillerTimes4(e.strength, tillerLoad4(e.numbers, c, d, wide));

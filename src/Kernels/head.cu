@@ -149,7 +149,7 @@ struct TillerAdvanceParameters
     int capacity;
 };
 
-extern "C" __global__ void __launch_bounds__(1024) tillerAdvance(const TillerAdvanceParameters p)
+extern "C" __global__ void __launch_bounds__(1024, 1) tillerAdvance(const TillerAdvanceParameters p)
 {
     const int thread = int(threadIdx.x), threads = int(blockDim.x);
     int lanes = threads; // lanes that copy one row's values

@@ -166,7 +166,10 @@ public sealed class VectorFileHostileTests
             new OpenLoopAddition(Feature.FromDifference(rows), new LayerSet(1, 2)),
             new ControllerSource
             {
-                ModelName = "demo", ModelFingerprint = "00", Positive = new PromptSet("11", 8), Negative = new PromptSet("22", 9),
+                ModelName = "demo",
+                ModelFingerprint = "00",
+                Positive = new PromptSet("11", 8),
+                Negative = new PromptSet("22", 9),
             });
         using var stream = new MemoryStream();
         ControlVectorFile.Write(stream, controller);

@@ -72,7 +72,11 @@ public static class WeightSweep
             }
 
             Finite.Check(w, "The pullback A'B", k);
-            var (next, rest) = Orthonormal(w.Append(directions[k]));
+            var columns = w.Append(directions[k]);
+            var (next, rest) = Orthonormal(columns);
+            var ofW = rest.SubMatrix(0, rest.RowCount, 0, w.ColumnCount);
+            var ofV = rest.SubMatrix(0, rest.RowCount, w.ColumnCount, directions[k].ColumnCount);
+            var check = new Check(k, b, w, directions[k], columns, next, rest, ofW);
             for (int i = 0; i < t.Length; i++)
             {
                 var scaled = t[i];
@@ -89,9 +93,8 @@ public static class WeightSweep
 
                 gains[i][k] = inner is null ? new ZeroGain(width) : new ThinGain(b, inner, w);
                 var before = t[i];
-                t[i] = DenseAlgebra.Multiply(rest, Widened(scaled, Math.Sqrt(weights[i].Q), directions[k].ColumnCount), cancellationToken);
-                double residual = Residual(k, weights[i], (b, before), w, inner, (next, t[i]), directions[k]);
-                steps[i][k] = new RiccatiStep(k, residual, 0, condition, before.ColumnCount, 0, 0);
+                t[i] = DenseAlgebra.Multiply(ofW, scaled, cancellationToken).Append(Math.Sqrt(weights[i].Q) * ofV);
+                steps[i][k] = new RiccatiStep(k, check.Residual(weights[i], before, inner, t[i]), 0, condition, before.ColumnCount, 0, 0);
             }
 
             b = next;
@@ -112,28 +115,42 @@ public static class WeightSweep
         return (qr.Q, qr.R);
     }
 
-    // diag(M, c I) // (rows + m, columns + m)
-    private static Matrix<double> Widened(Matrix<double> m, double c, int more) => Matrix<double>.Build.Dense(
-        m.RowCount + more, m.ColumnCount + more,
-        (i, j) => i < m.RowCount && j < m.ColumnCount ? m[i, j] : i - m.RowCount == j - m.ColumnCount && i >= m.RowCount ? c : 0);
-
-    private static double Residual(
-        int k, LqrWeights weights, (Matrix<double> B, Matrix<double> T) s, Matrix<double> w, Matrix<double>? inner,
-        (Matrix<double> B, Matrix<double> T) next, Matrix<double> directions)
+    // The residuals of one layer's equations on random vectors y. Products with y are the same for all weights, and what is left of the equations are
+    // coordinates in the next basis, which keep lengths. That [ W , V ] = B_k R holds is checked with them.
+    private sealed class Check
     {
-        // K_k' (S_{k+1} + rI) y = A_k' S_{k+1} y
-        var y = DenseRiccati.Probe(w.RowCount, Probes, k);
-        var by = DenseAlgebra.TransposeMultiply(s.B, y);
-        var sy = Square(s.T, by);
-        double gainError = inner is null ? 0 : DenseRiccati.Relative(
-            DenseAlgebra.Multiply(w, DenseAlgebra.Multiply(inner, sy + (weights.R * by))), DenseAlgebra.Multiply(w, sy));
+        private readonly Matrix<double> _rest;
+        private readonly Matrix<double> _ofW;
+        private readonly Matrix<double> _by;
+        private readonly Matrix<double> _wy;
+        private readonly Matrix<double> _vy;
+        private readonly Matrix<double> _nextY;
+        private readonly double _factorError;
 
-        // S_k y = Q_k y + r A_k' K_k y, without an input Q_k y + A_k' S_{k+1} A_k y
-        var wy = DenseAlgebra.TransposeMultiply(w, y);
-        var carried = inner is null ? Square(s.T, wy) : weights.R * DenseAlgebra.Multiply(inner, wy);
-        var value = (weights.Q * Square(directions, y)) + DenseAlgebra.Multiply(w, carried);
-        var found = DenseAlgebra.Multiply(next.B, Square(next.T, DenseAlgebra.TransposeMultiply(next.B, y)));
-        return Math.Max(gainError, DenseRiccati.Relative(value, found));
+        public Check(
+            int k, Matrix<double> b, Matrix<double> w, Matrix<double> v, Matrix<double> columns, Matrix<double> next, Matrix<double> rest,
+            Matrix<double> ofW)
+        {
+            var y = DenseRiccati.Probe(w.RowCount, Probes, k);
+            (_rest, _ofW) = (rest, ofW);
+            (_by, _wy) = (DenseAlgebra.TransposeMultiply(b, y), DenseAlgebra.TransposeMultiply(w, y));
+            (_vy, _nextY) = (DenseAlgebra.TransposeMultiply(v, y), DenseAlgebra.TransposeMultiply(next, y));
+            var c = DenseRiccati.Probe(columns.ColumnCount, Probes, k);
+            _factorError = DenseRiccati.Relative(DenseAlgebra.Multiply(columns, c), DenseAlgebra.Multiply(next, DenseAlgebra.Multiply(rest, c)));
+        }
+
+        public double Residual(LqrWeights weights, Matrix<double> t, Matrix<double>? inner, Matrix<double> next)
+        {
+            // K_k' (S_{k+1} + rI) y = A_k' S_{k+1} y
+            var sy = Square(t, _by);
+            double gainError = inner is null ? 0 : DenseRiccati.Relative(
+                DenseAlgebra.Multiply(_ofW, DenseAlgebra.Multiply(inner, sy + (weights.R * _by))), DenseAlgebra.Multiply(_ofW, sy));
+
+            // S_k y = Q_k y + r A_k' K_k y, without an input Q_k y + A_k' S_{k+1} A_k y
+            var carried = inner is null ? Square(t, _wy) : weights.R * DenseAlgebra.Multiply(inner, _wy);
+            var value = DenseAlgebra.Multiply(_rest, carried.Stack(weights.Q * _vy));
+            return Math.Max(_factorError, Math.Max(gainError, DenseRiccati.Relative(value, Square(next, _nextY))));
+        }
     }
 
     // M M' x
