@@ -222,7 +222,8 @@ public sealed class OnnxScorerTests
         Check("the graph gives \"logits\", Float (-1, -1, 2); expected logits in Float, ", Tiny(2) with { Averages = false });
         Check("the graph gives \"probabilities\", \"count\", and none of them is called logits", Tiny(2) with
         {
-            OutputName = "probabilities", GivesCount = true,
+            OutputName = "probabilities",
+            GivesCount = true,
         });
         Write(Tiny(2) with { OutputName = "probabilities" }, TinyTokenizer.WordPiece);
         using var only = new OnnxScorer("x", Options("1"));

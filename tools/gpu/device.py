@@ -151,7 +151,8 @@ class Device:
 
     def devices(self):
         """The output of `tiller devices`, without the paths of this machine's folders. It starts the device, so it has the time of a step."""
-        return steps.answer([self.tiller, "devices"], self.a.step_seconds, self.env()).replace(f"{self.work}/", "").replace(f"{ROOT}/", "").splitlines()
+        told = steps.answer([self.tiller, "devices"], self.a.step_seconds, self.env())
+        return told.replace(f"{self.work}/", "").replace(f"{ROOT}/", "").splitlines()
 
     def ask(self, *command):
         """The output of a program, or a line with the reason if it does not answer within a few seconds."""
