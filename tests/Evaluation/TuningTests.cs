@@ -141,15 +141,22 @@ public sealed class TuningTests
         }
     }
 
-    [Test]
-    public async Task Jacobians_that_another_process_measures_are_waited_for()
+    [TestCase(false)]
+    [TestCase(true)]
+    public async Task Jacobians_that_another_process_measures_are_waited_for(bool isClaimed)
     {
         var tuning = New() with { Budget = new TuningBudget { Effort = 1 } };
         var first = (await tuning.RunAsync(TestModels.Demo, _folder))!;
         Directory.Delete(Path.Combine(_folder, "rung-1"), recursive: true);
         var waits = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         Task<TuningReport?> running;
-        using (File.Open(Directory.GetFiles(Path.Combine(_folder, "jacobians")).Single(), FileMode.Open, FileAccess.ReadWrite, FileShare.None))
+        string file = Directory.GetFiles(Path.Combine(_folder, "jacobians")).Single();
+        if (isClaimed)
+        {
+            File.Delete(file); // the other has not begun to write it
+        }
+
+        using (isClaimed ? JacobianFile.Claim(file) : File.Open(file, FileMode.Open, FileAccess.ReadWrite, FileShare.None))
         {
             running = Task.Run(() => tuning.RunAsync(TestModels.Demo, _folder, new Relay<EvaluationProgress>(progress =>
             {

@@ -144,7 +144,10 @@ internal sealed class JacobianFile : IDisposable
         try
         {
             return new Claimed(beside, FileLock.TryTake(beside) ?? throw new JacobianFileException(
-                path, "another fit is filling this file; wait for it, which leaves what it measures there, or name another file."));
+                path, "another fit is filling this file; wait for it, which leaves what it measures there, or name another file.")
+            {
+                IsInUse = true,
+            });
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
