@@ -1,12 +1,13 @@
 using Tiller.Checkpoint;
 using Tiller.Cpu;
+using Tiller.Features;
 using Tiller.Ops;
 using Tiller.Synthesis;
 
 namespace Tiller.Controllers;
 
 /// <summary>Memory of one kind that a fit holds while it solves.</summary>
-/// <param name="Name">weights, caches, states, activations, panels, cotangents, scratch, riccati, gains, kept or certificate.</param>
+/// <param name="Name">weights, caches, states, activations, panels, sums, cotangents, scratch, riccati, gains, kept or certificate.</param>
 /// <param name="SizeInBytes">Upper bound.</param>
 public readonly record struct PlannedMemory(string Name, long SizeInBytes);
 
@@ -71,8 +72,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         // Every token of every prompt once: linear maps, and attention to the earlier tokens.
         double activations = everything.Sum(n => c.L * ((n * block) + (2.0 * c.H * c.E * n * (n + 1))));
 
-        bool formed = options.Jacobians is not null || options.Method.Takes(FitInputs.AllJacobians)
-            || (options.Order is null && options.Cost == FitCost.State);
+        bool formed = options.Jacobians is not null || options.FormsJacobians;
 
         // v' A v of every layer: one tangent each, where A itself is not there.
         double single = 0, solve = 0;
@@ -88,6 +88,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             if (formed)
             {
                 AddPass(c.D, pulled: false, fromHost: false);
+                AddSums(Passes(c.D));
                 single += (options.Jacobians is not null ? c.L : horizon) * Rows(Passes(c.D), prompts) * block;
             }
         }
@@ -148,6 +149,16 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         return new FitPlan(memory, stages, solves && options.Order is null && options.Cost == FitCost.State ? 8L * horizon * c.D * c.D : 0);
 
         PassPlan Passes(int directions) => PassPlan.Of(c, directions, callers, jacobianRows);
+
+        // Sums under way beside the first. The contrast prompts are two lists, of which the first may end with a block that is not full.
+        void AddSums(PassPlan passes)
+        {
+            int more = new SumNode(0, PromptBlocks.CountOf(prompts) + (calibration is null ? 1 : 0)).Depth - 1;
+            if (more > 0)
+            {
+                memory.Add(new PlannedMemory("sums", 8L * c.D * more * Enumerable.Range(0, passes.Lanes).Sum(lane => (long)passes.Largest(lane))));
+            }
+        }
 
         void AddPass(int directions, bool pulled, bool fromHost) =>
             memory.AddRange(Buffers(c, Passes(directions), Passes(1), prompts, pulled, fromHost));
