@@ -127,8 +127,13 @@ public sealed class ShardTests
         string[] again = ["fit", .. ShardedCommand.Read(kept.ToString()).Words, "--out", "x-{q}.tiller"];
         Assert.That(CommandLine.RunAsync([command], again, terminal, default).GetAwaiter().GetResult(), Is.Zero);
         Assert.That((asked!.Weights, asked.Layers, asked.System, asked.Chat), Is.EqualTo((first.Weights, first.Layers, first.System, first.Chat)));
-        var there = asked.In(kept with { Directory = Path.GetTempPath() });
-        Assert.That((there.Pairs, there.Model, there.Positive), Is.EqualTo((Path.Combine(Path.GetTempPath(), "p.json"), "m", (string?)null)));
+        using var scratch = new Scratch();
+        var moved = kept with { Directory = scratch["."] };
+        var there = asked.In(moved);
+        Assert.That((there.Pairs, there.Jacobians, there.Positive), Is.EqualTo((scratch["p.json"], scratch["j"], (string?)null)));
+        Assert.That(there.Model, Is.EqualTo("m"), "a name, as long as there is no such folder");
+        Directory.CreateDirectory(scratch["m"]);
+        Assert.That(asked.In(moved).Model, Is.EqualTo(scratch["m"]));
         Assert.That(() => ShardedCommand.Read("{}"), Throws.TypeOf<ShardException>());
         Assert.That(() => ShardedCommand.Read(""), Throws.TypeOf<ShardException>());
     }
