@@ -76,6 +76,8 @@ public sealed partial class ArchitectureTests
         Assert.That(ReferencesOf("src", "Kernels", "Tiller.Kernels.csproj"), Is.EqualTo(new[] { "../Interop/Tiller.Interop.csproj" }));
         Assert.That(ReferencesOf("src", "Interop", "Tiller.Interop.csproj"), Is.Empty);
         Assert.That(ReferencesOf("src", "Evaluation", "Tiller.Evaluation.csproj"), Is.EqualTo(new[] { "../Engine/Tiller.Engine.csproj" }));
+        Assert.That(
+            ReferencesOf("src", "Evaluation.Onnx", "Tiller.Evaluation.Onnx.csproj"), Is.EqualTo(new[] { "../Evaluation/Tiller.Evaluation.csproj" }));
         Assert.That(ReferencesOf("src", "Serving", "Tiller.Serving.csproj"), Is.EqualTo(new[] { "../Engine/Tiller.Engine.csproj" }));
         Assert.That(ReferencesOf("src", "Native", "Tiller.Native.csproj"), Is.EqualTo(new[] { "../Engine/Tiller.Engine.csproj" }));
         Assert.That(Files.Where(f => Code(f).Contains("Tiller.Tool", StringComparison.Ordinal)), Is.Empty);
@@ -83,7 +85,10 @@ public sealed partial class ArchitectureTests
         {
             Assert.That(ReferencesOf(tool), Is.All.Matches<string>(r => r!.EndsWith("src/Engine/Tiller.Engine.csproj", StringComparison.Ordinal)
                 || r.EndsWith("src/Evaluation/Tiller.Evaluation.csproj", StringComparison.Ordinal)
-                || r == "../../src/Serving/Tiller.Serving.csproj" || r.EndsWith("/Tiller.Bench.csproj", StringComparison.Ordinal)), tool);
+                || r == "../../src/Serving/Tiller.Serving.csproj"
+                || (tool.EndsWith("Tiller.Eval.csproj", StringComparison.Ordinal)
+                    && r is "../../src/Evaluation.Onnx/Tiller.Evaluation.Onnx.csproj" or "../Tiller/Tiller.csproj")
+                || r.EndsWith("/Tiller.Bench.csproj", StringComparison.Ordinal)), tool);
         }
     }
 

@@ -10,6 +10,12 @@ public sealed record TaskOptions
 {
     /// <summary>The folder of published data, which paths that begin with $DATA/ are in; null if there is none.</summary>
     public string? Data { get; init; }
+
+    /// <summary>
+    /// Kinds of scorers of other packages, which a task may then name besides those of this one; none by default. The package Tiller.Evaluation.Onnx
+    /// has OnnxScorer.Kind.
+    /// </summary>
+    public IReadOnlyList<ScorerKind> Kinds { get; init; } = [];
 }
 
 /// <summary>
@@ -71,7 +77,8 @@ public sealed record EvaluationTask
             throw new TaskFileException(file, 0, $"the task cannot be read: {e.Message} Name a folder that contains {FileName}.", e);
         }
 
-        return new Reader(new TaskFiles(folder, options?.Data, cancellationToken)).Read(TaskNode.Parse(file, text));
+        options ??= new TaskOptions();
+        return new Reader(new TaskFiles(folder, options.Data, cancellationToken), options.Kinds).Read(TaskNode.Parse(file, text));
     }
 
     /// <summary>The prompts of a split.</summary>
@@ -80,7 +87,7 @@ public sealed record EvaluationTask
         ? prompts
         : throw new ArgumentException($"The task {Name} has no split '{split}'; it has {string.Join(", ", Splits.Keys)}.", nameof(split));
 
-    private sealed class Reader(TaskFiles files)
+    private sealed class Reader(TaskFiles files, IReadOnlyList<ScorerKind> kinds)
     {
         public EvaluationTask Read(TaskNode root)
         {
@@ -92,7 +99,7 @@ public sealed record EvaluationTask
                 throw root["system"].Fail("needs \"chat: true\": only chats have a system message.");
             }
 
-            Scorer[] scorers = [.. root["scorers"].List().Select(node => ScorerRegistry.Read(node, files))];
+            Scorer[] scorers = [.. root["scorers"].List().Select(node => ScorerRegistry.Read(node, files, kinds))];
             return new EvaluationTask
             {
                 Name = root["name"].Text(),

@@ -32,9 +32,12 @@ public sealed record EvaluationOptions
 }
 
 /// <summary>The progress of an evaluation or a comparison.</summary>
-/// <param name="Stage">What is being done: "texts", the name of a scorer, or "cells" in a comparison.</param>
-/// <param name="Done">Number of texts, scorers or cells that are done.</param>
-/// <param name="Total">Number of all texts, scorers or cells.</param>
+/// <param name="Stage">
+/// What is being done: "texts" or the name of a scorer; in a comparison "cells", and "contrast", "Jacobians" or "gains" while a controller is
+/// fitted, or "waiting for Jacobians" while another process measures them.
+/// </param>
+/// <param name="Done">Number of texts, scorers, cells, prompts or blocks that are done.</param>
+/// <param name="Total">Number of all texts, scorers, cells, prompts or blocks; 0 if that is unknown.</param>
 public readonly record struct EvaluationProgress(string Stage, int Done, int Total);
 
 /// <summary>The result of a task.</summary>

@@ -6,14 +6,13 @@
 #include "attention_stream.cuh"
 #include "attention_dense.cuh"
 
-#define TILLER_PULL_ATTENTION(name, blocks, Columns, Rows)                                                                            \
-    extern "C" __global__ void __launch_bounds__(128, blocks) name(const TillerAttention p) { tillerStream<Columns, Rows, true>(p); } \
-    TILLER_KERNEL(name)
-
 // For E up to 64, 128 and 256.
-TILLER_PULL_ATTENTION(tillerPullAttention64, 4, 1, 4)
-TILLER_PULL_ATTENTION(tillerPullAttention128, 3, 2, 4)
-TILLER_PULL_ATTENTION(tillerPullAttention256, 2, 4, 2)
+TILLER_STREAM_ATTENTION(tillerPullAttention64, 4, 1, 4, true)
+TILLER_KERNEL(tillerPullAttention64)
+TILLER_STREAM_ATTENTION(tillerPullAttention128, 3, 2, 4, true)
+TILLER_KERNEL(tillerPullAttention128)
+TILLER_STREAM_ATTENTION(tillerPullAttention256, 2, 4, 2, true)
+TILLER_KERNEL(tillerPullAttention256)
 
 extern "C" __global__ void __launch_bounds__(256, 2) tillerPullAttentionDense(const TillerAttention p) { tillerDenseRows<true>(p); }
 TILLER_KERNEL(tillerPullAttentionDense)

@@ -182,3 +182,7 @@ static __device__ __forceinline__ void tillerStream(const TillerAttention& p)
         }
     }
 }
+
+// The kernel of a head size, pulling back or pushing forward; TILLER_KERNEL(name) follows in the file that has it.
+#define TILLER_STREAM_ATTENTION(name, blocks, Columns, Rows, pulls) \
+    extern "C" __global__ void __launch_bounds__(128, blocks) name(const TillerAttention p) { tillerStream<Columns, Rows, pulls>(p); }

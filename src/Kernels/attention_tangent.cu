@@ -8,14 +8,13 @@
 #include "attention_stream.cuh"
 #include "attention_dense.cuh"
 
-#define TILLER_PUSH_ATTENTION(name, blocks, Columns, Rows)                                                                             \
-    extern "C" __global__ void __launch_bounds__(128, blocks) name(const TillerAttention p) { tillerStream<Columns, Rows, false>(p); } \
-    TILLER_KERNEL(name)
-
 // For E up to 64, 128 and 256.
-TILLER_PUSH_ATTENTION(tillerPushAttention64, 4, 1, 4)
-TILLER_PUSH_ATTENTION(tillerPushAttention128, 3, 2, 4)
-TILLER_PUSH_ATTENTION(tillerPushAttention256, 2, 4, 2)
+TILLER_STREAM_ATTENTION(tillerPushAttention64, 4, 1, 4, false)
+TILLER_KERNEL(tillerPushAttention64)
+TILLER_STREAM_ATTENTION(tillerPushAttention128, 3, 2, 4, false)
+TILLER_KERNEL(tillerPushAttention128)
+TILLER_STREAM_ATTENTION(tillerPushAttention256, 2, 4, 2, false)
+TILLER_KERNEL(tillerPushAttention256)
 
 extern "C" __global__ void __launch_bounds__(256, 2) tillerPushAttentionDense(const TillerAttention p) { tillerDenseRows<false>(p); }
 TILLER_KERNEL(tillerPushAttentionDense)

@@ -4,10 +4,9 @@
 //                                       kept norm  |z|/|z + λ c| (z + λ c) where that grew
 //                                       flow       n steps of T/n along ∇(c·φ)/(|∇(c·φ)| + 1e-10), φ a count sketch of degree 2
 //   join   rows of a law that are scaled back together, |z| before/after z, as soon as one of them grew
-// One block per row, min(1024, ⌈D/4⌉ up to whole warps) threads, each with the same columns throughout; a row without edits at the point ends at
-// once. Shared memory 17 KiB, of which a flow of m features uses 16 m bytes. Bytes per row: 8 D and 4 D for each vector, twice for a norm; a flow
-// 20 D and 16 D of the sketch's tables a step. FLOPs: affine 5 D, ablation 4 D, kept norm 7 D, flow 18 D + 4 m² a step.
-#include "exact.cuh"
+// One block per row, min(1024, ⌈D/4⌉ up to whole warps) threads, each with the same columns throughout, four in a load; a row without edits at the
+// point ends at once. Shared memory 17 KiB, of which a flow of m features uses 16 m bytes. Bytes per row: 8 D and 4 D for each vector, twice for a
+// norm; a flow 20 D and 16 D of the sketch's tables a step. FLOPs: affine 5 D, ablation 4 D, kept norm 7 D, flow 18 D + 4 m² a step.
 #include "quads.cuh"
 #include "rows.cuh"
 
@@ -37,58 +36,68 @@ template <int N> static __device__ __forceinline__ void tillerEditSums(float (&x
     sums.turn ^= 1;
 }
 
-// |Δ|² of this thread's columns; the columns are this thread's own in every loop, so that only the sketch of a flow needs barriers.
-static __device__ __forceinline__ float tillerAffineEdit(const TillerEdit& e, float* z, int d)
+// Columns are this thread's own in every loop, four at a time, so that only the sketch of a flow needs barriers.
+#define TILLER_COLUMNS(c, d) (int c = 4 * int(threadIdx.x); c < d; c += 4 * int(blockDim.x))
+
+static __device__ __forceinline__ float tillerSquare4(float4 a, float4 b)
+{
+    const float4 delta = tillerAddScaled4(a, -1.0f, b);
+    return tillerDot4(delta, delta);
+}
+
+// These give back |Δ|² of this thread's columns.
+static __device__ __forceinline__ float tillerAffineEdit(const TillerEdit& e, float* z, int d, bool wide)
 {
     const float *w = e.numbers, *b = w + d, *low = b + d, *high = low + d;
     float square = 0.0f;
-    for (int i = int(threadIdx.x); i < d; i += int(blockDim.x))
+    const auto moved = [&](float x, float wi, float bi, float lowest, float highest)
+    { return lowest < x && x < highest ? tillerFma(e.strength, tillerFma(wi, x, bi) - x, x) : x; };
+    for TILLER_COLUMNS(c, d)
     {
-        const float x = z[i];
-        if (low[i] < x && x < high[i])
-        {
-            const float moved = tillerFma(e.strength, tillerFma(w[i], x, b[i]) - x, x);
-            square = tillerFma(moved - x, moved - x, square);
-            z[i] = moved;
-        }
+        const float4 x = tillerLoad4(z, c, d, wide), w4 = tillerLoad4(w, c, d, wide), b4 = tillerLoad4(b, c, d, wide);
+        const float4 low4 = tillerLoad4(low, c, d, wide), high4 = tillerLoad4(high, c, d, wide);
+        const float4 to = {moved(x.x, w4.x, b4.x, low4.x, high4.x), moved(x.y, w4.y, b4.y, low4.y, high4.y),
+                           moved(x.z, w4.z, b4.z, low4.z, high4.z), moved(x.w, w4.w, b4.w, low4.w, high4.w)};
+        square += tillerSquare4(to, x);
+        tillerStore4(z, c, d, wide, to);
     }
     return square;
 }
 
-static __device__ __forceinline__ float tillerAblationEdit(const TillerEdit& e, float* z, int d, TillerEditSums& sums)
+static __device__ __forceinline__ float tillerAblationEdit(const TillerEdit& e, float* z, int d, bool wide, TillerEditSums& sums)
 {
     const float* r = e.numbers;
     float along[1] = {0.0f}, square = 0.0f;
-    for (int i = int(threadIdx.x); i < d; i += int(blockDim.x)) { along[0] = tillerFma(r[i], z[i], along[0]); }
+    for TILLER_COLUMNS(c, d) { along[0] += tillerDot4(tillerLoad4(r, c, d, wide), tillerLoad4(z, c, d, wide)); }
     tillerEditSums(along, sums);
-    const float p = -e.strength * along[0];
-    for (int i = int(threadIdx.x); i < d; i += int(blockDim.x))
+    for TILLER_COLUMNS(c, d)
     {
-        const float x = z[i], moved = tillerFma(p, r[i], x);
-        square = tillerFma(moved - x, moved - x, square);
-        z[i] = moved;
+        const float4 x = tillerLoad4(z, c, d, wide), to = tillerAddScaled4(x, -e.strength * along[0], tillerLoad4(r, c, d, wide));
+        square += tillerSquare4(to, x);
+        tillerStore4(z, c, d, wide, to);
     }
     return square;
 }
 
 // z + λ c, scaled back at once unless the rows of the pass join; its lengths before and after go to `lengths` then.
-static __device__ __forceinline__ float tillerKeptNormEdit(const TillerEdit& e, float* z, int d, float* lengths, TillerEditSums& sums)
+static __device__ __forceinline__ float tillerKeptNormEdit(
+    const TillerEdit& e, float* z, int d, bool wide, float* lengths, TillerEditSums& sums)
 {
-    const float* c = e.numbers;
     float squares[2] = {0.0f, 0.0f}, square = 0.0f;
-    for (int i = int(threadIdx.x); i < d; i += int(blockDim.x))
+    const auto added = [&](float4 x, int c) { return tillerAddScaled4(x, e.strength, tillerLoad4(e.numbers, c, d, wide)); };
+    for TILLER_COLUMNS(c, d)
     {
-        const float x = z[i], moved = tillerFma(e.strength, c[i], x);
-        squares[0] = tillerFma(x, x, squares[0]);
-        squares[1] = tillerFma(moved, moved, squares[1]);
+        const float4 x = tillerLoad4(z, c, d, wide), to = added(x, c);
+        squares[0] += tillerDot4(x, x);
+        squares[1] += tillerDot4(to, to);
     }
     tillerEditSums(squares, sums);
     const float before = tillerSqrt(squares[0]), after = tillerSqrt(squares[1]), scale = !e.joins && after > before ? before / after : 1.0f;
-    for (int i = int(threadIdx.x); i < d; i += int(blockDim.x))
+    for TILLER_COLUMNS(c, d)
     {
-        const float x = z[i], moved = scale * tillerFma(e.strength, c[i], x);
-        square = tillerFma(moved - x, moved - x, square);
-        z[i] = moved;
+        const float4 x = tillerLoad4(z, c, d, wide), to = tillerTimes4(scale, added(x, c));
+        square += tillerSquare4(to, x);
+        tillerStore4(z, c, d, wide, to);
     }
     if (e.joins && threadIdx.x == 0)
     {
@@ -99,13 +108,18 @@ static __device__ __forceinline__ float tillerKeptNormEdit(const TillerEdit& e, 
 }
 
 // One step of a flow; gives back |Δ|² of the block. `sketch` and `slope` are shared, 2 m numbers each.
-static __device__ __forceinline__ void tillerFlowStep(const TillerEdit& e, float* z, int d, float* sketch, float* slope, TillerEditSums& sums)
+static __device__ __forceinline__ void tillerFlowStep(
+    const TillerEdit& e, float* z, int d, bool wide, float* sketch, float* slope, TillerEditSums& sums)
 {
     const int m = e.size, all = d + 1;
     const float *weights = e.numbers, *signs = weights + m;
     const int *places = e.places, *order = places + 2 * all, *begins = order + 2 * all;
     float squares[1] = {0.0f};
-    for (int i = int(threadIdx.x); i < d; i += int(blockDim.x)) { squares[0] = tillerFma(z[i], z[i], squares[0]); }
+    for TILLER_COLUMNS(c, d)
+    {
+        const float4 x = tillerLoad4(z, c, d, wide);
+        squares[0] += tillerDot4(x, x);
+    }
     tillerEditSums(squares, sums);
     const float length = tillerSqrt(squares[0]), scale = e.rootGamma / (length + 1e-12f);
     for (int place = int(threadIdx.x); place < 2 * m; place += int(blockDim.x))
@@ -129,23 +143,29 @@ static __device__ __forceinline__ void tillerFlowStep(const TillerEdit& e, float
         slope[place] = sum;
     }
     __syncthreads();
-    const auto towards = [&](int j) { return tillerFma(signs[j], slope[places[j]], signs[all + j] * slope[m + places[all + j]]); };
+    const auto at = [&](int j)
+    { return j < d ? tillerFma(signs[j], slope[places[j]], signs[all + j] * slope[m + places[all + j]]) : 0.0f; };
+    const auto towards = [&](int c) { return float4{at(c), at(c + 1), at(c + 2), at(c + 3)}; };
     float along[1] = {0.0f};
-    for (int i = int(threadIdx.x); i < d; i += int(blockDim.x)) { along[0] = tillerFma(z[i], towards(i), along[0]); }
+    for TILLER_COLUMNS(c, d) { along[0] += tillerDot4(tillerLoad4(z, c, d, wide), towards(c)); }
     tillerEditSums(along, sums);
     const float turned = length > 0.0f ? along[0] / (length * (length + 1e-12f)) : 0.0f, grade = e.rootGamma / (length + 1e-12f);
+    const auto field = [&](int c) { return tillerTimes4(grade, tillerAddScaled4(towards(c), -turned, tillerLoad4(z, c, d, wide))); };
     squares[0] = 0.0f;
-    for (int i = int(threadIdx.x); i < d; i += int(blockDim.x))
+    for TILLER_COLUMNS(c, d)
     {
-        const float g = grade * (towards(i) - z[i] * turned);
-        squares[0] = tillerFma(g, g, squares[0]);
+        const float4 g = field(c);
+        squares[0] += tillerDot4(g, g);
     }
     tillerEditSums(squares, sums);
     const float step = e.strength / float(e.steps) / (tillerSqrt(squares[0]) + 1e-10f);
-    for (int i = int(threadIdx.x); i < d; i += int(blockDim.x)) { z[i] = tillerFma(step, grade * (towards(i) - z[i] * turned), z[i]); }
+    for TILLER_COLUMNS(c, d) { tillerStore4(z, c, d, wide, tillerAddScaled4(tillerLoad4(z, c, d, wide), step, field(c))); }
 }
 
-extern "C" __global__ void __launch_bounds__(1024) tillerEdit(const TillerEditParameters p)
+// Whether an edit's gate is open, or it has none; `errors` are the row's.
+static __device__ __forceinline__ bool tillerActs(const TillerEdit& e, const float* errors) { return e.gate < 0 || errors[e.gate] < 0.0f; }
+
+extern "C" __global__ void __launch_bounds__(1024, 1) tillerEdit(const TillerEditParameters p)
 {
     __shared__ float sketch[2 * tillerMaxFeatures], slope[2 * tillerMaxFeatures], scratch[128];
     const int row = int(blockIdx.x), d = p.d;
@@ -160,37 +180,45 @@ extern "C" __global__ void __launch_bounds__(1024) tillerEdit(const TillerEditPa
     const float* origin = p.origin ? p.origin + (long long)row * d : nullptr;
     float* lengths = steering->joined + 2LL * r.slot;
     const float* errors = steering->errors + (long long)r.slot * steering->sensors;
-    const auto acts = [&](const TillerEdit& e) { return e.gate < 0 || errors[e.gate] < 0.0f; };
     bool changes = false;
     for (int at = begin; at < end; at++)
     {
-        changes |= acts(steering->edits[at]);
+        changes |= tillerActs(steering->edits[at], errors);
         if (steering->edits[at].joins && threadIdx.x == 0) { lengths[0] = lengths[1] = 0.0f; }
     }
     TillerEditSums sums = {scratch, 0};
+    const bool wide = d % 4 == 0;
     float moved = 0.0f;
     // Behind closed gates the stream keeps its bits, which z and what it is added to do not give back.
-    for (int i = int(threadIdx.x); changes && origin && i < d; i += int(blockDim.x)) { z[i] -= origin[i]; }
+    const auto shift = [&](float sign)
+    {
+        if (!changes || !origin) { return; }
+        for TILLER_COLUMNS(c, d)
+        {
+            tillerStore4(z, c, d, wide, tillerAddScaled4(tillerLoad4(z, c, d, wide), sign, tillerLoad4(origin, c, d, wide)));
+        }
+    };
+    shift(-1.0f);
     for (int at = begin; at < end; at++)
     {
         const TillerEdit& e = steering->edits[at];
-        if (!acts(e)) { continue; }
+        if (!tillerActs(e, errors)) { continue; }
         float square[1] = {0.0f};
-        if (e.kind == tillerAffine) { square[0] = tillerAffineEdit(e, z, d); }
-        else if (e.kind == tillerAblation) { square[0] = tillerAblationEdit(e, z, d, sums); }
-        else if (e.kind == tillerKeptNorm) { square[0] = tillerKeptNormEdit(e, z, d, lengths, sums); }
+        if (e.kind == tillerAffine) { square[0] = tillerAffineEdit(e, z, d, wide); }
+        else if (e.kind == tillerAblation) { square[0] = tillerAblationEdit(e, z, d, wide, sums); }
+        else if (e.kind == tillerKeptNorm) { square[0] = tillerKeptNormEdit(e, z, d, wide, lengths, sums); }
         else
         {
             // Where a flow came from is taken down in front of it, as its steps need every column.
             float* from = steering->editScratch + (long long)r.slot * d;
-            for (int i = int(threadIdx.x); i < d; i += int(blockDim.x)) { from[i] = z[i]; }
-            for (int step = 0; step < e.steps; step++) { tillerFlowStep(e, z, d, sketch, slope, sums); }
-            for (int i = int(threadIdx.x); i < d; i += int(blockDim.x)) { square[0] = tillerFma(z[i] - from[i], z[i] - from[i], square[0]); }
+            for TILLER_COLUMNS(c, d) { tillerStore4(from, c, d, wide, tillerLoad4(z, c, d, wide)); }
+            for (int step = 0; step < e.steps; step++) { tillerFlowStep(e, z, d, wide, sketch, slope, sums); }
+            for TILLER_COLUMNS(c, d) { square[0] += tillerSquare4(tillerLoad4(z, c, d, wide), tillerLoad4(from, c, d, wide)); }
         }
         tillerEditSums(square, sums);
         moved += tillerSqrt(square[0]);
     }
-    for (int i = int(threadIdx.x); changes && origin && i < d; i += int(blockDim.x)) { z[i] += origin[i]; }
+    shift(1.0f);
     if (threadIdx.x == 0) { steering->editNorms[(long long)r.slot * steering->editPoints + p.stage] = moved; }
 }
 TILLER_KERNEL(tillerEdit)
@@ -222,13 +250,15 @@ extern "C" __global__ void __launch_bounds__(1024) tillerEditJoin(const TillerEd
     const float* origin = p.origin ? p.origin + (long long)row * d : nullptr;
     const float scale = before / after;
     float squares[2] = {0.0f, 0.0f}; // |Δ|² of all, and of the addition alone, which has been counted
-    for (int i = int(threadIdx.x); i < d; i += int(blockDim.x))
+    const bool wide = d % 4 == 0;
+    for TILLER_COLUMNS(c, d)
     {
-        const float o = origin ? origin[i] : 0.0f, z = origin ? y[i] - o : y[i], added = e.strength * e.numbers[i];
-        const float back = scale * z, delta = back - (z - added);
-        squares[0] = tillerFma(delta, delta, squares[0]);
-        squares[1] = tillerFma(added, added, squares[1]);
-        y[i] = origin ? o + back : back;
+        const float4 none = {0.0f, 0.0f, 0.0f, 0.0f}, o = origin ? tillerLoad4(origin, c, d, wide) : none, at = tillerLoad4(y, c, d, wide);
+        const float4 z = origin ? tillerAddScaled4(at, -1.0f, o) : at, added = tillerTimes4(e.strength, tillerLoad4(e.numbers, c, d, wide));
+        const float4 back = tillerTimes4(scale, z);
+        squares[0] += tillerSquare4(back, tillerAddScaled4(z, -1.0f, added));
+        squares[1] += tillerDot4(added, added);
+        tillerStore4(y, c, d, wide, origin ? tillerPlus4(o, back) : back);
     }
     tillerEditSums(squares, sums);
     if (threadIdx.x != 0) { return; }

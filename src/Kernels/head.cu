@@ -177,6 +177,8 @@ extern "C" __global__ void __launch_bounds__(1024) tillerAdvance(const TillerAdv
             to[s.sensors + k] = int(tillerBits(s.inputNorms[norms + k]));
             to[s.sensors + s.layerCount + k] = int(tillerBits(s.stateNorms[norms + k]));
         }
+        const float* const edited = s.editNorms + (long long)p.rows[row].slot * s.editPoints;
+        for (int i = lane; to && i < s.editPoints; i += lanes) { to[s.sensors + 2 * s.layerCount + i] = int(tillerBits(edited[i])); }
     }
     __syncthreads();
     for (int row = thread; row < p.rowCount; row += threads)

@@ -38,6 +38,8 @@ static __device__ __forceinline__ float tillerDot4(float4 a, float4 b)
 
 static __device__ __forceinline__ float4 tillerPlus4(float4 a, float4 b) { return {a.x + b.x, a.y + b.y, a.z + b.z, a.w + b.w}; }
 
+static __device__ __forceinline__ float4 tillerTimes4(float s, float4 a) { return {s * a.x, s * a.y, s * a.z, s * a.w}; }
+
 // a + s b
 static __device__ __forceinline__ float4 tillerAddScaled4(float4 a, float s, float4 b)
 {

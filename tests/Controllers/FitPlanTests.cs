@@ -102,6 +102,59 @@ public sealed class FitPlanTests
         Assert.That(all.Stages[2].DoubleFlops - gap.Stages[2].DoubleFlops, Is.EqualTo((7.0 / 3 * d * d * d) + (32 * d * d)).Within(1));
     }
 
+    [Test]
+    public void Several_weights_share_what_a_fit_shares()
+    {
+        var c = BenchShape.Parse("demo").Config;
+        FitPlan Of(int weights, FitOptions options) => FitPlan.Of(c, 0, s_prompts, null, options, weights: weights);
+        var (factored, sweep) = (Of(1, new FitOptions { Cost = FitCost.Feature }), Of(27, new FitOptions { Cost = FitCost.Feature }));
+        Assert.That(sweep.Stages.Take(2), Is.EqualTo(factored.Stages.Take(2)), "one way back for all");
+        Assert.That(Part(sweep, "gains") - Part(factored, "gains"), Is.EqualTo(27 * 8 * Enumerable.Range(1, 10).Sum(p => (long)p * p)));
+        Assert.That(sweep.Stages[2].DoubleFlops, Is.InRange(2 * factored.Stages[2].DoubleFlops, 40 * factored.Stages[2].DoubleFlops));
+
+        // The dense form linearises for each of them, unless a file or the method keeps the Jacobians.
+        var (dense, three) = (Of(1, new FitOptions()), Of(3, new FitOptions()));
+        Assert.That(three.Stages[1].SingleFlops, Is.EqualTo(3 * dense.Stages[1].SingleFlops).Within(1));
+        Assert.That(three.Stages[2].DoubleFlops, Is.EqualTo(3 * dense.Stages[2].DoubleFlops).Within(1));
+        Assert.That(three.PeakInBytes, Is.EqualTo(dense.PeakInBytes));
+        Assert.That(Of(3, new FitOptions { Jacobians = "a" }).Stages[1], Is.EqualTo(Of(1, new FitOptions { Jacobians = "a" }).Stages[1]));
+        var robust = new FitOptions { Method = new HInfinityFit() };
+        Assert.That(Of(3, robust).Stages[1], Is.EqualTo(Of(1, robust).Stages[1]));
+    }
+
+    [Test]
+    public void A_certificate_and_methods_that_read_every_token_take_what_they_take()
+    {
+        var c = BenchShape.Parse("demo").Config;
+        const double Block = 2 * ((8.0 * 32 * 128) + (4 * 32 * 128) + (3 * 352 * 128)), Prompts = 100, L = 10, D = 128;
+        const long Square = 8 * 128 * 128 * 10;
+        FitPlan Of(FitOptions options) => FitPlan.Of(c, 0, s_prompts, null, options);
+        FitOptions certified = new() { HeldOut = ["a"] }, feature = certified with { Cost = FitCost.Feature };
+        var robust = certified with { Method = new HInfinityFit() };
+        using (Assert.EnterMultipleScope())
+        {
+            // A, A − K, P and its factor; of a dense gain K and the law's float32 numbers too; of H∞ A and K are kept in any case.
+            Assert.That(Part(Of(certified), "certificate"), Is.EqualTo((5 * Square) + (Square * 12 / 8)));
+            Assert.That(Part(Of(feature), "certificate"), Is.EqualTo(4 * Square));
+            Assert.That(Part(Of(robust), "certificate"), Is.EqualTo((3 * Square) + (Square * 12 / 8)));
+            Assert.That(Part(Of(robust), "gains"), Is.EqualTo(2 * Square));
+
+            // The Jacobians of a certificate are formed whatever the cost, but not twice.
+            double extra = Prompts * L * Block * (D + 1);
+            Assert.That(Of(feature).Stages[1].SingleFlops - Of(feature with { HeldOut = null }).Stages[1].SingleFlops, Is.EqualTo(extra).Within(1));
+            Assert.That(Of(robust).Stages[1], Is.EqualTo(Of(robust with { HeldOut = null }).Stages[1]));
+            Assert.That(Part(Of(feature), "panels"), Is.GreaterThan(Part(Of(feature with { HeldOut = null }), "panels")), "D tangents a block");
+
+            // Every token's state and all keys and values at once, and a second way through the blocks.
+            var (mean, transport) = (Of(new FitOptions { Method = new OdeSteeringFit() }), Of(new FitOptions { Method = new TransportFit() }));
+            Assert.That(Part(transport, "tokens"), Is.EqualTo(100 * 32 * ((4 * 128) + (8L * 10 * 2 * 32))));
+            Assert.That(transport.Stages[0].SingleFlops, Is.EqualTo(2 * mean.Stages[0].SingleFlops).Within(1));
+            Assert.That(Part(Of(new FitOptions { Jacobians = "a" }), "kept"), Is.EqualTo(16 * 128 * 128), "on the device and on the host");
+        }
+    }
+
+    private static long Part(FitPlan plan, string name) => plan.Memory.Single(m => m.Name == name).SizeInBytes;
+
     [TestCase("llama3-bf16", FitCost.State, null)]
     [TestCase("gemma2-bf16", FitCost.State, null)]
     [TestCase("qwen2-bf16", FitCost.State, 3)]

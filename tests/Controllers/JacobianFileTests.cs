@@ -296,6 +296,42 @@ public sealed class JacobianFileTests
         }
     }
 
+    [Test]
+    public void Row6_of_two_fits_that_start_without_a_file_one_is_refused_and_the_other_loses_nothing()
+    {
+        using var folder = new TemporaryFolder();
+        string file = folder["a.jacobians"], alone = folder["b.jacobians"];
+        var refusals = new List<JacobianFileException>();
+        void Second() => refusals.Add(Assert.Throws<JacobianFileException>(() => Fit(file, new FitOptions()))!);
+        var told = new List<FitStage>();
+        var first = ControllerFit.Run(Tiny, s_contrast, new FitOptions { Jacobians = file }, new Relay<FitProgress>(p =>
+        {
+            // In front of the file, while it is filled, and not for its readers.
+            if (p.Stage != FitStage.Riccati && !told.Contains(p.Stage))
+            {
+                told.Add(p.Stage);
+                Second();
+            }
+        }));
+        Assert.That(told, Is.EqualTo(new[] { FitStage.Activations, FitStage.Linearisation }));
+        Assert.That(refusals.Select(e => e.Message), Has.All.Contains("another fit"));
+        Fit(alone, new FitOptions());
+        Assert.That(File.ReadAllBytes(file), Is.EqualTo(File.ReadAllBytes(alone)), "the file of a fit that nobody disturbed");
+        Assert.That(Saved(Fit(file, new FitOptions())), Is.EqualTo(Saved(first)));
+
+        // Nor do two features that are added to a complete file at once.
+        var other = new ContrastSet([.. s_contrast.Positive.Skip(1)], [.. s_contrast.Negative.Skip(1)]);
+        var options = new FitOptions { Jacobians = file, Calibration = [.. s_contrast.Positive, .. s_contrast.Negative] };
+        using (JacobianFile.Claim(file))
+        {
+            Assert.That(
+                () => ControllerFit.Run(Tiny, other, options), Throws.InstanceOf<JacobianFileException>().With.Message.Contains("another fit"));
+            Assert.That(() => Fit(file, new FitOptions()), Throws.Nothing, "what is complete is read");
+        }
+
+        Assert.That(Directory.GetFiles(folder.Path), Is.EquivalentTo(new[] { file, alone }), "no lock stays");
+    }
+
     private static FitResult Fit(string file, FitOptions options) => ControllerFit.Run(Tiny, s_contrast, options with { Jacobians = file });
 
     private static byte[] Saved(FitResult fit)

@@ -92,6 +92,53 @@ public sealed unsafe class WorkerPoolTests
     }
 
     [Test]
+    public void A_caller_whose_last_part_takes_long_elsewhere_sleeps_and_is_woken_by_its_end()
+    {
+        RunAll(1, _ =>
+        {
+            using var pool = new WorkerPool(2);
+            for (int round = 0; round < 20; round++)
+            {
+                using var inside = new CountdownEvent(2);
+                int[] counts = new int[2];
+                fixed (int* p = counts)
+                {
+                    var job = new Job { Counts = p, Gate = inside, Pool = pool, Caller = Environment.CurrentManagedThreadId };
+                    pool.Run(2, ref job, &LastUntilTheCallerSleeps);
+                }
+
+                Assert.That(counts, Is.All.EqualTo(1));
+                Assert.That(pool.CallersAsleep, Is.Zero);
+            }
+        });
+    }
+
+    [TestCase(2)]
+    [TestCase(5)]
+    public void Parts_of_any_length_have_all_ended_when_their_loop_returns(int threads)
+    {
+        const int Callers = 4, Loops = 150, Parts = 24;
+        using var pool = new WorkerPool(threads);
+        RunAll(Callers, caller =>
+        {
+            int[] counts = new int[Parts];
+            fixed (int* p = counts)
+            {
+                for (int loop = 0; loop < Loops; loop++)
+                {
+                    Array.Clear(counts);
+                    int running = 0;
+                    var job = new Job { Counts = p, Running = &running, Seed = (caller * Loops) + loop };
+                    pool.Run(Parts, ref job, &Delay);
+                    Assert.That(running, Is.Zero, "a part still runs");
+                    Assert.That(counts, Is.All.EqualTo(1));
+                }
+            }
+        });
+        Assert.That(pool.CallersAsleep, Is.Zero);
+    }
+
+    [Test]
     public void Disposal_ends_the_threads_asleep_or_awake_and_may_be_repeated()
     {
         RunAll(1, _ =>
@@ -221,6 +268,37 @@ public sealed unsafe class WorkerPoolTests
         job.Gate.Wait();
     }
 
+    private static void LastUntilTheCallerSleeps(ref Job job, int part)
+    {
+        MeetAll(ref job, part);
+        if (Environment.CurrentManagedThreadId != job.Caller)
+        {
+            var pool = job.Pool!;
+            Patience.Until(() => pool.CallersAsleep == 1, "the caller asleep");
+        }
+    }
+
+    private static void Delay(ref Job job, int part)
+    {
+        Interlocked.Increment(ref *job.Running);
+        var random = new Random((1000 * job.Seed) + part);
+        switch (random.Next(12))
+        {
+            case 0:
+                Thread.Sleep(random.Next(3));
+                break;
+            case 1:
+                Thread.Yield();
+                break;
+            default:
+                Thread.SpinWait(random.Next(2000));
+                break;
+        }
+
+        CountOne(ref job, part);
+        Interlocked.Decrement(ref *job.Running);
+    }
+
     private static void Sleep(WorkerPool pool) => Patience.Until(() => pool.Asleep == pool.Threads - 1, "all workers asleep");
 
     private static void Nested(ref Job job, int part)
@@ -264,5 +342,8 @@ public sealed unsafe class WorkerPoolTests
         public CancellationTokenSource? Source;
         public CountdownEvent? Gate;
         public int[]? Entered;
+        public int Caller;
+        public int Seed;
+        public int* Running;
     }
 }

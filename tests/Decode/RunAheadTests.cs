@@ -23,12 +23,30 @@ public sealed class RunAheadTests : CudaTest
         model => new Proportional(Decode.Laws.RandomFeature(model, 3), 0.3).Compile(1),
         model => Decode.Laws.Random(model, 4, maxEffort: 3),
         model => Decode.Laws.LooksBack(model, 5),
+        model => Edits(model)(0.3),
     ];
+
+    // Two edits in every block, of which λ is the strength, beside a sensor that is read and a gate.
+    private static Func<double, FeedbackLaw> Edits(LanguageModel model)
+    {
+        var (c, random) = (model.Config, new Random(6));
+        float[][] directions = [.. Enumerable.Range(0, 2 * c.L).Select(_ => Numbers.Unit(random, c.D))];
+        Sensor[] sensors = [.. Enumerable.Range(0, c.L).Select(k => new Sensor(k, directions[k], 0f))];
+        return lambda => new FeedbackLaw(c.L, c.D, sensors, [], edits:
+        [
+            .. Enumerable.Range(0, c.L).SelectMany(k => (ActivationEdit[])
+            [
+                new AblationEdit(k, EditPoint.FeedForward, (float)lambda, directions[k]) { Gate = k },
+                new NormKeepingEdit(k, EditPoint.Output, (float)lambda, directions[c.L + k], WholePass: false),
+            ]),
+        ]);
+    }
 
     [TestCase(0, false)]
     [TestCase(1, true)]
     [TestCase(2, false)]
     [TestCase(3, true)]
+    [TestCase(4, false)]
     public void A_text_is_the_same(int law, bool samples)
     {
         using var model = Open();
@@ -90,6 +108,7 @@ public sealed class RunAheadTests : CudaTest
     [TestCase(0, true)]
     [TestCase(2, false)]
     [TestCase(3, true)]
+    [TestCase(4, false)]
     public void A_token_waits_once_and_copies_nothing(int law, bool samples)
     {
         HostCuda.Require(); // which counts the calls
@@ -170,21 +189,23 @@ public sealed class RunAheadTests : CudaTest
         Assert.That(() => loop.Session.Append(loop.Draw(), new CancellationToken(canceled: true)), Throws.InstanceOf<OperationCanceledException>());
     }
 
-    [Test]
-    public void Another_law_is_not_recorded_again()
+    [TestCase(false)]
+    [TestCase(true)]
+    public void Another_law_is_not_recorded_again(bool edits)
     {
         HostCuda.Require(); // which counts the calls
         using var model = Open();
         var method = new Proportional(Decode.Laws.RandomFeature(model, 3), 0.3);
-        using var loop = new Loop(model, method.Compile(1), new());
+        var compile = edits ? Edits(model) : lambda => method.Compile(lambda);
+        using var loop = new Loop(model, compile(1), new());
         loop.Run(4);
-        loop.Session.Use(method.Compile(2)); // the step that waits for the law is one that the host begins
+        loop.Session.Use(compile(2)); // the step that waits for the law is one that the host begins
         loop.Run(2);
         long recorded = HostCuda.CallsOf("cuGraphInstantiateWithFlags");
         Assert.That(recorded, Is.InRange(2, 4), "one for each buffer of logits and of the residual stream");
         for (int i = 0; i < 8; i++)
         {
-            loop.Session.Use(i == 5 ? Decode.Laws.Random(model, i) : method.Compile(i));
+            loop.Session.Use(i == 5 && !edits ? Decode.Laws.Random(model, i) : compile(i));
             loop.Run(1 + (i % 2));
         }
 

@@ -94,6 +94,20 @@ public sealed class ScorerTests
         }
     }
 
+    [Test]
+    public void Texts_of_any_length_have_the_divergence_that_each_has_alone()
+    {
+        int[][] ids = [[7, 11], [], [4], [8, 8, 3, 2, 9, 6], [7, 11, 5], [3, 1, 4, 1, 5], []];
+        EvaluatedText[] all = [.. ids.Select(static (x, i) => Texts([5 + i, 9, 2], x).Texts[0])];
+        double[] alone = [.. all.Select(Alone)];
+        var score = new DivergenceScorer().Measure(new EvaluatedTexts(TestModels.Demo, SmallLaw(), SteeredTokens.Last, all), default);
+        Assert.That(score.Value, Is.EqualTo(alone.Zip(ids, static (x, text) => text.Length > 0 ? x * text.Length : 0).Sum() / 17).Within(1e-12));
+        Assert.That(alone.Where(static x => !double.IsNaN(x)).Distinct().Count(), Is.EqualTo(5), "texts differ in it");
+
+        static double Alone(EvaluatedText text) =>
+            new DivergenceScorer().Measure(new EvaluatedTexts(TestModels.Demo, SmallLaw(), SteeredTokens.Last, [text]), default).Value;
+    }
+
     private static FeedbackLaw SmallLaw()
     {
         var config = TestModels.Demo.Config;

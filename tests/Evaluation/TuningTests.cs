@@ -4,6 +4,7 @@ using Tiller.Evaluation.Comparing;
 using Tiller.Evaluation.Scorers;
 using Tiller.Evaluation.Tuning;
 using Tiller.Features;
+using Tiller.Law;
 using Tiller.Synthesis;
 using Tiller.Tests.Model;
 
@@ -88,6 +89,92 @@ public sealed class TuningTests
 
         Assert.That(told[0], Is.Null, "the other half of the first rung is not there yet");
         Assert.That(told[^1]!.ToMarkdown(), Is.EqualTo(whole.ToMarkdown()));
+    }
+
+    [Test]
+    public async Task The_contrast_is_run_and_linearised_once_whatever_the_number_of_fits()
+    {
+        var told = new Told<EvaluationProgress>();
+        var tuning = New() with
+        {
+            Fits =
+            [
+                new ComparedFit("actadd", new FitOptions { Method = FitMethod.Find("actadd")! }),
+                new ComparedFit("weak", new FitOptions { Weights = new LqrWeights(0.01, 1, 1) }) { KeepsWeights = true },
+                new ComparedFit("strong", new FitOptions { Weights = new LqrWeights(10, 1, 1) }) { KeepsWeights = true },
+                new ComparedFit("middle", new FitOptions { Layers = new LayerSet(3, 6) }),
+                new ComparedFit("lfs", new FitOptions { Method = FitMethod.Find("actadd-lfs")! }),
+            ],
+            Strengths = [1, 2],
+            Budget = new TuningBudget { Effort = 1 },
+        };
+        var report = (await tuning.RunAsync(TestModels.Demo, _folder, told))!;
+        var contrast = told.Values.Where(static x => x.Stage == "contrast").ToArray();
+        int prompts = tuning.Task.Contrast!.Positive.Count + tuning.Task.Contrast.Negative.Count, blocks = TestModels.Demo.Config.L;
+        Assert.That(contrast.Select(static x => x.Done), Is.Ordered.And.Unique, "one pass, which does not begin again");
+        Assert.That(contrast[^1], Is.EqualTo(new EvaluationProgress("contrast", prompts, prompts)));
+        var jacobians = told.Values.Where(static x => x.Stage == "Jacobians").ToArray();
+        Assert.That(jacobians.Select(static x => x.Done), Is.Ordered, "each block once");
+        Assert.That(jacobians[^1], Is.EqualTo(new EvaluationProgress("Jacobians", blocks, blocks)));
+        string[] files = Directory.GetFiles(Path.Combine(_folder, "jacobians"));
+        Assert.That(files, Has.Length.EqualTo(1));
+
+        // What is solved from the file is what a fit by itself gives, bit for bit.
+        var alone = ControllerFit.Run(
+            TestModels.Demo, tuning.Task.Contrast, tuning.Fits.Single(x => x.Name == report.Recommended!.Method).Options).Controller;
+        Assert.That(Bytes(report.Controller!), Is.EqualTo(Bytes(alone)));
+
+        // Another search in the folder needs no pass at all; another contrast has a file of its own.
+        told = new Told<EvaluationProgress>();
+        await (tuning with { Fits = [tuning.Fits[1] with { Title = "other", Options = new FitOptions { Weights = new LqrWeights(1, 1, 1) } }] })
+            .RunAsync(TestModels.Demo, _folder, told);
+        Assert.That(told.Values.Select(static x => x.Stage), Does.Contain("cells").And.Not.Contain("contrast").And.Not.Contain("Jacobians"));
+        var other = new ContrastSet([.. tuning.Task.Contrast.Positive.Take(5)], [.. tuning.Task.Contrast.Negative.Take(5)]);
+        await (tuning with { Task = tuning.Task with { Contrast = other } }).RunAsync(TestModels.Demo, _folder);
+        Assert.That(Directory.GetFiles(Path.Combine(_folder, "jacobians")), Has.Length.EqualTo(2));
+
+        static byte[] Bytes(Controller controller)
+        {
+            using var stream = new MemoryStream();
+            controller.Save(stream);
+            return stream.ToArray();
+        }
+    }
+
+    [Test]
+    public async Task Jacobians_that_another_process_measures_are_waited_for()
+    {
+        var tuning = New() with { Budget = new TuningBudget { Effort = 1 } };
+        var first = (await tuning.RunAsync(TestModels.Demo, _folder))!;
+        Directory.Delete(Path.Combine(_folder, "rung-1"), recursive: true);
+        var waits = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        Task<TuningReport?> running;
+        using (File.Open(Directory.GetFiles(Path.Combine(_folder, "jacobians")).Single(), FileMode.Open, FileAccess.ReadWrite, FileShare.None))
+        {
+            running = Task.Run(() => tuning.RunAsync(TestModels.Demo, _folder, new Relay<EvaluationProgress>(progress =>
+            {
+                if (progress.Stage == "waiting for Jacobians")
+                {
+                    waits.TrySetResult();
+                }
+            })));
+            await Task.WhenAny(waits.Task, running).WaitAsync(TimeSpan.FromMinutes(2));
+            Assert.That((waits.Task.IsCompleted, running.IsCompleted), Is.EqualTo((true, false)));
+        }
+
+        Assert.That((await running.WaitAsync(TimeSpan.FromMinutes(2)))!.ToMarkdown(), Is.EqualTo(first.ToMarkdown()));
+    }
+
+    [Test]
+    public async Task Words_that_do_harm_are_no_rival()
+    {
+        // Words that ask for the sea, where it is to be as rare as can be.
+        var tuning = New() with { Minimises = true, Budget = new TuningBudget { Effort = 1 } };
+        var report = (await tuning.RunAsync(TestModels.Demo, _folder))!;
+        double plain = report.Test[0].Scores[report.Score].Value, words = report.Test[2].Scores[report.Score].Value;
+        Assert.That(words, Is.GreaterThan(plain), "the words do harm");
+        Assert.That(report.Rival, Is.EqualTo("the plain model"));
+        Assert.That(report.Gain!.Value.Value, Is.EqualTo(report.Test[1].Scores[report.Score].Value - plain).Within(1e-12));
     }
 
     [Test]

@@ -38,6 +38,27 @@ internal sealed class NonFiniteStateTests
         checkpoint.Tensors[name] = tensor with { Data = MemoryMarshal.AsBytes(Array.ConvertAll(values, x => (float)(x * scale)).AsSpan()).ToArray() };
     }
 
+    // Methods that read every token name the embedding as block 0's input, and a block as its own output.
+    [TestCase("model.embed_tokens.weight", 0, "entering block 0")]
+    [TestCase("model.layers.1.mlp.down_proj.weight", 2, "leaving block 1")]
+    public void A_state_of_any_token_is_named_by_where_it_was_computed(string name, int layer, string says)
+    {
+        using var checkpoint = new EditableCheckpoint("llama2-f32");
+        var tensor = checkpoint.Tensors[name];
+        float[] values = MemoryMarshal.Cast<byte, float>(tensor.Data.Span).ToArray();
+        Array.Fill(values, float.NaN);
+        checkpoint.Tensors[name] = tensor with { Data = MemoryMarshal.AsBytes(values.AsSpan()).ToArray() };
+        using var model = LanguageModel.Load(checkpoint.Save());
+        var error = Assert.Throws<NonFiniteStateException>(() =>
+        {
+            using var states = new TokenStates(model, [[3, 5], [4]], CancellationToken.None);
+            states.Advance(CancellationToken.None);
+            states.Advance(CancellationToken.None);
+        })!;
+        Assert.That((error.Prompt, error.Position, error.Layer), Is.EqualTo(((int?)0, 0, layer)));
+        Assert.That(error.Message, Does.Contain(says));
+    }
+
     [TestCase(float.NaN)]
     [TestCase(float.PositiveInfinity)]
     public void A_weight_that_is_not_finite_is_found_at_its_block(float value)

@@ -79,14 +79,15 @@ public class EditKernelsTests : SteeredKernelTest
             }
         }
 
+        int points = laws[0].EditStages;
         for (int law = 0; law < 2; law++)
         {
             for (int slot = 0; slot <= 2 * law; slot++)
             {
-                float[] norms = Receive<float>(device[law].EditNorms, 3 * FeedbackLaw.EditPoints * L)[(slot * FeedbackLaw.EditPoints * L)..];
+                float[] norms = Receive<float>(device[law].EditNorms, 3 * points)[(slot * points)..];
                 float[] inputs = new float[L], states = new float[L], sums = new float[L];
                 cpu[law].ReadEffort(slot, inputs, states);
-                for (int i = 0; i < FeedbackLaw.EditPoints * L; i++)
+                for (int i = 0; i < points; i++)
                 {
                     sums[i % L] += norms[i];
                 }
@@ -141,7 +142,7 @@ public class EditKernelsTests : SteeredKernelTest
     {
         var packed = CudaLaw.Of(law);
         nint address = Send(new byte[packed.SizeInBytes + 64]);
-        int points = CudaSteeringRecord.EditPoints(law);
+        int points = law.EditStages;
         nint norms = Send(new float[(slots * points) + 1]);
         nint there = Send(packed.Bytes(address, directions: true).ToArray());
         Stream.CopyWithinDevice(there, address, packed.SizeInBytes);

@@ -95,7 +95,7 @@ public class HeadKernelsTests : ElementKernelTest
     public void ALawsStateIsHandedOutAndTheNextStartsFromItsErrors()
     {
         // Two states that follow each other: a line of two, of which the second is the last step's, and one of a single line.
-        const int Sensors = 3, L = 2, Width = 1 + Sensors + (2 * L);
+        const int Sensors = 3, L = 2, Edits = 3, Width = 1 + Sensors + (2 * L) + Edits;
         nint errors = Send(1f, 2, 3, 4, 5, 6), inputs = Send(0f, 0, 7, 8), states = Send(0f, 0, 9, 10), nextErrors = Poisoned<float>(Sensors);
         nint next = Send(new DeviceSteering { Errors = nextErrors, Sensors = Sensors, LayerCount = L });
         nint now = Send(new DeviceSteering
@@ -105,6 +105,8 @@ public class HeadKernelsTests : ElementKernelTest
             StateNorms = states,
             Sensors = Sensors,
             LayerCount = L,
+            EditNorms = Send(0f, 0, 0, 11, 12, 13),
+            EditPoints = Edits,
             Next = next,
         });
         var rows = SendSpan(new DeviceRow { Position = 4, Slot = 1, Steering = now }, new DeviceRow { Position = 8, Slot = 5 });
@@ -115,7 +117,7 @@ public class HeadKernelsTests : ElementKernelTest
         Assert.That((after[1].Id, after[1].Position, after[1].Slot, after[1].Steering), Is.EqualTo((0, 9, 5, (nint)0)));
         Assert.That(Receive<float>(nextErrors, Sensors), Is.EqualTo(new float[] { 4, 5, 6 }));
         Assert.That(Receive(ring)[0], Is.EqualTo(11));
-        Assert.That(Receive<float>(ring.Address, Width)[1..], Is.EqualTo(new float[] { 4, 5, 6, 7, 8, 9, 10 }));
+        Assert.That(Receive<float>(ring.Address, Width)[1..], Is.EqualTo(new float[] { 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 }));
         Assert.That(Receive(ring)[Width], Is.EqualTo(~4));
     }
 

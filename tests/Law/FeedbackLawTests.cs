@@ -37,6 +37,24 @@ public sealed class FeedbackLawTests
     }
 
     [Test]
+    public void A_law_within_some_blocks_keeps_only_the_conditions_that_are_asked_there()
+    {
+        float[] v = [.. Enumerable.Repeat(1f, D)];
+        PromptCondition Condition(double threshold) => new([new ConditionProbe(0, v)], threshold, Above: true);
+        var law = new FeedbackLaw(
+            L, D, [], [new Term(0, v, 1) { Condition = 0 }, new Term(1, v, 1) { Condition = 2 }, new Term(2, v, 1)],
+            edits: [new AblationEdit(1, EditPoint.Output, 1, v) { Condition = 1 }, new AblationEdit(2, EditPoint.Output, 1, v) { Condition = 2 }],
+            conditions: [Condition(0.1), Condition(0.2), Condition(0.3)]);
+        var one = law.Within(new LayerSet(1, 1));
+        Assert.That(one.Conditions.Select(c => c.Threshold), Is.EqualTo(new[] { 0.2, 0.3 }));
+        Assert.That((one.Terms.Single().Condition, one.Edits.Single().Condition), Is.EqualTo((1, 0)));
+        var last = law.Within(new LayerSet(2, 2));
+        Assert.That(last.Conditions.Select(c => c.Threshold), Is.EqualTo(new[] { 0.3 }));
+        Assert.That((last.Terms.Single().Condition, last.Edits.Single().Condition), Is.EqualTo((-1, 0)));
+        Assert.That(law.Within(new LayerSet(0, 2)).Conditions, Is.EqualTo(law.Conditions));
+    }
+
+    [Test]
     public void A_setpoint_is_the_interval_whose_ends_meet_to_the_last_bit([Range(1, 20)] int seed)
     {
         var random = new Random(seed);

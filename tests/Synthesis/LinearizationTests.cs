@@ -188,6 +188,35 @@ public sealed class LinearizationTests(string device) : OnEveryDevice(device)
         }
     }
 
+    [TestCase("qwen2-bf16")]
+    [TestCase("gemma2-bf16")]
+    public void What_a_token_left_in_the_blocks_pulls_back_as_running_them_again_does(string family)
+    {
+        var model = TestModels.Load(family);
+        int[] ids = [3, 4, 5, 6, 7];
+        var before = TestModels.States(model, ids[..^1])[0];
+        var cache = before.Cache!;
+        cache.Reserve(ids.Length, used: ids.Length - 1);
+        using var kept = Linearization.AtNext(model, cache, ids.Length - 1, ids[^1], out var state, CancellationToken.None);
+        using var again = new Linearization(model, [state]);
+        var whole = TestModels.States(model, ids)[0];
+        var random = new Random(2);
+        for (int k = 0; k < model.Config.L; k++)
+        {
+            Assert.That(state.X[k], Is.EqualTo(whole.X[k]).Within(1e-3f * whole.X[k].Max(Math.Abs)), $"the states of the prompt, block {k}");
+            foreach (int p in new[] { 1, 5, 80 })
+            {
+                var z = Problem.Gaussian(random, model.Config.D, p);
+                Assert.That(
+                    kept.Pull(k, z, CancellationToken.None).Enumerate(), Is.EqualTo(again.Pull(k, z, CancellationToken.None).Enumerate()),
+                    $"block {k}, {p} cotangents");
+            }
+        }
+
+        before.Dispose();
+        whole.Dispose();
+    }
+
     [Test]
     public void It_can_be_cancelled()
     {

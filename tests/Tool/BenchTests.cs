@@ -15,10 +15,12 @@ public class BenchTests
     [TestCase(BenchMode.Schedule, "1 text of 32 tokens, batch", "1 text of 32 tokens, scheduler", "8 texts of 32 tokens, batch",
         "8 texts of 32 tokens, scheduler")]
     [TestCase(BenchMode.Jacobian, "jacobian, one layer", "jacobian, all 10 layers")]
-    [TestCase(BenchMode.Pullback, "pullback, 32 cotangents", "prefill of ")]
+    [TestCase(BenchMode.Pullback, "pullback, 32 cotangents", "gains of a prompt, 27 (q, r, qf) in one sweep", "prefill of 127 tokens and the gains",
+        "decode steered by fixed gains", "decode, gains anew at every token from 16 tangents")]
     [TestCase(BenchMode.Riccati, "riccati dense", "riccati factored")]
     [TestCase(BenchMode.Fit, "fit dense, 8", "fit dense: activations", "fit dense: linearisation", "fit dense: riccati", "fit factored, 8",
         "fit reduced to 16, 8")]
+    [TestCase(BenchMode.Eval, "batch 8 plain, context 80", "eval of 16 prompts of 16 tokens, 128 new ones each, 8 at once")]
     [TestCase(BenchMode.Load, "load demo")]
     [TestCase(BenchMode.Tokenize, "tokenize prose", "tokenize one character", "nfc prose", "nfc after an arrow", "chat template, 20 messages")]
     [TestCase(BenchMode.Kernels, "norm + qkv, 1 row", "attention, 256 rows", "qkv backwards", "linear 704x128, W x, 1 rows",
@@ -362,7 +364,7 @@ public class BenchTests
     private static string Write(BenchRequest request)
     {
         using var output = new StringWriter { NewLine = "\n" };
-        BenchOutput.Write(request, Suite.Run(request, CancellationToken.None), output);
+        BenchOutput.Write(request, BenchRun.Rows(request, CancellationToken.None), output);
         return output.ToString();
     }
 }

@@ -87,6 +87,18 @@ public sealed class CompareTests
                 await File.ReadAllBytesAsync(Path.Combine(_scratch["merged"], report)),
                 Is.EqualTo(await File.ReadAllBytesAsync(Path.Combine(_scratch["whole"], report))), report);
         }
+
+        // The whole goes on as if it had been run there.
+        var cells = Cells();
+        Assert.That(cells, Has.Count.EqualTo(15));
+        var again = await ToolRun.Of("merge", _scratch["merged"]);
+        Assert.That((again.Code, again.Output), Is.EqualTo((0, whole.Output)), again.Error);
+        var on = await ToolRun.Of([.. command, "--out", _scratch["merged"]]);
+        Assert.That((on.Code, on.Output), Is.EqualTo((0, whole.Output)), on.Error);
+        Assert.That(Cells(), Is.EqualTo(cells), "nothing is computed anew");
+
+        Dictionary<string, DateTime> Cells() => Directory.GetFiles(Path.Combine(_scratch["merged"], "cells"), "*.json", SearchOption.AllDirectories)
+            .ToDictionary(static x => x, File.GetLastWriteTimeUtc);
     }
 
     [Test]

@@ -19,7 +19,9 @@ public class CudaBenchTests : CudaTest
     [TestCase(BenchMode.Prefill, "prefill 8 tokens")]
     [TestCase(BenchMode.Batch, "batch 1 plain", "batch 1, 1 different controller,", "batch 9 plain", "batch 9, 9 different controllers,")]
     [TestCase(BenchMode.Jacobian, "jacobian, one layer", "jacobian, all 2 layers")]
-    [TestCase(BenchMode.Pullback, "pullback, 32 cotangents", "prefill of 7 tokens", "prefill of 7 tokens and the gains of the text")]
+    [TestCase(BenchMode.Pullback, "pullback, 32 cotangents", "gains of a prompt, one (q, r, qf)", "gains of a prompt, 27 (q, r, qf) in one sweep",
+        "prefill of 7 tokens", "prefill of 7 tokens and the gains of the text", "decode steered by fixed gains, context 8",
+        "decode, gains anew at every token from 16 tangents", "decode, gains anew at every token in full")]
     [TestCase(
         BenchMode.Riccati, "riccati dense, one layer, D 32", "riccati reduced", "riccati factored, all", "riccati factored, 16 weights in one sweep")]
     [TestCase(BenchMode.Load, "load 2,64,96,4,2,16,1024,", "load: peak", "load 2,64,96,4,2,16,1024 to the first token")]

@@ -97,6 +97,20 @@ public sealed class EvalTests
         Assert.That(Score(one.Json, "perplexity"), Is.EqualTo(Score(eight.Json, "perplexity")));
     }
 
+    [TestCase("eval")]
+    [TestCase("compare", "--out", "out")]
+    [TestCase("tune", "--out", "out")]
+    public async Task A_task_with_a_classifier_needs_the_other_tool(string command, params string[] options)
+    {
+        string task = Directory.CreateDirectory(_scratch["classified"]).FullName;
+        await File.WriteAllTextAsync(Path.Combine(task, "task.yaml"), "name: x\nprompts: p.txt\nscorers:\n  - onnx: {file: m.onnx, label: toxic}\n");
+        var run = await ToolRun.Of([command, "--model", ToolRun.Model, "--task", task, .. options]);
+        Assert.That(run.Code, Is.EqualTo(4));
+        Assert.That(run.Error, Does.Contain(
+            "line 4: scorers[0] names the scorer 'onnx', which is in the tool tiller-eval, because it brings native libraries: "
+            + "run the same command with tiller-eval in place of tiller."));
+    }
+
     [TestCase(2, "--split must be one of test, those of ", "--split", "train")]
     [TestCase(2, "--limit must be a whole number above 0", "--limit", "0")]
     [TestCase(2, "--batch must be a whole number, 1 to 4096", "--batch", "0")]

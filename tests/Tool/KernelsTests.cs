@@ -59,7 +59,7 @@ public class KernelsTests : HostCudaTest
     }
 
     [TestCase("sm_75", "the kernels need sm_80 or later", ExitCode.Usage)]
-    [TestCase("sm_80a", "compiled for sm_80", ExitCode.Usage)]
+    [TestCase("sm_80a", "Tiller compiles kernels for sm_80.", ExitCode.Usage)]
     [TestCase("sm_120", "NVRTC 13.99 does not know sm_120", ExitCode.Usage)]
     [TestCase("H200", "expected the architecture of a GPU", ExitCode.Usage)]
     [TestCase("sm_+9", "expected the architecture of a GPU", ExitCode.Usage)]

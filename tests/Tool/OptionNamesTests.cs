@@ -11,6 +11,7 @@ public sealed partial class OptionNamesTests
     [
         "SamplingOptions", "GenerationOptions", "FitOptions", "LoadOptions", "FitCost", "Controller.Save", "Controller.Load", "NonFiniteValues",
         "Tokenizer.Encode", "parseSpecial", "MaxNewTokens", "StopStrings.", "StopIds", "SteeredTokens.", "HubPull",
+        "TaskOptions", "OnnxScorer",
     ];
 
     private static IEnumerable<(string File, string Text)> Strings(string folder) =>

@@ -24,6 +24,9 @@ public enum BenchMode
 
     /// <summary>Measured where the server is: in the tool.</summary>
     Serve,
+
+    /// <summary>Measured where the evaluation is: in the tool.</summary>
+    Eval,
 }
 
 /// <summary>A request to <c>tiller bench</c>.</summary>
@@ -68,7 +71,7 @@ internal sealed record BenchRequest
     /// <summary>
     /// For batch, numbers of sessions that are stepped together, plain and each with its own controller; null for 8 and, plain only, 64; on CUDA 1, 8
     /// and 64. For schedule, numbers of texts at once; null for 1 and 8, on CUDA also 64. For serve, numbers of streams at once; null for 1, 8 and
-    /// 32.
+    /// 32. For eval, numbers of texts at once; null for 8.
     /// </summary>
     public IReadOnlyList<int>? Batches { get; init; }
 

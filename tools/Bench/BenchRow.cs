@@ -13,7 +13,7 @@ internal enum Comparison
     /// <summary>No comparison.</summary>
     None,
 
-    /// <summary>Ratio of speeds: 1 is equally fast, above 1 is faster.</summary>
+    /// <summary>Ratio of rates: 1 is equally fast, above 1 is faster.</summary>
     Speed,
 
     /// <summary>Ratio of times: 2 takes twice as long.</summary>
@@ -104,7 +104,10 @@ internal sealed record BenchRow
 
     public required double Flops { get; init; }
 
-    /// <summary>100 · bound / median; the bound is the larger of bytes / bandwidth and FLOPs / peak.</summary>
+    /// <summary>
+    /// Median of 100 · bound / time over the samples; the bound is the larger of bytes / bandwidth and FLOPs / peak, by the ceilings right before and
+    /// after the sample.
+    /// </summary>
     public required double PercentOfCeiling { get; init; }
 
     /// <summary>The ceiling that limits the row, in <see cref="CeilingUnit"/>.</summary>

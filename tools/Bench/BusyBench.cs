@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Runtime.InteropServices;
 using Tiller.Law;
 using Tiller.Ops;
 
@@ -68,7 +67,7 @@ internal static class BusyBench
 }
 
 /// <summary>Threads that do nothing but keep a processor busy.</summary>
-internal sealed partial class BusyThreads : IDisposable
+internal sealed class BusyThreads : IDisposable
 {
     private readonly List<Thread> _threads = [];
     private volatile bool _stopping;
@@ -108,9 +107,9 @@ internal sealed partial class BusyThreads : IDisposable
 
     private void Run(int processor, CountdownEvent started)
     {
-        if (processor >= 0 && OperatingSystem.IsLinux())
+        if (processor >= 0)
         {
-            Tie(processor);
+            Processors.Tie(processor);
         }
 
         started.Signal();
@@ -119,34 +118,4 @@ internal sealed partial class BusyThreads : IDisposable
             Thread.SpinWait(1000);
         }
     }
-
-    // The n-th processor that this process may use; where the system refuses, the thread stays free.
-    private static unsafe void Tie(int processor)
-    {
-        const int Words = 16, Bits = 64;
-        ulong* allowed = stackalloc ulong[Words];
-        ulong* one = stackalloc ulong[Words];
-        new Span<ulong>(allowed, Words).Clear();
-        new Span<ulong>(one, Words).Clear();
-        if (GetAffinity(0, Words * sizeof(ulong), allowed) != 0)
-        {
-            return;
-        }
-
-        for (int i = 0; i < Words * Bits; i++)
-        {
-            if ((allowed[i / Bits] & (1ul << (i % Bits))) != 0 && processor-- == 0)
-            {
-                one[i / Bits] = 1ul << (i % Bits);
-                _ = SetAffinity(0, Words * sizeof(ulong), one);
-                return;
-            }
-        }
-    }
-
-    [LibraryImport("libc", EntryPoint = "sched_getaffinity")]
-    private static unsafe partial int GetAffinity(int thread, nint size, ulong* set);
-
-    [LibraryImport("libc", EntryPoint = "sched_setaffinity")]
-    private static unsafe partial int SetAffinity(int thread, nint size, ulong* set);
 }

@@ -1,91 +1,125 @@
-using System.Diagnostics;
-using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using Tiller.Cpu;
+using Tiller.Ops;
 
 namespace Tiller.Bench;
 
 /// <summary>
-/// The limits of the CPU, measured beside the engine: reading and copying a buffer, and multiply-adds on registers. The threads are those of the
-/// engine's own pool.
+/// The limits of the CPU, measured beside the engine: reading and copying a buffer, and multiply-adds on registers. Each is the best of several ways,
+/// on threads that are tied to a processor each.
 /// </summary>
 internal sealed unsafe class Ceilings : IDisposable
 {
-    /// <summary>Size of the largest buffer: far larger than any cache, and much smaller than the memory.</summary>
-    public const long MaxBufferInBytes = 512L << 20;
+    /// <summary>Size of the largest buffer: far larger than any cache, and much smaller than the memory. There are two of them.</summary>
+    public const long MaxBufferInBytes = 256L << 20;
 
     private const long MinBufferInBytes = 256L << 10;
-    private const int PartsPerThread = 16;
 
     // A run takes some milliseconds, so that the start of the threads does not matter.
     private const long BytesPerRun = 256L << 20;
-    private const int FmaRounds = 100_000;
+    private const int FmaRounds = 1_600_000;
 
-    private readonly WorkerPool _pool;
-    private byte* _buffer;
+    private readonly PinnedThreads _threads;
+    private readonly Dictionary<(bool Copies, long Size), BestOf> _sweeps = [];
+    private readonly Dictionary<Precision, BestOf> _peaks = [];
+
+    // In small pages, and in huge ones where the system has them.
+    private byte* _small;
+    private HostBuffer? _huge;
     private long _size;
 
     /// <summary>Starts the threads.</summary>
-    public Ceilings(int threads) => _pool = new WorkerPool(threads);
-
-    /// <summary>Number of threads that share every measurement.</summary>
-    public int Threads => _pool.Threads;
+    public Ceilings(int threads) => _threads = new PinnedThreads(threads);
 
     /// <summary>The buffer size that represents a working set.</summary>
     public static long BufferFor(double workingSet) => (long)Math.Clamp(workingSet, MinBufferInBytes, MaxBufferInBytes) / 4096 * 4096;
 
     /// <summary>Measures the bytes per second of reading a buffer of <paramref name="size"/> bytes.</summary>
-    public double Read(long size) => Sweep(size, &ReadPart, bytesCounted: size);
+    public double Read(long size) => Sweeps(size, copies: false).Measure();
 
     /// <summary>Measures the bytes per second of copying one half of a buffer to the other; each byte counts once.</summary>
-    public double Copy(long size) => Sweep(size, &CopyPart, bytesCounted: size / 2);
+    public double Copy(long size) => Sweeps(size, copies: true).Measure();
 
-    /// <summary>Measures the FLOP/s of fused multiply-adds on registers, with the widest vectors that the engine uses.</summary>
+    /// <summary>Measures the FLOP/s of fused multiply-adds on registers.</summary>
     public double Peak(Precision precision)
     {
-        var wide = Avx512.Code;
-        int lanes = (wide == Avx512Code.None ? 32 : 64) / (precision == Precision.Single ? sizeof(float) : sizeof(double));
-        var job = default(Job);
-        long begin = Stopwatch.GetTimestamp();
-        _pool.Run(PartsPerThread * Threads, ref job, (precision, wide) switch
+        if (!_peaks.TryGetValue(precision, out var best))
         {
-            (Precision.Single, Avx512Code.None) => &FmaPart<Single256, Vector256<float>>,
-            (Precision.Single, Avx512Code.Managed) => &FmaPart<Single512, Vector512<float>>,
-            (Precision.Single, _) => &NativeSinglePart,
-            (_, Avx512Code.None) => &FmaPart<Double256, Vector256<double>>,
-            (_, Avx512Code.Managed) => &FmaPart<Double512, Vector512<double>>,
-            _ => &NativeDoublePart,
-        });
-        return 2.0 * RegisterChains.Count * lanes * FmaRounds * PartsPerThread * Threads / Stopwatch.GetElapsedTime(begin).TotalSeconds;
+            _peaks.Add(precision, best = new BestOf(precision == Precision.Single ? Singles() : Doubles()));
+        }
+
+        return best.Measure();
     }
 
-    /// <summary>Frees the buffer. The next measurement allocates a new one.</summary>
+    /// <summary>Frees the buffers. The next measurement allocates new ones.</summary>
     public void Release()
     {
-        NativeMemory.AlignedFree(_buffer);
-        _buffer = null;
+        NativeMemory.AlignedFree(_small);
+        _small = null;
+        _huge?.Dispose();
+        _huge = null;
         _size = 0;
     }
 
     public void Dispose()
     {
         Release();
-        _pool.Dispose();
+        _threads.Dispose();
     }
 
-    private double Sweep(long size, delegate*<ref Job, int, void> part, double bytesCounted)
+    private BestOf Sweeps(long size, bool copies)
     {
         Reserve(size);
+        if (!_sweeps.TryGetValue((copies, size), out var best))
+        {
+            List<Func<double>> ways = [];
+            foreach (bool huge in new[] { false, true })
+            {
+                ways.AddRange(copies ? [() => Copy(size, huge)] : ReadKernel.All.Select<ReadKernel, Func<double>>(way => () => Read(size, huge, way)));
+            }
 
-        // If the buffer fits a cache, every thread keeps its own part.
-        int sweeps = (int)Math.Max(1, BytesPerRun / size);
-        int parts = sweeps > 1 ? Threads : PartsPerThread * Threads;
-        var job = new Job { Buffer = _buffer, Size = size, Parts = parts, Sweeps = sweeps };
-        long begin = Stopwatch.GetTimestamp();
-        _pool.Run(parts, ref job, part);
-        return bytesCounted * sweeps / Stopwatch.GetElapsedTime(begin).TotalSeconds;
+            _sweeps.Add((copies, size), best = new BestOf(ways));
+        }
+
+        return best;
     }
+
+    private double Read(long size, bool huge, ReadKernel kernel)
+    {
+        long each = Share(size);
+        return Rate(each, thread =>
+        {
+            byte* p = Start(huge) + (thread * each);
+            for (int i = 0; i < SweepsOf(size); i++)
+            {
+                Sink.Take(kernel.Read(p, (nint)each));
+            }
+        }) * SweepsOf(size);
+    }
+
+    private double Copy(long size, bool huge)
+    {
+        long each = Share(size / 2);
+        return Rate(each, thread =>
+        {
+            byte* p = Start(huge) + (thread * each);
+            for (int i = 0; i < SweepsOf(size); i++)
+            {
+                Buffer.MemoryCopy(p, p + (size / 2), each, each);
+            }
+        }) * SweepsOf(size);
+    }
+
+    private byte* Start(bool huge) => huge ? (byte*)_huge!.Address : _small;
+
+    // A thread's part of a buffer. If the buffer fits a cache, every thread keeps its part from sweep to sweep.
+    private long Share(long size) => size / _threads.Count / 1024 * 1024;
+
+    private static int SweepsOf(long size) => (int)Math.Max(1, BytesPerRun / size);
+
+    // Amounts per second of a task in which each thread does the same amount.
+    private double Rate(double amount, Action<int> body) => amount * _threads.Count / _threads.Run(body);
 
     private void Reserve(long size)
     {
@@ -95,73 +129,46 @@ internal sealed unsafe class Ceilings : IDisposable
         }
 
         Release();
-        _buffer = (byte*)NativeMemory.AlignedAlloc((nuint)size, 4096);
+        _small = (byte*)NativeMemory.AlignedAlloc((nuint)size, 4096);
+        _huge = new HostBuffer(size);
         _size = size;
-        NativeMemory.Fill(_buffer, (nuint)size, 1);
+        NativeMemory.Fill(_small, (nuint)size, 1);
+        NativeMemory.Fill((void*)_huge.Address, (nuint)size, 1);
     }
 
-    private static void ReadPart(ref Job job, int part)
+    // The widest vectors that the engine uses are not the fastest on every processor.
+    private List<Func<double>> Singles()
     {
-        var (begin, count) = job.Slice(part, job.Size);
-        for (int i = 0; i < job.Sweeps; i++)
+        List<Func<double>> ways = [() => Chains<Single256, Vector256<float>>(8)];
+        if (Avx512.Code != Avx512Code.None)
         {
-            Sink.Take(SumOfFourStreams(job.Buffer + begin, count));
+            ways.Add(Avx512.Code == Avx512Code.Managed
+                ? () => Chains<Single512, Vector512<float>>(16)
+                : () => Rate(FlopsOf(16), thread => Sink.Take(Avx512.ChainsSingle(FmaRounds, 0.5 + thread))));
         }
+
+        return ways;
     }
 
-    private static void CopyPart(ref Job job, int part)
+    private List<Func<double>> Doubles()
     {
-        var (begin, count) = job.Slice(part, job.Size / 2);
-        for (int i = 0; i < job.Sweeps; i++)
+        List<Func<double>> ways = [() => Chains<Double256, Vector256<double>>(4)];
+        if (Avx512.Code != Avx512Code.None)
         {
-            Buffer.MemoryCopy(job.Buffer + begin, job.Buffer + (job.Size / 2) + begin, count, count);
+            ways.Add(Avx512.Code == Avx512Code.Managed
+                ? () => Chains<Double512, Vector512<double>>(8)
+                : () => Rate(FlopsOf(8), thread => Sink.Take(Avx512.ChainsDouble(FmaRounds, 0.5 + thread))));
         }
+
+        return ways;
     }
 
-    private static void FmaPart<TFma, TVector>(ref Job job, int part)
+    private double Chains<TFma, TVector>(int lanes)
         where TFma : struct, IFma<TVector>
         where TVector : struct =>
-        Sink.Take(RegisterChains.Run<TFma, TVector>(FmaRounds, 0.5 + part));
+        Rate(FlopsOf(lanes), thread => Sink.Take(RegisterChains.Run<TFma, TVector>(FmaRounds, 0.5 + thread)));
 
-    private static void NativeSinglePart(ref Job job, int part) => Sink.Take(Avx512.ChainsSingle(FmaRounds, 0.5 + part));
-
-    private static void NativeDoublePart(ref Job job, int part) => Sink.Take(Avx512.ChainsDouble(FmaRounds, 0.5 + part));
-
-    // Four streams, because a linear map reads several rows of weights at once.
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static float SumOfFourStreams(byte* p, long count)
-    {
-        nint quarter = (nint)(count / 4 / 64 * 64);
-        byte* q = p + quarter, r = q + quarter, s = r + quarter;
-        Vector256<uint> a = default, b = default, c = default, d = default, e = default, f = default, g = default, h = default;
-        for (nint i = 0; i < quarter; i += 64)
-        {
-            a |= Vector256.Load((uint*)(p + i));
-            b |= Vector256.Load((uint*)(p + i + 32));
-            c |= Vector256.Load((uint*)(q + i));
-            d |= Vector256.Load((uint*)(q + i + 32));
-            e |= Vector256.Load((uint*)(r + i));
-            f |= Vector256.Load((uint*)(r + i + 32));
-            g |= Vector256.Load((uint*)(s + i));
-            h |= Vector256.Load((uint*)(s + i + 32));
-        }
-
-        return Vector256.Sum((a | b | c | d | e | f | g | h) & Vector256.Create(1u));
-    }
-
-    private struct Job
-    {
-        public byte* Buffer;
-        public long Size;
-        public int Parts;
-        public int Sweeps;
-
-        public readonly (nint Begin, long Count) Slice(int part, long size)
-        {
-            long each = size / Parts / 64 * 64;
-            return ((nint)(part * each), each);
-        }
-    }
+    private static double FlopsOf(int lanes) => 2.0 * RegisterChains.Count * lanes * FmaRounds;
 }
 
 /// <summary>Consumes results that are not used otherwise, so that they are computed.</summary>

@@ -1,11 +1,9 @@
 using MathNet.Numerics.LinearAlgebra;
 using MathNet.Numerics.LinearAlgebra.Factorization;
-using Tiller.Controllers;
-using Tiller.Decode;
+using Tiller.Checkpoint;
 using Tiller.Features;
 using Tiller.Kernels;
 using Tiller.Model;
-using Tiller.Online;
 using Tiller.Ops;
 using Tiller.Synthesis;
 
@@ -94,64 +92,43 @@ internal static class ControlBench
             RateUnit = "layers/s",
             Run = () => linearization.Pull(k++ % c.L, z, cancellationToken),
         });
-        foreach (var row in meter.Measure(ToFirstToken(request, model, counts, cancellationToken)))
+        var fits = Grid(c, linearization, counts, meter, cancellationToken);
+        foreach (var row in fits.Concat(PromptFitBench.Run(request, model, meter, cancellationToken)))
         {
             yield return row;
         }
     }
 
-    // A prompt without its last token, and with the gains of that text: by how much they delay its first token.
-    private static IReadOnlyList<Work> ToFirstToken(BenchRequest request, LanguageModel model, Counts counts, CancellationToken cancellationToken)
+    // One choice of weights, and a grid of them in one backward sweep: both pull back through the model.
+    private static IReadOnlyList<BenchRow> Grid(
+        ModelConfig c, Linearization linearization, Counts counts, Meter meter, CancellationToken cancellationToken)
     {
-        var c = model.Config;
-        int[] ids = RandomParts.Tokens(c.V, Math.Min(Math.Max(2, request.ContextLength), c.MaxPositions), seed: 8);
-        var random = new Random(9);
-        float[][] v = [.. Enumerable.Range(0, c.L + 1).Select(_ => RandomParts.Unit(random, c.D))];
-        var controller = new Controller(
-            new LinearQuadratic(new Feature(v, [.. v.Select(_ => 1f)]), v[..c.L]),
-            new ControllerSource
-            {
-                ModelName = model.Name,
-                ModelFingerprint = model.Fingerprint,
-                Positive = new PromptSet(new string('0', 64), 1),
-                Negative = new PromptSet(new string('0', 64), 1),
-                Weights = FitOptions.StandardWeights,
-                Cost = FitCost.Feature,
-            });
-        var fit = new PromptFit(controller, lambda: 1);
-        var prefill = new Work
+        var directions = Enumerable.Range(0, c.L + 1).Select(k => RandomMatrix(c.D, 1, seed: 20 + k)).ToArray();
+        var factored = new FactoredCost(directions, r: 1);
+        double[] three = [0.1, 0.3, 1];
+        LqrWeights[] grid = [.. from q in three from r in three from qf in three select new LqrWeights(q, r, qf)];
+        Matrix<double> Pull(int k, Matrix<double> z) => linearization.Pull(k, z, cancellationToken);
+        var one = new Work
         {
-            Name = $"prefill of {ids.Length - 1} tokens",
-            Bytes = c.L * counts.BlockBytes,
-            Flops = 2.0 * c.L * counts.BlockWeights * (ids.Length - 1),
+            Name = "gains of a prompt, one (q, r, qf)",
+            Bytes = 2 * c.L * counts.BlockBytes,
+            Flops = 2 * counts.BlockWeights * (c.L + (c.L * (c.L + 1) / 2.0)),
             WorkingSet = c.L * counts.BlockBytes,
-            Rows = ids.Length - 1,
-            RateUnit = "prompts/s",
-            Run = () =>
-            {
-                using var session = new Session(model);
-                session.Append(ids.AsSpan(..^1), cancellationToken);
-            },
+            Rows = (c.L + 1) / 2.0,
+            Tangents = (c.L + 1) / 2.0,
+            RateUnit = "1/s",
+            Run = () => FactoredRiccati.Solve(c.L, Pull, factored, cancellationToken: cancellationToken),
         };
-        return
+        return meter.Measure(
         [
-            prefill,
-            prefill with
+            one,
+            one with
             {
-                Name = $"prefill of {ids.Length - 1} tokens and the gains of the text",
-
-                // The last token forwards, then each block's 1 to L + 1 cotangents backwards behind it.
-                Bytes = 4 * c.L * counts.BlockBytes,
-                Flops = prefill.Flops + (2.0 * counts.BlockWeights * ((2 * c.L) + (c.L * (c.L + 1) / 2.0))),
+                Name = $"gains of a prompt, {grid.Length} (q, r, qf) in one sweep",
                 Comparison = Comparison.Time,
-                Run = () =>
-                {
-                    using var session = new Session(model);
-                    session.Append(ids.AsSpan(..^1), cancellationToken);
-                    fit.Fit(session, ids[^1], cancellationToken);
-                },
+                Run = () => WeightSweep.Solve(c.L, Pull, directions, grid, cancellationToken: cancellationToken),
             },
-        ];
+        ]);
     }
 
     /// <summary>The recursion alone, on matrices of the shape's width.</summary>

@@ -3,7 +3,7 @@ using Tiller.Model;
 
 namespace Tiller.Bench;
 
-/// <summary>The CPU. Times are wall time; ceilings are measured by the engine's own threads.</summary>
+/// <summary>The CPU. Times are wall time; ceilings are measured by as many threads as the engine's.</summary>
 internal sealed class CpuMachine(int threads) : Machine
 {
     private readonly Dictionary<int, Ceilings> _ceilings = [];

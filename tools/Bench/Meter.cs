@@ -4,7 +4,8 @@ namespace Tiller.Bench;
 
 /// <summary>
 /// Times several works in turn, so that other load on the machine affects all of them alike. A sample is the mean of as many consecutive runs as fill
-/// <see cref="Machine.SampleSeconds"/>, as in a user's loop. The ceilings are measured before the works, sometimes between them, and after them.
+/// <see cref="Machine.SampleSeconds"/>, as in a user's loop. The ceilings are measured before the works, again and again between them, and after them, and
+/// each time is compared with the ceilings right before and after it, so that a state of the machine hits both.
 /// </summary>
 internal sealed class Meter : IDisposable
 {
@@ -16,17 +17,18 @@ internal sealed class Meter : IDisposable
     private const double WarmUpSeconds = 0.5;
     private const int MaxRunsPerSample = 64;
     private const double CeilingSeconds = 0.15;
-    private const double SecondsBetweenCeilings = 0.3;
 
     private readonly double _seconds;
+    private readonly double _secondsBetweenCeilings;
     private readonly CancellationToken _cancellationToken;
 
     /// <summary>Creates a meter.</summary>
     /// <param name="machine">The machine, which is disposed of together with this object.</param>
     /// <param name="seconds">Time for each row.</param>
     /// <param name="cancellationToken">Checked between runs.</param>
-    public Meter(Machine machine, double seconds, CancellationToken cancellationToken) =>
-        (Machine, _seconds, _cancellationToken) = (machine, seconds, cancellationToken);
+    /// <param name="secondsBetweenCeilings">Time after which the ceilings are measured again.</param>
+    public Meter(Machine machine, double seconds, CancellationToken cancellationToken, double secondsBetweenCeilings = 0.15) =>
+        (Machine, _seconds, _cancellationToken, _secondsBetweenCeilings) = (machine, seconds, cancellationToken, secondsBetweenCeilings);
 
     /// <summary>The machine.</summary>
     public Machine Machine { get; }
@@ -47,6 +49,7 @@ internal sealed class Meter : IDisposable
         var ceilings = new Dictionary<Ceiling, List<double>>();
         Sample(works, ceilings, CeilingSeconds);
         var times = works.Select(_ => new List<double>()).ToArray();
+        var moments = works.Select(_ => new List<Moment>()).ToArray();
         double sample = Math.Min(Machine.SampleSeconds, _seconds);
         int[] runs = [.. works.Select(work => Math.Clamp((int)(sample / Machine.Time(work, 1)), 1, Math.Min(MaxRunsPerSample, work.MaxRuns)))];
         double budget = _seconds * works.Count;
@@ -55,7 +58,7 @@ internal sealed class Meter : IDisposable
         for (int round = 0; round < MinSamples || (clock.Elapsed.TotalSeconds < budget && round < MaxSamples); round++)
         {
             _cancellationToken.ThrowIfCancellationRequested();
-            if (sinceSample.Elapsed.TotalSeconds > SecondsBetweenCeilings)
+            if (sinceSample.Elapsed.TotalSeconds >= _secondsBetweenCeilings)
             {
                 Sample(works, ceilings, enough: 0);
                 sinceSample.Restart();
@@ -66,6 +69,7 @@ internal sealed class Meter : IDisposable
             {
                 int which = round % 2 == 0 ? i : works.Count - 1 - i;
                 times[which].Add(Machine.Time(works[which], runs[which]));
+                moments[which].Add(new Moment(ceilings[Machine.MemoryOf(works[which])].Count, Count(works[which])));
             }
         }
 
@@ -73,10 +77,12 @@ internal sealed class Meter : IDisposable
         var rows = new BenchRow[works.Count];
         for (int i = 0; i < rows.Length; i++)
         {
-            rows[i] = Row(works[i], times[i], ceilings, times[0], works[0].Name);
+            rows[i] = Row(works[i], times[i], ceilings, times[0], works[0], moments[i]);
         }
 
         return rows;
+
+        int Count(Work work) => work.Flops > 0 ? ceilings[Machine.ArithmeticOf(work)].Count : 0;
     }
 
     /// <summary>Makes a row of times in seconds that were measured elsewhere.</summary>
@@ -84,7 +90,7 @@ internal sealed class Meter : IDisposable
     {
         var ceilings = new Dictionary<Ceiling, List<double>>();
         Sample([work], ceilings, CeilingSeconds);
-        return Row(work, times, ceilings, times, work.Name);
+        return Row(work, times, ceilings, times, work, moments: null);
     }
 
     /// <summary>Measures a ceiling, in billions per second.</summary>
@@ -190,7 +196,12 @@ internal sealed class Meter : IDisposable
     }
 
     private BenchRow Row(
-        Work work, IReadOnlyList<double> times, Dictionary<Ceiling, List<double>> ceilings, IReadOnlyList<double> baseline, string baselineName)
+        Work work,
+        IReadOnlyList<double> times,
+        Dictionary<Ceiling, List<double>> ceilings,
+        IReadOnlyList<double> baseline,
+        Work baselineWork,
+        IReadOnlyList<Moment>? moments)
     {
         double median = Quantile(times, 0.5);
         double bandwidth = Quantile(ceilings[Machine.MemoryOf(work)], 0.5);
@@ -201,7 +212,8 @@ internal sealed class Meter : IDisposable
 
         // Samples of one round are close in time, so their ratio is hardly affected by changes of the machine from round to round.
         double[]? ratios = work.Comparison == Comparison.None ? null
-            : [.. times.Zip(baseline, (time, other) => work.Comparison == Comparison.Speed ? other / time : time / other)];
+            : [.. times.Zip(baseline, (time, other) =>
+                work.Comparison == Comparison.Speed ? work.Amount / time / (baselineWork.Amount / other) : time / other)];
         return new BenchRow
         {
             Device = Machine.Name,
@@ -215,14 +227,27 @@ internal sealed class Meter : IDisposable
             RateUnit = work.RateUnit,
             Bytes = work.Bytes,
             Flops = work.Flops,
-            PercentOfCeiling = 100 * Math.Max(bytesTime, flopsTime) / median,
+            PercentOfCeiling = 100 * (moments is null ? Math.Max(bytesTime, flopsTime) / median
+                : Quantile([.. times.Zip(moments, (time, moment) => TimeAt(work, ceilings, moment) / time)], 0.5)),
             Ceiling = (arithmetic ? peak : bandwidth) / 1e9,
             CeilingUnit = arithmetic ? "GFLOP/s" : "GB/s",
             CeilingName = Machine.NameOf(arithmetic ? Machine.ArithmeticOf(work) : Machine.MemoryOf(work)),
             Ratio = ratios is null ? null : Quantile(ratios, 0.5),
             RatioP10 = ratios is null ? null : Quantile(ratios, 0.1),
             RatioP90 = ratios is null ? null : Quantile(ratios, 0.9),
-            RatioOf = ratios is null ? null : $"{(work.Comparison == Comparison.Speed ? "speed" : "time")} / {baselineName}",
+            RatioOf = ratios is null ? null : $"{(work.Comparison == Comparison.Speed ? "speed" : "time")} / {baselineWork.Name}",
         };
     }
+
+    // The least time of a work by the ceilings right before and after a sample.
+    private double TimeAt(Work work, Dictionary<Ceiling, List<double>> ceilings, Moment moment)
+    {
+        double bytesTime = work.Bytes / Around(ceilings[Machine.MemoryOf(work)], moment.MemorySamples);
+        return work.Flops > 0 ? Math.Max(bytesTime, work.Flops / Around(ceilings[Machine.ArithmeticOf(work)], moment.ArithmeticSamples)) : bytesTime;
+    }
+
+    private static double Around(List<double> rates, int before) => (rates[before - 1] + rates[before]) / 2;
+
+    /// <summary>When a sample was taken: the number of samples of both ceilings of its work before it.</summary>
+    private readonly record struct Moment(int MemorySamples, int ArithmeticSamples);
 }

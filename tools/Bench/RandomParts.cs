@@ -188,6 +188,9 @@ internal sealed class DecodeLoop : IDisposable
         _samplers = stepper.Draws ? [.. laws.Select(_ => new Sampler(new SamplingOptions(), model.Config.V))] : [];
     }
 
+    /// <summary>Makes the law of a loop of one session anew in front of every token; null to leave it.</summary>
+    public Func<Session, int, FeedbackLaw>? Refit { get; init; }
+
     /// <summary>Maximum length of a context of a nominal length.</summary>
     public static int LastLength(int context) => context + Math.Min(context, Margin);
 
@@ -216,6 +219,11 @@ internal sealed class DecodeLoop : IDisposable
     /// <summary>Decodes one token for every session and waits as a user would: for the logits, or for the next token if a device draws it.</summary>
     public void Step()
     {
+        if (Refit is not null)
+        {
+            _rows[0].Session.Use(Refit(_rows[0].Session, _ids[0]));
+        }
+
         if (_batch is not null)
         {
             _batch.Step(_rows, _ids);

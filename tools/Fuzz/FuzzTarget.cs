@@ -36,14 +36,14 @@ internal abstract class FuzzTarget
         [
             new SafetensorsTarget(goldens), new IndexTarget(goldens), new ConfigTarget(goldens), new TokenizerTarget(goldens),
             new ControllerTarget(), new TextTarget(goldens), new PromptsTarget(), new ParquetTarget(), new TemplateTarget(goldens),
-            new RequestTarget(goldens),
+            new RequestTarget(goldens), new VectorTarget(),
             .. FaultyTarget.Kinds.Select(kind => new FaultyTarget(kind)),
         ];
     }
 
     /// <summary>Names of all targets.</summary>
     public static IReadOnlyList<string> Names { get; } =
-        ["safetensors", "index", "config", "tokenizer", "controller", "text", "prompts", "parquet", "template", "request"];
+        ["safetensors", "index", "config", "tokenizer", "controller", "text", "prompts", "parquet", "template", "request", "vector"];
 
     protected static void Promise(bool holds, string what)
     {

@@ -150,8 +150,8 @@ class Device:
         self.steps.record("machine", call=self.steps.call, gpu=self.gpu, lines=lines)
 
     def devices(self):
-        """The output of `tiller devices`, without the paths of this machine's folders."""
-        return self.ask(self.tiller, "devices").replace(f"{self.work}/", "").replace(f"{ROOT}/", "").splitlines()
+        """The output of `tiller devices`, without the paths of this machine's folders. It starts the device, so it has the time of a step."""
+        return steps.answer([self.tiller, "devices"], self.a.step_seconds, self.env()).replace(f"{self.work}/", "").replace(f"{ROOT}/", "").splitlines()
 
     def ask(self, *command):
         """The output of a program, or a line with the reason if it does not answer within a few seconds."""

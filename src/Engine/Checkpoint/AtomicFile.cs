@@ -11,8 +11,8 @@ internal static partial class AtomicFile
 {
     private const string Ending = ".tmp";
     private const int UniqueLength = 12;
-    private const int Shared = 1;       // LOCK_SH
-    private const int Exclusive = 2;    // LOCK_EX
+    private const short ReadLock = 0;   // F_RDLCK
+    private const short WriteLock = 1;  // F_WRLCK
     private const UnixFileMode OwnerAlone = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
     private const UnixFileMode Permissions = OwnerAlone | UnixFileMode.GroupRead | UnixFileMode.GroupWrite | UnixFileMode.GroupExecute
         | UnixFileMode.OtherRead | UnixFileMode.OtherWrite | UnixFileMode.OtherExecute;
@@ -20,7 +20,7 @@ internal static partial class AtomicFile
     /// <summary>
     /// Writes to a temporary file in the same folder, syncs it, renames it over <paramref name="path"/>, and syncs the folder. After a failure the
     /// temporary file is removed and the old file is unchanged. Before writing, temporary files that killed writers of the same path left behind are
-    /// removed (not on Windows). A replaced file keeps its permissions, and its owner and group if the process may assign them.
+    /// removed (on Linux). A replaced file keeps its permissions, and its owner and group if the process may assign them.
     /// </summary>
     /// <param name="path">Absolute path, without links, of the file to create or replace; its folder must exist.</param>
     /// <param name="write">Writes the content to the stream.</param>
@@ -65,10 +65,12 @@ internal static partial class AtomicFile
         SyncFolder(folder);
     }
 
-    // A writer holds a shared flock on its temporary file until the file has the target's name; readers may hold shared locks too. The kernel drops
-    // the lock when the writer dies, however it dies. So a temporary file that can be locked exclusively is abandoned, and one that cannot has a
-    // living writer. A process id in the name would not show this: ids are reused, and another container that shares the folder has its own ids. A
-    // cleaner may remove the file between its creation and its locking; the writer then notices that the file is gone and creates another.
+    // A writer holds a write lock on its temporary file until the file has the target's name. The kernel drops the lock when the writer dies, however
+    // it dies. So a temporary file on which a read lock can be had is abandoned, and one on which it cannot has a living writer. A process id in the
+    // name would not show this: ids are reused, and another container that shares the folder has its own ids. A cleaner may remove the file between
+    // its creation and its locking; the writer then notices that the file is gone and creates another. These are locks of open file descriptions
+    // (fcntl(2), F_OFD_SETLK) and not flock(2), which .NET takes on every file that it opens: a cleaner's would keep others from opening the file,
+    // which may have the target's name by then.
     private static FileStream Create(string folder, string name, UnixFileMode? mode, out string temporary)
     {
         var options = new FileStreamOptions
@@ -88,8 +90,8 @@ internal static partial class AtomicFile
             string unique = Environment.ProcessId.ToString(CultureInfo.InvariantCulture) + "-" + Guid.NewGuid().ToString("N")[..UniqueLength];
             temporary = Path.Combine(folder, $".{name}.{unique}{Ending}");
             var stream = new FileStream(temporary, options);
-            if (OperatingSystem.IsWindows()
-                || (Lock(stream.SafeFileHandle, Shared) is not LockResult.Taken && IsNamed(stream.SafeFileHandle, temporary)))
+            if (!OperatingSystem.IsLinux()
+                || (Lock(stream.SafeFileHandle, WriteLock) is not LockResult.Taken && IsNamed(stream.SafeFileHandle, temporary)))
             {
                 return stream;
             }
@@ -115,7 +117,7 @@ internal static partial class AtomicFile
 
     private static void RemoveAbandoned(string folder, string name)
     {
-        if (OperatingSystem.IsWindows() || !Directory.Exists(folder))
+        if (!OperatingSystem.IsLinux() || !Directory.Exists(folder))
         {
             return;
         }
@@ -135,14 +137,14 @@ internal static partial class AtomicFile
             try
             {
                 using SafeFileHandle handle = FileIdentity.OpenRegular(path);
-                if (Lock(handle, Exclusive) is LockResult.Held)
+                if (Lock(handle, ReadLock) is LockResult.Held)
                 {
                     File.Delete(path);
                 }
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
-                // The file is already gone, belongs to another user, or is locked: it must stay.
+                // The file is already gone or belongs to another user: it must stay.
             }
         }
     }
@@ -223,28 +225,15 @@ internal static partial class AtomicFile
         Unknown, // a file system without locks
     }
 
-    private static LockResult Lock(SafeFileHandle handle, int kind)
+    // Locks the whole file without waiting. A write lock needs a handle that writes, a read lock one that reads.
+    private static LockResult Lock(SafeFileHandle handle, short kind)
     {
-        const int WithoutWaiting = 4; // LOCK_NB
-        bool added = false;
-        try
-        {
-            handle.DangerousAddRef(ref added);
-            if (Flock((int)handle.DangerousGetHandle(), kind | WithoutWaiting) == 0)
-            {
-                return LockResult.Held;
-            }
-
-            int wouldBlock = OperatingSystem.IsLinux() ? 11 : 35; // EWOULDBLOCK
-            return Marshal.GetLastPInvokeError() == wouldBlock ? LockResult.Taken : LockResult.Unknown;
-        }
-        finally
-        {
-            if (added)
-            {
-                handle.DangerousRelease();
-            }
-        }
+        const int SetLock = 37;     // F_OFD_SETLK
+        const int WouldBlock = 11;  // EAGAIN
+        var whole = new FileLock { Kind = kind };
+        return SetFileLock(handle, SetLock, ref whole) == 0 ? LockResult.Held
+            : Marshal.GetLastPInvokeError() == WouldBlock ? LockResult.Taken
+            : LockResult.Unknown;
     }
 
     // The rename is durable only after the folder has been synced. .NET cannot open a folder, so this calls open, fsync and close.
@@ -284,9 +273,9 @@ internal static partial class AtomicFile
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
     private static partial int Sync(int descriptor);
 
-    [LibraryImport("libc", EntryPoint = "flock", SetLastError = true)]
+    [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
-    private static partial int Flock(int descriptor, int operation);
+    private static partial int SetFileLock(SafeFileHandle file, int command, ref FileLock fileLock);
 
     [LibraryImport("libc", EntryPoint = "fchown", SetLastError = true)]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
@@ -295,4 +284,15 @@ internal static partial class AtomicFile
     [LibraryImport("libc", EntryPoint = "close", SetLastError = true)]
     [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
     private static partial int Close(int descriptor);
+
+    // struct flock of 64-bit Linux; from 0 with length 0 is the whole file, and the process must be 0.
+    [StructLayout(LayoutKind.Sequential)]
+    private struct FileLock
+    {
+        public short Kind;
+        public short Whence;
+        public long Start;
+        public long Length;
+        public int Process;
+    }
 }

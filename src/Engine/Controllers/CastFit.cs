@@ -31,7 +31,7 @@ public sealed record CastFit : FitMethod
     public override string Lambda => "the multiple of the unit vectors that is added";
 
     /// <inheritdoc/>
-    public override FitInputs Inputs => FitInputs.Layers | FitInputs.Pairs | FitInputs.Condition;
+    public override FitInputs Inputs => FitInputs.Layers | FitInputs.Pairs | FitInputs.Condition | FitInputs.Tokens;
 
     /// <inheritdoc/>
     public override string PerBlock => $"1 {(Norm == 0 ? "term" : "edit")}; once a prompt, the plain blocks up to the condition's";

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using Tiller.Features;
 
 namespace Tiller.Controllers;
@@ -35,174 +36,146 @@ public static class ControllerDescription
     /// <summary>Writes an object with everything that is known about a controller.</summary>
     /// <param name="json">The writer.</param>
     /// <param name="controller">The controller.</param>
-    public static void Write(Utf8JsonWriter json, Controller controller)
-    {
-        var (source, method) = (controller.Source, controller.Method);
-        json.WriteStartObject();
-        json.WriteString("kind", "controller");
-        json.WriteString("method", method.Name);
-        if (controller.Unconditional is Gated { Gate: var gate })
-        {
-            json.WriteStartObject("gate");
-            json.WriteNumber("layer", gate.Layer);
-            json.WriteNumber("threshold", gate.Threshold);
-            json.WriteEndObject();
-        }
+    public static void Write(Utf8JsonWriter json, Controller controller) =>
+        JsonSerializer.Serialize(json, new ControllerJson(controller), ControllerJsonContext.Default.ControllerJson);
+}
 
-        if (method is Conditional { Condition: var asked })
-        {
-            json.WriteStartObject("condition");
-            json.WriteStartArray("layers");
-            foreach (var probe in asked.Probes)
-            {
-                json.WriteNumberValue(probe.Layer);
-            }
-
-            json.WriteEndArray();
-            json.WriteNumber("threshold", asked.Threshold);
-            json.WriteBoolean("above", asked.Above);
-            json.WriteEndObject();
-        }
-
-        json.WriteString("steered", method.Layers.ToString());
-        json.WriteString("idle", method.Idle);
-        WriteFit(json, controller);
-        WritePrompts(json, "positive", source.Positive);
-        WritePrompts(json, "negative", source.Negative);
-        if (source.Calibration is { } calibration)
-        {
-            WritePrompts(json, "calibration", calibration);
-        }
-
-        json.WriteStartArray("layers");
-        foreach (var layer in LayersOf(controller))
-        {
-            json.WriteStartObject();
-            json.WriteNumber("layer", layer.Layer);
-            json.WriteNumber("mu", layer.Mu);
-            WriteIfKnown(json, "w", layer.Effort);
-            WriteIfKnown(json, "open", layer.Open);
-            WriteIfKnown(json, "closed", layer.Closed);
-            WriteIfKnown(json, "residual", layer.Residual);
-            WriteIfKnown(json, "rank", layer.Rank);
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-        json.WriteEndObject();
-    }
-
-    /// <summary>
-    /// Writes the properties that describe the fit of a controller into the open object: model, settings, weights, form of the prompts and
-    /// certificate.
-    /// </summary>
-    /// <param name="json">The writer.</param>
-    /// <param name="controller">The controller.</param>
-    public static void WriteFit(Utf8JsonWriter json, Controller controller)
+/// <summary>The JSON of how a controller was fitted: model, settings, weights, form of the prompts and certificate.</summary>
+internal record FittedJson
+{
+    public FittedJson(Controller controller)
     {
         var source = controller.Source;
-        json.WriteString("model", source.ModelName);
-        json.WriteString("fingerprint", source.ModelFingerprint);
-        json.WriteNumber("L", controller.L);
-        json.WriteNumber("D", controller.D);
-        json.WriteStartObject("settings");
-        foreach (var (name, value) in source.Settings.OrderBy(setting => setting.Key, StringComparer.Ordinal))
-        {
-            json.WriteString(name, value);
-        }
-
-        json.WriteEndObject();
-        json.WriteString("cost", source.Cost?.ToString().ToLowerInvariant());
-        if (source.Weights is { } weights)
-        {
-            json.WriteNumber("q", weights.Q);
-            json.WriteNumber("r", weights.R);
-            json.WriteNumber("qf", weights.Qf);
-        }
-
-        json.WriteString("form", source.Form switch { RawForm => "raw", ChatForm => "chat", TokenForm => "tokens", _ => null });
-        if (source.Form is ChatForm chat)
-        {
-            json.WriteString("templateSha256", chat.TemplateSha256);
-            if (chat.System is not null)
-            {
-                json.WriteString("system", chat.System);
-            }
-
-            json.WriteBoolean("systemVaries", chat.SystemVaries);
-        }
-
-        if (source.Certificate is { } certificate)
-        {
-            WriteCertificate(json, certificate);
-        }
+        (Model, Fingerprint, L, D) = (source.ModelName, source.ModelFingerprint, controller.L, controller.D);
+        Settings = new SortedDictionary<string, string>(source.Settings.ToDictionary(), StringComparer.Ordinal);
+        Cost = source.Cost?.ToString().ToLowerInvariant();
+        (Q, R, Qf) = (source.Weights?.Q, source.Weights?.R, source.Weights?.Qf);
+        Form = source.Form switch { RawForm => "raw", ChatForm => "chat", TokenForm => "tokens", _ => null };
+        var chat = source.Form as ChatForm;
+        (TemplateSha256, System, SystemVaries) = (chat?.TemplateSha256, chat?.System, chat?.SystemVaries);
+        Certificate = source.Certificate is { } certificate ? new CertificateJson(certificate) : null;
     }
 
-    private static void WriteCertificate(Utf8JsonWriter json, ControllerCertificate certificate)
-    {
-        json.WriteStartObject("certificate");
-        json.WriteNumber("heldOut", certificate.HeldOut.Count);
-        json.WriteNumber("inside", certificate.Inside);
+    public string Model { get; }
 
-        // A run whose error vanishes has no ratio, and JSON has no infinity.
-        if (double.IsFinite(certificate.Looseness))
-        {
-            json.WriteNumber("looseness", certificate.Looseness);
-        }
-        else
-        {
-            json.WriteNull("looseness");
-        }
+    public string Fingerprint { get; }
 
-        json.WriteNumber("first", certificate.First);
-        WriteNumbers(json, "contraction", certificate.Contraction);
-        WriteNumbers(json, "propagation", certificate.Propagation);
-        WriteNumbers(json, "curvature", certificate.Curvature);
-        WriteRuns(json, "error", certificate.Error);
-        WriteRuns(json, "bound", certificate.Bound);
-        json.WriteEndObject();
-    }
+    [JsonPropertyName("L")]
+    public int L { get; }
 
-    private static void WriteRuns(Utf8JsonWriter json, string name, IReadOnlyList<IReadOnlyList<double>> runs)
-    {
-        json.WriteStartArray(name);
-        foreach (var run in runs)
-        {
-            WriteNumbers(json, null, run);
-        }
+    [JsonPropertyName("D")]
+    public int D { get; }
 
-        json.WriteEndArray();
-    }
+    public IReadOnlyDictionary<string, string> Settings { get; }
 
-    private static void WriteNumbers(Utf8JsonWriter json, string? name, IReadOnlyList<double> numbers)
-    {
-        if (name is not null)
-        {
-            json.WritePropertyName(name);
-        }
+    [JsonIgnore(Condition = JsonIgnoreCondition.Never)]
+    public string? Cost { get; }
 
-        json.WriteStartArray();
-        foreach (double number in numbers)
-        {
-            json.WriteNumberValue(number);
-        }
+    public double? Q { get; }
 
-        json.WriteEndArray();
-    }
+    public double? R { get; }
 
-    private static void WritePrompts(Utf8JsonWriter json, string name, PromptSet prompts)
-    {
-        json.WriteStartObject(name);
-        json.WriteNumber("count", prompts.Count);
-        json.WriteString("sha256", prompts.Sha256);
-        json.WriteEndObject();
-    }
+    public double? Qf { get; }
 
-    private static void WriteIfKnown(Utf8JsonWriter json, string name, double? value)
-    {
-        if (value is { } known && double.IsFinite(known))
-        {
-            json.WriteNumber(name, known);
-        }
-    }
+    [JsonIgnore(Condition = JsonIgnoreCondition.Never)]
+    public string? Form { get; }
+
+    public string? TemplateSha256 { get; }
+
+    public string? System { get; }
+
+    public bool? SystemVaries { get; }
+
+    public CertificateJson? Certificate { get; }
+
+    /// <summary>A number, or null for NaN and infinities, which JSON does not have.</summary>
+    protected static double? Finite(double? value) => value is { } known && double.IsFinite(known) ? known : null;
 }
+
+/// <summary>The JSON of everything that is known about a controller.</summary>
+internal sealed record ControllerJson : FittedJson
+{
+    public ControllerJson(Controller controller)
+        : base(controller)
+    {
+        var (source, method) = (controller.Source, controller.Method);
+        (Method, Steered, Idle) = (method.Name, method.Layers.ToString(), method.Idle);
+        Gate = controller.Unconditional is Gated { Gate: var gate } ? new GateJson(gate.Layer, gate.Threshold) : null;
+        Condition = method is Conditional { Condition: var asked }
+            ? new ConditionJson([.. asked.Probes.Select(static probe => probe.Layer)], asked.Threshold, asked.Above)
+            : null;
+        (Positive, Negative, Calibration) = (source.Positive, source.Negative, source.Calibration);
+        Layers =
+        [
+            .. ControllerDescription.LayersOf(controller).Select(static x => new LayerJson(
+                x.Layer, x.Mu, Finite(x.Effort), Finite(x.Open), Finite(x.Closed), Finite(x.Residual), x.Rank)),
+        ];
+    }
+
+    public string Kind { get; } = "controller";
+
+    public string Method { get; }
+
+    public GateJson? Gate { get; }
+
+    public ConditionJson? Condition { get; }
+
+    public string Steered { get; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.Never)]
+    public string? Idle { get; }
+
+    public PromptSet Positive { get; }
+
+    public PromptSet Negative { get; }
+
+    public PromptSet? Calibration { get; }
+
+    public IReadOnlyList<LayerJson> Layers { get; }
+}
+
+/// <summary>The JSON of a probe that opens a law.</summary>
+internal sealed record GateJson(int Layer, double Threshold);
+
+/// <summary>The JSON of a condition on the prompt.</summary>
+internal sealed record ConditionJson(IReadOnlyList<int> Layers, double Threshold, bool Above);
+
+/// <summary>The JSON of <see cref="LayerFigures"/>.</summary>
+internal sealed record LayerJson(int Layer, double Mu, double? W, double? Open, double? Closed, double? Residual, int? Rank);
+
+/// <summary>The JSON of a certificate.</summary>
+internal sealed record CertificateJson
+{
+    public CertificateJson(ControllerCertificate certificate)
+    {
+        (HeldOut, Inside, First) = (certificate.HeldOut.Count, certificate.Inside, certificate.First);
+        Looseness = double.IsFinite(certificate.Looseness) ? certificate.Looseness : null;
+        (Contraction, Propagation, Curvature) = (certificate.Contraction, certificate.Propagation, certificate.Curvature);
+        (Error, Bound) = (certificate.Error, certificate.Bound);
+    }
+
+    public int HeldOut { get; }
+
+    public int Inside { get; }
+
+    /// <summary>Null for a run whose error vanishes: it has no ratio, and JSON has no infinity.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.Never)]
+    public double? Looseness { get; }
+
+    public int First { get; }
+
+    public IReadOnlyList<double> Contraction { get; }
+
+    public IReadOnlyList<double> Propagation { get; }
+
+    public IReadOnlyList<double> Curvature { get; }
+
+    public IReadOnlyList<IReadOnlyList<double>> Error { get; }
+
+    public IReadOnlyList<IReadOnlyList<double>> Bound { get; }
+}
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSerializable(typeof(ControllerJson))]
+internal sealed partial class ControllerJsonContext : JsonSerializerContext;

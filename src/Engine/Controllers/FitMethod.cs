@@ -43,6 +43,9 @@ public enum FitInputs
 
     /// <summary>Uses <see cref="FitOptions.Alternative"/>, if given, as the prompts on which the method shall act.</summary>
     Condition = 1024,
+
+    /// <summary>Takes every token of the contrast prompts through the blocks once more, all prompts side by side.</summary>
+    Tokens = 2048,
 }
 
 /// <summary>A numeric parameter of a method.</summary>

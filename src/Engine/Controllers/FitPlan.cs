@@ -7,7 +7,7 @@ using Tiller.Synthesis;
 namespace Tiller.Controllers;
 
 /// <summary>Memory of one kind that a fit holds while it solves.</summary>
-/// <param name="Name">weights, caches, states, activations, panels, sums, cotangents, scratch, riccati, gains, kept or certificate.</param>
+/// <param name="Name">weights, caches, states, tokens, activations, panels, sums, cotangents, scratch, riccati, gains, kept or certificate.</param>
 /// <param name="SizeInBytes">Upper bound.</param>
 public readonly record struct PlannedMemory(string Name, long SizeInBytes);
 
@@ -47,9 +47,11 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
     /// Number of rows that the device pushes through a block at once (<see cref="DeviceOps.JacobianRows"/>). The default is that of the CPU.
     /// </param>
     /// <param name="others">Number of tokens of every other prompt that is run, but not linearised; null for none.</param>
+    /// <param name="weights">Number of choices of q, r and qf that are solved for.</param>
     public static FitPlan Of(
         ModelConfig c, long weightsInBytes, IReadOnlyList<int> contrast, IReadOnlyList<int>? calibration, FitOptions? options = null, int callers = 1,
-        int jacobianRows = DeviceOps.UsualJacobianRows, IReadOnlyList<int>? others = null)
+        int jacobianRows = DeviceOps.UsualJacobianRows, IReadOnlyList<int>? others = null,
+        int weights = 1)
     {
         options = (options ?? new FitOptions()).For(c);
         bool solves = options.Method.Takes(FitInputs.Gains);
@@ -70,8 +72,16 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         };
 
         // Every token of every prompt once: linear maps, and attention to the earlier tokens.
-        double activations = everything.Sum(n => c.L * ((n * block) + (2.0 * c.H * c.E * n * (n + 1))));
+        double activations = everything.Sum(Run);
+        if (options.Method.Takes(FitInputs.Tokens))
+        {
+            // Once more, with every prompt's keys and values and every token's state at once.
+            activations += contrast.Sum(Run);
+            memory.Add(new PlannedMemory(
+                "tokens", contrast.Sum(n => (4L * c.D * n) + (8L * c.L * c.G * c.E * KvCache.CapacityFor(n, c.MaxPositions)))));
+        }
 
+        bool allKept = options.Method.Takes(FitInputs.AllJacobians);
         bool formed = options.Jacobians is not null || options.FormsJacobians;
 
         // v' A v of every layer: one tangent each, where A itself is not there.
@@ -81,42 +91,45 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             single = (options.Jacobians is not null ? 0 : formed ? c.L - horizon : c.L) * prompts * 2.0 * block;
             if (options.Jacobians is not null)
             {
-                // Every block is measured whatever is solved; one Jacobian in float64 and its rows in float32 are in host memory.
-                memory.Add(new PlannedMemory("kept", 12L * c.D * c.D));
+                // Every block is measured whatever is solved; one Jacobian is on the device and in host memory.
+                memory.Add(new PlannedMemory("kept", 16L * c.D * c.D));
             }
 
             if (formed)
             {
+                // Without a file, each choice of weights linearises again, unless the method keeps all Jacobians.
                 AddPass(c.D, pulled: false, fromHost: false);
                 AddSums(Passes(c.D));
-                single += (options.Jacobians is not null ? c.L : horizon) * Rows(Passes(c.D), prompts) * block;
+                single += (options.Jacobians is not null ? c.L : allKept ? horizon : weights * horizon) * Rows(Passes(c.D), prompts) * block;
             }
         }
 
-        if (solves && options.Method.Takes(FitInputs.AllJacobians))
+        double gains = 0; // bytes
+        if (solves && allKept)
         {
             // A and K of every block are kept. γ* takes about forty solves, each with a dozen products.
             memory.Add(new PlannedMemory("riccati", 8 * DenseRiccati.SizeInBytes(c.D)));
-            memory.Add(new PlannedMemory("gains", 2 * 8L * horizon * c.D * c.D));
-            solve = 40 * 12 * 2.0 * horizon * c.D * c.D * c.D;
+            gains = 2 * 8.0 * horizon * c.D * c.D;
+            solve = weights * 40 * 12 * 2.0 * horizon * c.D * c.D * c.D;
         }
         else if (solves && options.Order is { } order)
         {
             memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(order)));
-            memory.Add(new PlannedMemory("gains", 8L * c.D * order * ((2 * horizon) + 1)));
+            gains = 8.0 * c.D * order * ((2 * horizon) + 1);
             if (!formed)
             {
                 AddPass(order, pulled: false, fromHost: true);
-                single += horizon * Rows(Passes(order), prompts) * block;
+                single += weights * horizon * Rows(Passes(order), prompts) * block;
             }
 
             // Basis: sketch, two power passes, projection; Ã and Q̃: W'(AW), W'(QW); residual of Ã.
-            solve = (horizon * c.D * (double)order * ((6.0 * prompts) + (8.0 * order))) + DenseFlops(order, steered, horizon);
+            solve = weights
+                * ((horizon * c.D * (double)order * ((6.0 * prompts) + (8.0 * order))) + DenseFlops(order, steered, horizon));
         }
         else if (solves && options.Cost == FitCost.Feature)
         {
+            // In a sweep the thin factors are those of all weights, of which each has p×p numbers of its own.
             int p = Math.Min(horizon, options.MaxRank);
-            memory.Add(new PlannedMemory("gains", 2 * 8L * c.D * Enumerable.Range(1, horizon).Sum(k => (long)Math.Min(k, p))));
             if (!formed)
             {
                 AddPass(p, pulled: true, fromHost: true);
@@ -124,29 +137,48 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
 
             for (int k = 1; k <= horizon; k++)
             {
-                int rank = Math.Min(k, p);
+                int rank = weights > 1 ? Math.Min(k, c.D) : Math.Min(k, p);
+                gains += 8.0 * rank * ((2 * c.D) + (weights > 1 ? weights * rank : 0));
                 single += formed ? 0 : Rows(Passes(rank), prompts) * block;
 
-                // Z'Z, W L^{-T}, and the residual's eight thin products.
-                solve += c.D * rank * ((3.0 * rank) + 64);
+                // Z'Z, W L^{-T}, and the residual's eight thin products; in a sweep Q R once, and p×p products for each of the weights.
+                solve += weights == 1
+                    ? c.D * rank * ((3.0 * rank) + 64)
+                    : rank * ((4.0 * c.D * rank) + (weights * ((8.0 * rank * rank) + (64 * c.D))));
             }
         }
         else if (solves)
         {
             memory.Add(new PlannedMemory("riccati", DenseRiccati.SizeInBytes(c.D)));
-            solve = DenseFlops(c.D, steered, horizon);
+            solve = weights * DenseFlops(c.D, steered, horizon);
         }
 
         if (options.HeldOut is not null)
         {
-            // Jacobians and gains of all layers, the numbers of the law that applies them, and the norms between any two layers.
-            memory.Add(new PlannedMemory("certificate", ((2 * 8L) + (3 * 4)) * horizon * c.D * c.D));
-            single += options.Jacobians is not null ? 0 : horizon * Rows(Passes(c.D), prompts) * block;
-            solve += horizon * horizon * (double)c.D * c.D * c.D;
+            // A_k, A_k − K_k, P_k and its factor of all steps, and, of a dense gain, K_k and the numbers of the law that applies it; what a method
+            // keeps in any case is not counted again. The norms between any two steps take a product, another with a factor, and a triangular solve.
+            bool thin = options.Order is not null || (options.Cost == FitCost.Feature && !allKept);
+            int matrices = (allKept ? 3 : 4) + (thin || allKept ? 0 : 1);
+            memory.Add(new PlannedMemory("certificate", ((8L * matrices) + (thin ? 0 : 12)) * horizon * c.D * c.D));
+            if (options.Jacobians is null && !allKept)
+            {
+                AddPass(c.D, pulled: false, fromHost: false);
+                single += horizon * Rows(Passes(c.D), prompts) * block;
+            }
+
+            activations += kept.Sum(Run);
+            solve += weights * horizon * ((5.0 * (horizon - 1) / 2) + 7) * c.D * c.D * c.D;
+        }
+
+        if (gains > 0)
+        {
+            memory.Add(new PlannedMemory("gains", (long)gains));
         }
 
         PlannedStage[] stages = [new(FitStage.Activations, activations, 0), new(FitStage.Linearisation, single, 0), new(FitStage.Riccati, 0, solve)];
         return new FitPlan(memory, stages, solves && options.Order is null && options.Cost == FitCost.State ? 8L * horizon * c.D * c.D : 0);
+
+        double Run(int tokens) => c.L * ((tokens * block) + (2.0 * c.H * c.E * tokens * (tokens + 1)));
 
         PassPlan Passes(int directions) => PassPlan.Of(c, directions, callers, jacobianRows);
 
@@ -160,8 +192,22 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             }
         }
 
-        void AddPass(int directions, bool pulled, bool fromHost) =>
-            memory.AddRange(Buffers(c, Passes(directions), Passes(1), prompts, pulled, fromHost));
+        // Buffers grow to what the largest pass needs.
+        void AddPass(int directions, bool pulled, bool fromHost)
+        {
+            foreach (var buffer in Buffers(c, Passes(directions), Passes(1), prompts, pulled, fromHost))
+            {
+                int at = memory.FindIndex(m => m.Name == buffer.Name);
+                if (at < 0)
+                {
+                    memory.Add(buffer);
+                }
+                else
+                {
+                    memory[at] = buffer with { SizeInBytes = Math.Max(memory[at].SizeInBytes, buffer.SizeInBytes) };
+                }
+            }
+        }
     }
 
     /// <summary>Number of weights in the linear maps of one block.</summary>

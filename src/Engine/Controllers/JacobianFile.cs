@@ -21,6 +21,9 @@ public sealed class JacobianFileException : TillerException
 
     /// <summary>The file.</summary>
     public string Path { get; }
+
+    /// <summary>Whether another process, or another fit of this one, may be filling the file, and be done later.</summary>
+    internal bool IsInUse { get; init; }
 }
 
 /// <summary>What a file of Jacobians is of.</summary>
@@ -71,7 +74,7 @@ internal sealed record JacobianIdentity(
 /// </code>
 /// The metadata names the model, the calibration prompts and, under a tensor's name, the SHA-256 of a list's states. A block is written in place, to
 /// the disk, before its digest is: a fit that ends early, however it ends, leaves complete blocks, and the next one measures the others. One process
-/// at a time fills a file, and any number read it once it is complete.
+/// at a time makes or fills a file (<see cref="Claim"/>), and any number read it once it is complete.
 /// </summary>
 internal sealed class JacobianFile : IDisposable
 {
@@ -127,6 +130,26 @@ internal sealed class JacobianFile : IDisposable
 
         file.Dispose();
         return Open(path, identity, FileAccess.ReadWrite, FileShare.None);
+    }
+
+    /// <summary>
+    /// Claims a file that is to be made or filled, whether it is there or not, before anything is measured for it: two fits that start at once would
+    /// otherwise replace what the other has measured.
+    /// </summary>
+    /// <param name="path">The file. The lock is a file beside it, which goes with the claim.</param>
+    /// <exception cref="JacobianFileException">Another fit has claimed it, or its folder takes no file.</exception>
+    public static IDisposable Claim(string path)
+    {
+        string beside = path + ".lock";
+        try
+        {
+            return new Claimed(beside, FileLock.TryTake(beside) ?? throw new JacobianFileException(
+                path, "another fit is filling this file; wait for it, which leaves what it measures there, or name another file."));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new JacobianFileException(path, $"the file cannot be filled: {e.Message}", e);
+        }
     }
 
     /// <summary>Creates a file without a block, or adds lists of states to one, in one step: the old file is there until the new is whole.</summary>
@@ -273,7 +296,10 @@ internal sealed class JacobianFile : IDisposable
         {
             throw new JacobianFileException(
                 path, $"cannot be opened for {(access == FileAccess.Read ? "reading" : "adding blocks")}; if another fit is filling it, wait for it: "
-                + e.Message, e);
+                + e.Message, e)
+            {
+                IsInUse = e.GetType() == typeof(IOException), // what is missing or forbidden has types of its own
+            };
         }
         finally
         {
@@ -313,6 +339,20 @@ internal sealed class JacobianFile : IDisposable
     {
         float[] numbers = [.. states.SelectMany(state => state.X).SelectMany(x => x)];
         return MemoryMarshal.AsBytes(numbers.AsSpan()).ToArray();
+    }
+
+    private sealed class Claimed(string path, FileStream hold) : IDisposable
+    {
+        public void Dispose()
+        {
+            // Where a lock does not notice that its file was deleted, the file stays.
+            if (OperatingSystem.IsLinux())
+            {
+                File.Delete(path);
+            }
+
+            hold.Dispose();
+        }
     }
 
     // Tile by tile, so that neither side is read or written far apart.

@@ -6,8 +6,8 @@ using Tiller.Synthesis;
 namespace Tiller.Controllers;
 
 /// <summary>
-/// Fits LA-LQR (docs/math.md §5). The recursion runs in the p leading directions of the paired differences, and the setpoint is the setpoint of the
-/// feature's image there: either β_z = λ |e_z|, or calibrated so that the projection on v itself becomes λ μ.
+/// Fits LA-LQR and WA-LQR, which are one method here (docs/math.md §5). The recursion runs in the p leading directions of the paired differences, and
+/// the setpoint is the setpoint of the feature's image there: either β_z = λ |e_z|, or calibrated so that the projection on v itself becomes λ μ.
 /// </summary>
 public sealed record LatentFit : FitMethod
 {
@@ -24,7 +24,7 @@ public sealed record LatentFit : FitMethod
         $"A-LQR in the leading directions of the paired differences{(Calibrated ? ", its setpoint calibrated to the whole projection" : "")}";
 
     /// <inheritdoc/>
-    public override string Source => "arXiv:2606.04775";
+    public override string Source => "LA-LQR arXiv:2606.04775, WA-LQR arXiv:2607.14943";
 
     /// <inheritdoc/>
     public override FitInputs Inputs => FitInputs.Gains | FitInputs.Order | FitInputs.Layers | FitInputs.Pairs;

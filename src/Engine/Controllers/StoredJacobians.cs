@@ -29,13 +29,22 @@ internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockM
     {
         var calibration = lists.Averaged;
         var identity = JacobianIdentity.Of(model, [.. calibration.SelectMany(list => list)]);
-        var file = JacobianFile.Open(path, identity, fills: true);
+        var file = JacobianFile.Open(path, identity, fills: false);
+        IDisposable? claim = null;
         var run = new List<PromptState>();
         var clock = new Stopwatch();
         try
         {
+            if (file?.IsComplete != true || Missing().Count > 0)
+            {
+                file?.Dispose();
+                file = null;
+                claim = JacobianFile.Claim(path);
+                file = JacobianFile.Open(path, identity, fills: true);
+            }
+
             bool linearises = file?.IsComplete != true;
-            var missing = calibration.Concat(lists.Others).Where(list => file?.HasStatesOf(list) != true).ToList();
+            var missing = Missing();
             int[][][] passes = shards is not null ? []
                 : [.. (linearises ? calibration : []).Concat(missing.Where(list => !linearises || !calibration.Contains(list)))];
             int total = passes.Sum(list => list.Length);
@@ -88,13 +97,16 @@ internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockM
                     ?? throw new JacobianFileException(path, "the file was removed while it was filled.");
             }
 
-            var result = (file, clock.Elapsed.TotalMilliseconds);
+            var result = (file!, clock.Elapsed.TotalMilliseconds);
             file = null;
             return result;
+
+            List<int[][]> Missing() => [.. lists.Run.Where(list => file?.HasStatesOf(list) != true)];
         }
         finally
         {
             file?.Dispose();
+            claim?.Dispose();
             foreach (var state in run)
             {
                 state.Dispose();

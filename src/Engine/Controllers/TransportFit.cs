@@ -33,7 +33,7 @@ public sealed record TransportFit : FitMethod
     public override string Lambda => "the share of the map that is done, 1 for all of it";
 
     /// <inheritdoc/>
-    public override FitInputs Inputs => Shifts ? FitInputs.Layers : FitInputs.Layers | FitInputs.Pairs;
+    public override FitInputs Inputs => FitInputs.Layers | FitInputs.Tokens | (Shifts ? FitInputs.None : FitInputs.Pairs);
 
     /// <inheritdoc/>
     public override string PerBlock => "1 edit of 4 D numbers";

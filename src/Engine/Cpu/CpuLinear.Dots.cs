@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 using Tiller.Kernels;
 using Tiller.Ops;
 
@@ -127,11 +128,24 @@ internal static unsafe partial class CpuLinear
             w7 = job.Row<T>(Math.Min(n + 7, last));
         Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default;
         int k = 0;
+        nint next = 8 * (nint)inputs * T.SizeInBytes;
         for (; k <= inputs - 16; k += 16)
         {
             var xa = Vector256.Load(x + k);
             var xb = Vector256.Load(x + k + 8);
             nint at = (nint)k * T.SizeInBytes;
+            if (T.SizeInBytes == sizeof(float) || (k & StepInputs) == 0)
+            {
+                Ahead(w0 + at + next);
+                Ahead(w1 + at + next);
+                Ahead(w2 + at + next);
+                Ahead(w3 + at + next);
+                Ahead(w4 + at + next);
+                Ahead(w5 + at + next);
+                Ahead(w6 + at + next);
+                Ahead(w7 + at + next);
+            }
+
             T.Load(w0 + at, out var a, out var b);
             s0 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s0));
             T.Load(w1 + at, out a, out b);
@@ -174,6 +188,7 @@ internal static unsafe partial class CpuLinear
             w3 = job.Row<T>(Math.Min(n + 3, last));
         Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default;
         int k = 0;
+        nint next = 4 * (nint)inputs * T.SizeInBytes;
         for (; k <= inputs - 16; k += 16)
         {
             var xa = Vector256.Load(x + k);
@@ -181,6 +196,14 @@ internal static unsafe partial class CpuLinear
             var ya = Vector256.Load(y + k);
             var yb = Vector256.Load(y + k + 8);
             nint at = (nint)k * T.SizeInBytes;
+            if (T.SizeInBytes == sizeof(float) || (k & StepInputs) == 0)
+            {
+                Ahead(w0 + at + next);
+                Ahead(w1 + at + next);
+                Ahead(w2 + at + next);
+                Ahead(w3 + at + next);
+            }
+
             T.Load(w0 + at, out var a, out var b);
             s0 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s0));
             s1 = Vector256.MultiplyAddEstimate(b, yb, Vector256.MultiplyAddEstimate(a, ya, s1));
@@ -218,9 +241,16 @@ internal static unsafe partial class CpuLinear
         byte* w0 = job.Row<T>(n), w1 = job.Row<T>(Math.Min(n + 1, last));
         Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default;
         int k = 0;
+        nint next = 2 * (nint)inputs * T.SizeInBytes;
         for (; k <= inputs - 16; k += 16)
         {
             nint at = (nint)k * T.SizeInBytes;
+            if (T.SizeInBytes == sizeof(float) || (k & StepInputs) == 0)
+            {
+                Ahead(w0 + at + next);
+                Ahead(w1 + at + next);
+            }
+
             T.Load(w0 + at, out var a, out var b);
             T.Load(w1 + at, out var c, out var d);
             var xa = Vector256.Load(x0 + k);
@@ -252,6 +282,16 @@ internal static unsafe partial class CpuLinear
             sums[5] += Tail<T>(w1, x1, k, inputs);
             sums[6] += Tail<T>(w1, x2, k, inputs);
             sums[7] += Tail<T>(w1, x3, k, inputs);
+        }
+    }
+
+    // Asks for a line of the rows of W that come next, which the processor does not predict. Into the second cache: the first one has no room for it.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Ahead(byte* line)
+    {
+        if (Sse.IsSupported)
+        {
+            Sse.Prefetch1(line);
         }
     }
 

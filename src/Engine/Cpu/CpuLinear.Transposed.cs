@@ -1,6 +1,7 @@
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 using Tiller.Kernels;
 using Tiller.Ops;
 
@@ -21,9 +22,10 @@ internal static unsafe partial class CpuLinear
     /// <summary>Number of blocks of W's rows whose sums are stored before they are added, for at most <see cref="AddedRows"/> rows.</summary>
     public const int BlocksAtOnce = 16;
 
-    // The rows of ȳ, rows of W and columns that one inner product takes.
+    // The rows of ȳ (in vectors of 512 bits, and of 256), rows of W and columns that one inner product takes.
+    private const int WideRowsAtOnce = 8;
     private const int RowsAtOnce = 4;
-    private const int WeightsAtOnce = 8;
+    private const int WeightsAtOnce = 16;
     private const int ColumnsAtOnce = 512;
 
     private static void Transposed<T>(WorkerPool pool, Floats y, Matrix w, Floats x, CancellationToken cancellation)
@@ -116,9 +118,19 @@ internal static unsafe partial class CpuLinear
             for (int begin = 0; begin < job.Inputs; begin += ColumnsAtOnce)
             {
                 int end = Math.Min(begin + ColumnsAtOnce, job.Inputs);
-                for (int m = 0; m < job.End; m += RowsAtOnce)
+                for (int m = 0; m < job.End;)
                 {
-                    AddWeights<T>(ref job, n, count, m, begin, end, sums + (m * job.SumsStride), add: n > first);
+                    float* to = sums + (m * job.SumsStride);
+                    if (job.Wide == Avx512Code.Managed && job.End - m > RowsAtOnce)
+                    {
+                        AddWeightsWide<T>(ref job, n, count, m, begin, end, to, add: n > first);
+                        m += WideRowsAtOnce;
+                    }
+                    else
+                    {
+                        AddWeights<T>(ref job, n, count, m, begin, end, to, add: n > first);
+                        m += RowsAtOnce;
+                    }
                 }
             }
         }
@@ -207,6 +219,78 @@ internal static unsafe partial class CpuLinear
                 for (int i = 0; i < count; i++)
                 {
                     sum = float.MultiplyAddEstimate(y[i], T.LoadOne(weights + ((nint)c * T.SizeInBytes) + (i * rowInBytes)), sum);
+                }
+
+                sums[(j * stride) + c] = sum;
+            }
+        }
+    }
+
+    /// <summary>As <see cref="AddWeights"/>, for the eight rows from m on. Missing rows are 0.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void AddWeightsWide<T>(ref LinearJob job, int n, int count, int m, int begin, int end, float* sums, bool add)
+        where T : struct, IStoredWeight
+    {
+        // ȳ // (count, 8), so that one address serves all factors of a row of W
+        float* factors = stackalloc float[WeightsAtOnce * WideRowsAtOnce];
+        for (int j = 0; j < WideRowsAtOnce; j++)
+        {
+            float* y = job.Y + ((nint)(m + j) * job.Outputs) + n;
+            for (int i = 0; i < count; i++)
+            {
+                factors[(i * WideRowsAtOnce) + j] = m + j < job.End ? y[i] : 0;
+            }
+        }
+
+        nint stride = job.SumsStride, rowInBytes = (nint)job.Inputs * T.SizeInBytes;
+        byte* weights = job.Row<T>(n);
+        int c = begin;
+        for (; c <= end - TileColumns; c += TileColumns)
+        {
+            float* to = sums + c;
+            Vector512<float> c0 = default, c1 = default, c2 = default, c3 = default, c4 = default, c5 = default, c6 = default, c7 = default;
+            if (add)
+            {
+                (c0, c1) = (Vector512.Load(to), Vector512.Load(to + stride));
+                (c2, c3) = (Vector512.Load(to + (2 * stride)), Vector512.Load(to + (3 * stride)));
+                (c4, c5) = (Vector512.Load(to + (4 * stride)), Vector512.Load(to + (5 * stride)));
+                (c6, c7) = (Vector512.Load(to + (6 * stride)), Vector512.Load(to + (7 * stride)));
+            }
+
+            byte* w = weights + ((nint)c * T.SizeInBytes);
+            float* a = factors;
+            for (int i = 0; i < count; i++, w += rowInBytes, a += WideRowsAtOnce)
+            {
+                var x = T.LoadSixteen(w);
+                c0 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[0]), x, c0);
+                c1 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[1]), x, c1);
+                c2 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[2]), x, c2);
+                c3 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[3]), x, c3);
+                c4 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[4]), x, c4);
+                c5 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[5]), x, c5);
+                c6 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[6]), x, c6);
+                c7 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[7]), x, c7);
+            }
+
+            c0.Store(to);
+            c1.Store(to + stride);
+            c2.Store(to + (2 * stride));
+            c3.Store(to + (3 * stride));
+            c4.Store(to + (4 * stride));
+            c5.Store(to + (5 * stride));
+            c6.Store(to + (6 * stride));
+            c7.Store(to + (7 * stride));
+        }
+
+        for (; c < end; c++)
+        {
+            for (int j = 0; j < WideRowsAtOnce; j++)
+            {
+                float sum = add ? sums[(j * stride) + c] : 0;
+                for (int i = 0; i < count; i++)
+                {
+                    float weight = T.LoadOne(weights + ((nint)c * T.SizeInBytes) + (i * rowInBytes));
+                    sum = float.MultiplyAddEstimate(factors[(i * WideRowsAtOnce) + j], weight, sum);
                 }
 
                 sums[(j * stride) + c] = sum;

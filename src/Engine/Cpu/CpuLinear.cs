@@ -29,7 +29,13 @@ internal static unsafe partial class CpuLinear
     private const int WeightBlock = 8 * TileRows;
     private const int RowChunk = 256;
     private const int FewPanels = 4;
-    private const long MultipliesPerPart = 128 * 1024;
+    private const long WeightsPerPart = 128 * 1024;
+
+    // Two, four and eight threads get the same number of parts.
+    private const int PartsTogether = 8;
+
+    // Reading a weight takes as long as its products with so many rows.
+    private const int RowsPerRead = 8;
 
     /// <summary>Computes y = x W' + bias + residual for each row.</summary>
     /// <param name="pool">The threads.</param>
@@ -114,8 +120,7 @@ internal static unsafe partial class CpuLinear
         {
             job.Dots = Arrange<T>(job.Wide, x, HostScratch.ForCaller((x.Rows + 1L) * x.Columns));
             job.RowsByDots = byDots;
-            long perOutput = Math.Max(1, (long)w.Columns * x.Rows);
-            job.OutputsPerPart = (int)Math.Clamp((MultipliesPerPart / perOutput + 7) / 8 * 8, 8, Math.Max(8, w.Rows));
+            job.OutputsPerPart = OutputsPerPart(w, x.Rows);
             pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &DotPart<T>, cancellation);
             return;
         }
@@ -132,6 +137,15 @@ internal static unsafe partial class CpuLinear
             pool.Run(panels, ref job, &PackPanel, cancellation);
             pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &TilePart<T>, cancellation);
         }
+    }
+
+    // A part's outputs are a multiple of eight. A map that is worth only one part stays whole.
+    private static int OutputsPerPart(Matrix w, int rows)
+    {
+        long cost = (long)w.Rows * w.Columns * (RowsPerRead + rows) / (RowsPerRead + 1);
+        long parts = (cost + WeightsPerPart - 1) / WeightsPerPart;
+        parts = parts <= 1 ? 1 : (parts + PartsTogether - 1) / PartsTogether * PartsTogether;
+        return (int)Math.Max(1, (w.Rows + (8 * parts) - 1) / (8 * parts)) * 8;
     }
 
     private struct LinearJob

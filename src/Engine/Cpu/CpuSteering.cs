@@ -29,7 +29,7 @@ internal sealed unsafe class CpuSteering : SteeringState
         _freeNorms = new float[law.Stages];
         _inputNorms = new float[law.Stages];
         _stateNorms = new float[law.Stages];
-        _editNorms = new float[Points(law)];
+        _editNorms = new float[law.EditStages];
     }
 
     public override int Slots => _last + 1;
@@ -49,7 +49,7 @@ internal sealed unsafe class CpuSteering : SteeringState
         }
 
         Array.Clear(_inputNorms);
-        _editNorms = new float[_capacity * Points(law)];
+        _editNorms = new float[_capacity * law.EditStages];
         base.Use(law);
     }
 
@@ -194,7 +194,7 @@ internal sealed unsafe class CpuSteering : SteeringState
             Put(z, origin, y);
         }
 
-        _editNorms[(slot * Points(Law)) + Law.EditStage(k, point)] = moved;
+        _editNorms[(slot * Law.EditStages) + Law.EditStage(k, point)] = moved;
     }
 
     /// <summary>Scales z back where the tokens of a pass decide on that together and one of them grew.</summary>
@@ -212,7 +212,7 @@ internal sealed unsafe class CpuSteering : SteeringState
         TensorPrimitives.MultiplyAdd(edit.Direction, -edit.Strength, z, before);
         NormKeepingEdit.Restore(z, _joined[slot].Before, _joined[slot].After);
         Put(z, origin, y);
-        _editNorms[(slot * Points(Law)) + Law.EditStage(k, point)] +=
+        _editNorms[(slot * Law.EditStages) + Law.EditStage(k, point)] +=
             TensorPrimitives.Distance(z, before) - (MathF.Abs(edit.Strength) * TensorPrimitives.Norm<float>(edit.Direction));
     }
 
@@ -274,13 +274,11 @@ internal sealed unsafe class CpuSteering : SteeringState
 
     protected override void GetEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
     {
-        int points = Points(Law);
+        int points = Law.EditStages;
         Law.PerBlock(
             _inputNorms.AsSpan(slot * Law.Stages, Law.Stages), _stateNorms.AsSpan(slot * Law.Stages, Law.Stages),
             _editNorms.AsSpan(slot * points, points), inputNorms, stateNorms);
     }
-
-    private static int Points(FeedbackLaw law) => law.Edits.Count == 0 ? 0 : FeedbackLaw.EditPoints * law.Layers;
 
     private static void Take(ReadOnlySpan<float> y, ReadOnlySpan<float> origin, Span<float> z)
     {
@@ -351,7 +349,7 @@ internal sealed unsafe class CpuSteering : SteeringState
             Array.Resize(ref _freeNorms, _capacity * Law.Stages);
             Array.Resize(ref _inputNorms, _capacity * Law.Stages);
             Array.Resize(ref _stateNorms, _capacity * Law.Stages);
-            Array.Resize(ref _editNorms, _capacity * Points(Law));
+            Array.Resize(ref _editNorms, _capacity * Law.EditStages);
         }
 
         _last = slot;

@@ -12,8 +12,16 @@ internal sealed unsafe class WorkerPool : IDisposable
 {
     private const int OpenLoops = 64;
 
-    // Long enough for the gap between two stages of a token, short enough to cost little when idle.
-    private const int SpinsBeforeSleep = 2000;
+    // A caller waits by spinning while the last parts may still be running, which takes about as long as parts of its own. If they take much longer,
+    // their thread has been put aside, and the caller sleeps too. It keeps its share of the processor for the time when both can run; spinning or
+    // yielding would use the share up.
+    private const int PartsBeforeSleep = 4;
+
+    private static readonly long s_shortestWait = Ticks(microseconds: 20);
+    private static readonly long s_longestWait = Ticks(microseconds: 1000);
+
+    // Longer than the gap between two stages of a token, and little of a share that is lost if the caller has been put aside.
+    private static readonly long s_idleWait = Ticks(microseconds: 100);
 
     private readonly Loop[] _loops = new Loop[OpenLoops];
     private readonly Thread[] _threads;
@@ -21,6 +29,7 @@ internal sealed unsafe class WorkerPool : IDisposable
     private readonly ManualResetEventSlim _work = new(initialState: false, spinCount: 0);
     private int _openCount;
     private int _asleep;
+    private int _callersAsleep;
     private volatile bool _stopping;
 
     /// <summary>Starts <paramref name="threads"/> − 1 workers; the caller of a loop is its last thread.</summary>
@@ -54,6 +63,9 @@ internal sealed unsafe class WorkerPool : IDisposable
     /// <summary>Number of workers that found no work for a while and sleep until they are woken.</summary>
     internal int Asleep => Volatile.Read(ref _asleep);
 
+    /// <summary>Number of callers that sleep until the last parts of their loops, which other threads took, have ended.</summary>
+    internal int CallersAsleep => Volatile.Read(ref _callersAsleep);
+
     /// <summary>
     /// Calls <paramref name="body"/>(context, i) once for every i in [0, parts), on several threads, and waits until all calls have returned.
     /// </summary>
@@ -79,8 +91,10 @@ internal sealed unsafe class WorkerPool : IDisposable
             return;
         }
 
-        loop.TakeParts();
-        Close(loop);
+        long begin = Stopwatch.GetTimestamp();
+        int taken = loop.TakeParts();
+        long wait = PartsBeforeSleep * (Stopwatch.GetTimestamp() - begin) / Math.Max(1, taken);
+        Close(loop, Math.Clamp(wait, s_shortestWait, s_longestWait));
     }
 
     /// <inheritdoc/>
@@ -106,6 +120,8 @@ internal sealed unsafe class WorkerPool : IDisposable
         _work.Dispose();
     }
 
+    private static long Ticks(long microseconds) => microseconds * Stopwatch.Frequency / 1_000_000;
+
     private Loop? Open(int parts, void* context, delegate*<void*, int, void> body, CancellationToken cancellation)
     {
         lock (_gate)
@@ -127,7 +143,7 @@ internal sealed unsafe class WorkerPool : IDisposable
         return null;
     }
 
-    private void Close(Loop loop)
+    private void Close(Loop loop, long wait)
     {
         lock (_gate)
         {
@@ -138,12 +154,20 @@ internal sealed unsafe class WorkerPool : IDisposable
             }
         }
 
-        loop.WaitForHelpers();
+        if (!loop.WaitForHelpers(wait))
+        {
+            Interlocked.Increment(ref _callersAsleep);
+            loop.SleepUntilHelpersLeave();
+            Interlocked.Decrement(ref _callersAsleep);
+        }
+
+        loop.Free();
     }
 
     private void Work()
     {
-        int idle = 0, next = 0;
+        int next = 0;
+        long idleSince = 0;
         while (!_stopping)
         {
             bool helped = false;
@@ -158,9 +182,13 @@ internal sealed unsafe class WorkerPool : IDisposable
 
             if (helped)
             {
-                idle = 0;
+                idleSince = 0;
             }
-            else if (++idle < SpinsBeforeSleep)
+            else if (idleSince == 0)
+            {
+                idleSince = Stopwatch.GetTimestamp();
+            }
+            else if (Stopwatch.GetTimestamp() - idleSince < s_idleWait)
             {
                 Thread.SpinWait(8);
             }
@@ -169,7 +197,7 @@ internal sealed unsafe class WorkerPool : IDisposable
                 Interlocked.Increment(ref _asleep);
                 _work.Wait();
                 Interlocked.Decrement(ref _asleep);
-                idle = 0;
+                idleSince = 0;
             }
         }
     }
@@ -177,6 +205,9 @@ internal sealed unsafe class WorkerPool : IDisposable
     private sealed class Loop
     {
         private const int ClosedBit = 1 << 30;
+        private const int SleepingBit = 1 << 29;
+
+        private readonly object _left = new();
 
         private delegate*<void*, int, void> _body;
         private void* _context;
@@ -186,7 +217,7 @@ internal sealed unsafe class WorkerPool : IDisposable
         private int _next;
         private bool _inUse;
 
-        // Number of helpers in the loop, plus ClosedBit while none may join.
+        // Number of helpers in the loop, plus ClosedBit while none may join, plus SleepingBit while the caller sleeps until the last one leaves.
         private int _helpers = ClosedBit;
 
         public bool TryOpen(int parts, void* context, delegate*<void*, int, void> body, Action? partBegins, CancellationToken cancellation)
@@ -207,31 +238,44 @@ internal sealed unsafe class WorkerPool : IDisposable
             return true;
         }
 
-        public void TakeParts()
+        /// <summary>Takes parts until none is left, and returns how many it took.</summary>
+        public int TakeParts()
         {
-            int part;
+            int part, taken = 0;
             while (!_cancellation.IsCancellationRequested && (part = Interlocked.Increment(ref _next) - 1) < _parts)
             {
                 _partBegins?.Invoke();
                 _body(_context, part);
+                taken++;
             }
+
+            return taken;
         }
 
         public bool Help()
         {
-            if ((Volatile.Read(ref _helpers) & ClosedBit) != 0 || Volatile.Read(ref _next) >= _parts)
+            int helpers = Volatile.Read(ref _helpers);
+            while ((helpers & ClosedBit) == 0 && Volatile.Read(ref _next) < _parts)
             {
-                return false;
+                int before = Interlocked.CompareExchange(ref _helpers, helpers + 1, helpers);
+                if (before == helpers)
+                {
+                    TakeParts();
+                    if (Interlocked.Decrement(ref _helpers) == (ClosedBit | SleepingBit))
+                    {
+                        lock (_left)
+                        {
+                            Monitor.PulseAll(_left);
+                        }
+                    }
+
+                    return true;
+                }
+
+                helpers = before;
             }
 
-            bool joined = (Interlocked.Increment(ref _helpers) & ClosedBit) == 0;
-            if (joined)
-            {
-                TakeParts();
-            }
-
-            Interlocked.Decrement(ref _helpers);
-            return joined;
+            return false;
         }
 
         public void StopJoining()
@@ -240,16 +284,46 @@ internal sealed unsafe class WorkerPool : IDisposable
             Debug.Assert((before & ClosedBit) == 0, "a loop is closed once");
         }
 
-        public void WaitForHelpers()
+        /// <summary>Spins until the helpers have left, for the given number of <see cref="Stopwatch"/>'s ticks. Returns whether they have.</summary>
+        public bool WaitForHelpers(long wait)
         {
-            var spinner = default(SpinWait);
-            while (Volatile.Read(ref _helpers) != ClosedBit)
+            if (Volatile.Read(ref _helpers) == ClosedBit)
             {
-                spinner.SpinOnce(sleep1Threshold: -1);
+                return true;
             }
 
+            long begin = Stopwatch.GetTimestamp();
+            while (Volatile.Read(ref _helpers) != ClosedBit)
+            {
+                if (Stopwatch.GetTimestamp() - begin > wait)
+                {
+                    return false;
+                }
+
+                Thread.SpinWait(1);
+            }
+
+            return true;
+        }
+
+        public void SleepUntilHelpersLeave()
+        {
+            Interlocked.Or(ref _helpers, SleepingBit);
+            lock (_left)
+            {
+                while (Volatile.Read(ref _helpers) != (ClosedBit | SleepingBit))
+                {
+                    Monitor.Wait(_left);
+                }
+            }
+
+            Interlocked.And(ref _helpers, ~SleepingBit);
+        }
+
+        public void Free()
+        {
             _cancellation = default;
-            _inUse = false;
+            Volatile.Write(ref _inUse, false);
         }
     }
 }

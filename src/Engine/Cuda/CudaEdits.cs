@@ -13,14 +13,8 @@ internal sealed class CudaEdits
 
     public CudaEdits(FeedbackLaw law)
     {
-        if (law.Edits.Count == 0)
-        {
-            (_edits, Begins) = ([], []);
-            return;
-        }
-
         _edits = [.. law.Edits.OrderBy(e => law.EditStage(e.Layer, e.Point))];
-        Begins = new int[(FeedbackLaw.EditPoints * law.Layers) + 1];
+        Begins = new int[law.EditStages + 1];
         foreach (var edit in _edits)
         {
             Begins[law.EditStage(edit.Layer, edit.Point) + 1]++;
@@ -36,7 +30,7 @@ internal sealed class CudaEdits
 
     public int Count => _edits.Length;
 
-    /// <summary>Where the edits of each point of a block begin, and where the last one's end // (4 L + 1); nothing without edits.</summary>
+    /// <summary>Where the edits of each point of a block begin, and where the last one's end // (4 L + 1), or 0 alone without edits.</summary>
     public int[] Begins { get; }
 
     public long VectorsInBytes => _edits.Sum(e => 4L * Aligned(Length(e)));

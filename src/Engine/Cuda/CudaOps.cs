@@ -538,7 +538,7 @@ internal sealed partial class CudaOps : DeviceOps
     {
         if (rows.IsEditedAt(point))
         {
-            int stage = ((int)point * c.L) + k;
+            int stage = FeedbackLaw.EditStage(c.L, k, point);
             _edit.Edit(_stream, table.All, y, residual, stage);
             if (rows.AnyJoined)
             {

@@ -43,17 +43,14 @@ internal sealed class CudaSteering : SteeringState
 
     public override int Slots => _now.Last + 1;
 
-    /// <summary>
-    /// Number of floats of a line that <see cref="HeadKernels.Advance"/> copies to the host: errors, then |u| and |x| of every stage.
-    /// </summary>
-    public int HandedOut => Sensors + (2 * Law.Stages);
+    /// <summary>Number of floats of a line that <see cref="HeadKernels.Advance"/> copies to the host.</summary>
+    public int HandedOut => CudaSteeringRecord.HandedOut(Law);
 
     private int Sensors => Law.Sensors.Count;
 
     internal override void Use(FeedbackLaw law)
     {
-        bool carries = law.Sensors.Count == Sensors;
-        bool fits = carries && law.Stages == Law.Stages && law.Edits.Count == 0 && Law.Edits.Count == 0;
+        bool carries = law.Sensors.Count == Sensors, fits = CudaSteeringRecord.AreAlike(law, Law);
         float[] errors = carries && !fits ? new float[Sensors] : [];
         if (errors.Length > 0)
         {
@@ -137,13 +134,12 @@ internal sealed class CudaSteering : SteeringState
     }
 
     /// <summary>
-    /// Takes over the values of the last step that the device has copied to the host, so that they need not be fetched, unless the law has edits,
-    /// whose values are not among them.
+    /// Takes over the values of the last step that the device has copied to the host, so that they need not be fetched.
     /// </summary>
     /// <param name="numbers">The values of the step's last line // (<see cref="HandedOut"/>).</param>
     public void Receive(ReadOnlySpan<float> numbers)
     {
-        if (!_isFetched && _now.Last == 0 && Law.Edits.Count == 0)
+        if (!_isFetched && _now.Last == 0)
         {
             MakeRoom(HandedOut);
             numbers[..HandedOut].CopyTo(_fetched);
@@ -168,11 +164,10 @@ internal sealed class CudaSteering : SteeringState
 
     protected override void GetEffort(int slot, Span<float> inputNorms, Span<float> stateNorms)
     {
-        // The record that a device hands out with a token ends before the norms of edits; a law with edits is not handed out so.
-        int edits = CudaSteeringRecord.EditPoints(Law);
+        int norms = Sensors + Law.Stages;
         Law.PerBlock(
-            Fetched(Sensors, slot, Law.Stages), Fetched(Sensors + Law.Stages, slot, Law.Stages),
-            edits == 0 ? [] : Fetched(Sensors + (3 * Law.Stages), slot, edits), inputNorms, stateNorms);
+            Fetched(Sensors, slot, Law.Stages), Fetched(norms, slot, Law.Stages), Fetched(norms + Law.Stages, slot, Law.EditStages),
+            inputNorms, stateNorms);
     }
 
     protected override void Dispose(bool disposing)

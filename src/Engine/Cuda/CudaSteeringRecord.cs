@@ -7,8 +7,9 @@ using Tiller.Ops;
 namespace Tiller.Cuda;
 
 /// <summary>
-/// The values that the kernels read and computed in one step: lines of α, then |u|, |x| and |u| before the bound, of every stage, then |Δz| of every
-/// point of edits. Each kind is one array over the lines.
+/// The values that the kernels read and computed in one step. Each kind is one array over the lines: first what a device hands out with a token, α,
+/// |u| and |x| of every stage and |Δz| of every point of edits; then |u| before the bound, of every stage, and the lengths of rows that are scaled
+/// back together.
 /// </summary>
 internal sealed class CudaSteeringRecord : IDisposable
 {
@@ -31,13 +32,18 @@ internal sealed class CudaSteeringRecord : IDisposable
     /// <summary>Index of the step's last line.</summary>
     public int Last { get; set; }
 
-    public static int LineLength(FeedbackLaw law) => law.Sensors.Count + (3 * law.Stages) + EditPoints(law) + Joined(law);
+    /// <summary>Number of floats of a line that <see cref="HeadKernels.Advance"/> copies to the host.</summary>
+    public static int HandedOut(FeedbackLaw law) => law.Sensors.Count + (2 * law.Stages) + law.EditStages;
 
-    /// <summary>Points of a law with edits, whose |Δz| are taken down; 0 of a law without.</summary>
-    public static int EditPoints(FeedbackLaw law) => law.Edits.Count == 0 ? 0 : FeedbackLaw.EditPoints * law.Layers;
+    public static int LineLength(FeedbackLaw law) => Widths(law).Sum();
 
-    // |z| before and after, of rows that are scaled back together.
-    private static int Joined(FeedbackLaw law) => law.Edits.Count == 0 ? 0 : 2;
+    /// <summary>Whether two laws leave lines of the same kinds.</summary>
+    public static bool AreAlike(FeedbackLaw law, FeedbackLaw other) => Widths(law).SequenceEqual(Widths(other)) && HasFlows(law) == HasFlows(other);
+
+    // α; |u|, |x|; |Δz|; |u| before the bound; |z| before and after
+    private static int[] Widths(FeedbackLaw law) => [law.Sensors.Count, law.Stages, law.Stages, law.EditStages, law.Stages, law.JoinsRows ? 2 : 0];
+
+    private static bool HasFlows(FeedbackLaw law) => law.Edits.Any(e => e is FlowEdit);
 
     public nint ErrorsAt(int slot, int sensors) => _state!.Address + (4 * slot * sensors);
 
@@ -48,11 +54,11 @@ internal sealed class CudaSteeringRecord : IDisposable
 
     public void Grow(FeedbackLaw law, int capacity, bool keep)
     {
-        var (sensors, old, state) = (law.Sensors.Count, _state, _ops.Allocate(4L * capacity * LineLength(law)));
+        var (old, state) = (_state, _ops.Allocate(4L * capacity * LineLength(law)));
         if (keep && old is not null)
         {
             var (from, to) = (old.Address, state.Address);
-            foreach (int width in (ReadOnlySpan<int>)[sensors, law.Stages, law.Stages, law.Stages, EditPoints(law), Joined(law)])
+            foreach (int width in Widths(law))
             {
                 _ops.Copy(from, to, 4L * Capacity * width);
                 (from, to) = (from + (4 * Capacity * width), to + (4 * capacity * width));
@@ -61,7 +67,7 @@ internal sealed class CudaSteeringRecord : IDisposable
 
         old?.Dispose();
         (_state, Capacity) = (state, capacity);
-        if (law.Edits.Any(e => e is FlowEdit) && (_flows is null || _flows.SizeInBytes < 4L * capacity * law.Width))
+        if (HasFlows(law) && (_flows is null || _flows.SizeInBytes < 4L * capacity * law.Width))
         {
             _flows?.Dispose();
             _flows = null;
@@ -71,15 +77,16 @@ internal sealed class CudaSteeringRecord : IDisposable
 
     public void SendHeader(FeedbackLaw law, nint layers, (nint Edits, nint Begins) edits, nint tangents, nint next)
     {
-        nint norms = NormsAt(law), editNorms = norms + (12 * Capacity * law.Stages);
+        nint norms = NormsAt(law), stage = 4 * Capacity * law.Stages, editNorms = norms + (2 * stage), freeNorms =
+            editNorms + (4 * Capacity * law.EditStages);
         var header = new DeviceSteering
         {
             Layers = layers,
             Errors = _state!.Address,
             TangentErrors = tangents,
             InputNorms = norms,
-            StateNorms = norms + (4 * Capacity * law.Stages),
-            FreeNorms = norms + (8 * Capacity * law.Stages),
+            StateNorms = norms + stage,
+            FreeNorms = freeNorms,
             Sensors = law.Sensors.Count,
             LayerCount = law.Stages,
             FirstStage = law.FirstStage,
@@ -88,9 +95,9 @@ internal sealed class CudaSteeringRecord : IDisposable
             Edits = edits.Edits,
             EditBegin = edits.Begins,
             EditNorms = editNorms,
-            Joined = editNorms + (4 * Capacity * EditPoints(law)),
+            Joined = freeNorms + stage,
             EditScratch = _flows?.Address ?? 0,
-            EditPoints = EditPoints(law),
+            EditPoints = law.EditStages,
         };
         _ops.Upload(MemoryMarshal.AsBytes(new ReadOnlySpan<DeviceSteering>(in header)), _header.Address);
     }

@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
+using Tiller.Kernels;
 using Tiller.Model;
 using Tiller.Ops;
 
@@ -31,23 +33,46 @@ internal sealed class PromptState : IDisposable
     /// <param name="cache">Keys and values of the tokens before, with room for another; stays the caller's, who keeps the state undisposed.</param>
     /// <param name="position">Position of the token.</param>
     /// <param name="id">The token.</param>
+    /// <param name="blocks">Result: what the token leaves in every block, for pullbacks // (L).</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
-    public static PromptState Next(LanguageModel model, KvCache cache, int position, int id, CancellationToken cancellationToken)
+    public static PromptState Next(
+        LanguageModel model, KvCache cache, int position, int id, IReadOnlyList<Activations> blocks, CancellationToken cancellationToken)
     {
         using var use = model.Enter();
-        using var a = model.NewActivations();
-        var pass = new PromptPass(model, a);
-        pass.Rows.Add(id, position, cache);
-        float[][] x = [.. Enumerable.Range(0, model.Config.L + 1).Select(_ => new float[model.Config.D])];
-        pass.Run(
-            (_, k) =>
+        var rows = new RowBatch { Cancellation = cancellationToken };
+        rows.Add(id, position, cache);
+        float[][] x = [.. Enumerable.Range(0, blocks.Count + 1).Select(_ => new float[model.Config.D])];
+        for (int k = 0; k < blocks.Count; k++)
+        {
+            var a = blocks[k];
+            a.Reserve(1);
+            if (k == 0)
             {
-                model.Ops.DownloadRow(a.X, 0, x[k]);
-                int bad = x[k].AsSpan().IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
-                return bad < 0 ? true : throw new NonFiniteStateException(prompt: null, position, k, bad, x[k][bad]);
-            },
-            cancellationToken);
+                model.Embed(rows, a);
+                Download(a.X, 0);
+            }
+            else
+            {
+                model.Begin(rows, a);
+                model.Ops.Upload(MemoryMarshal.AsBytes<float>(x[k]), a.X.Address);
+            }
+
+            model.Forward(k, rows, a);
+            cancellationToken.ThrowIfCancellationRequested();
+            Download(a.Y, k + 1);
+        }
+
         return new PromptState(position, x, cache);
+
+        void Download(Floats states, int k)
+        {
+            model.Ops.DownloadRow(states, 0, x[k]);
+            int bad = x[k].AsSpan().IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
+            if (bad >= 0)
+            {
+                throw new NonFiniteStateException(prompt: null, position, k, bad, x[k][bad]);
+            }
+        }
     }
 
     /// <summary>Runs every prompt once. Prompts of different lengths share passes without padding, those of a block each (PromptBlocks).</summary>

@@ -41,6 +41,7 @@ internal sealed class TokenStates : IDisposable
                     _model.Embed(_rows, _a);
                     return _a.X;
                 },
+                layer: 0,
                 cancellationToken);
         }
         catch
@@ -91,6 +92,7 @@ internal sealed class TokenStates : IDisposable
                 _model.Forward(Block, _rows, _a);
                 return _a.Y;
             },
+            Block + 1,
             cancellationToken);
         Block++;
     }
@@ -119,8 +121,8 @@ internal sealed class TokenStates : IDisposable
         }
     }
 
-    // Prompts side by side; the tokens of one in order, so that each finds the keys of those before it.
-    private void ForPasses(Func<Kernels.Floats> run, CancellationToken cancellationToken)
+    // Prompts side by side; the tokens of one in order, so that each finds the keys of those before it. What runs gives x_k of k = layer.
+    private void ForPasses(Func<Kernels.Floats> run, int layer, CancellationToken cancellationToken)
     {
         using var use = _model.Enter();
         for (int i = 0; i < _prompts.Count; i++)
@@ -136,7 +138,7 @@ internal sealed class TokenStates : IDisposable
                     _rows.Cancellation = cancellationToken;
                     var result = run();
                     cancellationToken.ThrowIfCancellationRequested();
-                    Take(result);
+                    Take(result, layer);
                     _rows.Clear();
                     _placed.Clear();
                 }
@@ -144,7 +146,7 @@ internal sealed class TokenStates : IDisposable
         }
     }
 
-    private void Take(Kernels.Floats result)
+    private void Take(Kernels.Floats result, int layer)
     {
         int d = _model.Config.D;
         for (int row = 0; row < _placed.Count; row++)
@@ -155,7 +157,7 @@ internal sealed class TokenStates : IDisposable
             int bad = x.IndexOfAnyExceptInRange(float.MinValue, float.MaxValue);
             if (bad >= 0)
             {
-                throw new NonFiniteStateException(prompt, token, Block + 1, bad, x[bad]);
+                throw new NonFiniteStateException(prompt, token, layer, bad, x[bad]);
             }
         }
     }

@@ -188,7 +188,7 @@ public sealed class FeedbackLaw
             || Edits.Any(e => e.Gate >= 0 && Time(sensors[e.Gate].Layer, sensors[e.Gate].Hook) > Time(e.Layer, HookOf(e.Point)));
         _sensorsOf = GroupByStage(sensors.Select(s => Stage(s.Layer, s.Hook)));
         _termsOf = GroupByStage(terms.Select(t => Stage(t.Layer, t.Hook)));
-        _editsOf = Edits.Count == 0 ? [] : new ActivationEdit[EditPoints * layers][];
+        _editsOf = new ActivationEdit[EditStages][];
         for (int i = 0; i < _editsOf.Length; i++)
         {
             _editsOf[i] = [.. Edits.Where(e => EditStage(e.Layer, e.Point) == i)];
@@ -197,9 +197,6 @@ public sealed class FeedbackLaw
         CheckEdits();
         _packed = [.. Enumerable.Range(0, Stages).Select(stage => new PackedLaw(this, stage))];
     }
-
-    /// <summary>How many points of a block edits may be at.</summary>
-    internal const int EditPoints = 4;
 
     // The input stage of a block comes before its output stage.
     private static int Time(int layer, Hook hook) => (2 * layer) + (hook == Hook.Input ? 0 : 1);
@@ -294,8 +291,14 @@ public sealed class FeedbackLaw
         return false;
     }
 
-    /// <summary>Index of a point of a block among all points, those of one kind side by side.</summary>
-    internal int EditStage(int k, EditPoint point) => ((int)point * Layers) + k;
+    /// <summary>Number of points that edits may be at, four in every block; 0 of a law without edits.</summary>
+    internal int EditStages => Edits.Count == 0 ? 0 : EditStage(Layers, 0, EditPoint.Output + 1);
+
+    /// <summary>Index of a point of a block among all points of <paramref name="layers"/> blocks, those of one kind side by side.</summary>
+    internal static int EditStage(int layers, int k, EditPoint point) => ((int)point * layers) + k;
+
+    /// <summary><see cref="EditStage(int, int, EditPoint)"/> in the model that the law is for.</summary>
+    internal int EditStage(int k, EditPoint point) => EditStage(Layers, k, point);
 
     /// <summary>A stage as contiguous arrays.</summary>
     internal PackedLaw Packed(int stage) => _packed[stage];
@@ -303,7 +306,7 @@ public sealed class FeedbackLaw
     /// <summary>Computes |u_k| and |x_k| of each block. The lengths at its input, inside it and at its output are added.</summary>
     /// <param name="inputs">|u| of every stage // (stages).</param>
     /// <param name="states">|x| of every stage that has a term // (stages).</param>
-    /// <param name="edits">|Δz| of every point that has an edit, as <see cref="EditStage"/> counts them; nothing without edits.</param>
+    /// <param name="edits">|Δz| of every point // (<see cref="EditStages"/>).</param>
     /// <param name="inputNorms">Result: |u_k| // (L).</param>
     /// <param name="stateNorms">
     /// Result: |x_k|, as the output stage read it if that stage has a term or the block an edit, else as the input stage did // (L).
@@ -374,7 +377,8 @@ public sealed class FeedbackLaw
     }
 
     /// <summary>
-    /// Restricts the law to some blocks: terms and edits of other blocks are left out, and so are sensors that none of those that remain uses.
+    /// Restricts the law to some blocks: terms and edits of other blocks are left out, and so are sensors and conditions on the prompt that none of
+    /// those that remain uses.
     /// </summary>
     /// <param name="layers">The blocks. Blocks that the model does not have are ignored.</param>
     public FeedbackLaw Within(LayerSet layers)
@@ -387,12 +391,20 @@ public sealed class FeedbackLaw
         Plane[] planes = [.. Planes.Where(plane => used.Contains(plane.First) || used.Contains(plane.Second))];
         used.UnionWith(planes.SelectMany(plane => new[] { plane.First, plane.Second }));
         int[] kept = [.. used.Order()];
+        int[] asked = [.. terms.Select(t => t.Condition).Concat(edits.Select(e => e.Condition)).Where(asks => asks >= 0).Distinct().Order()];
         int Moved(int sensor) => sensor < 0 ? -1 : Array.BinarySearch(kept, sensor);
+        int Asked(int condition) => condition < 0 ? -1 : Array.BinarySearch(asked, condition);
         return new FeedbackLaw(
             Layers, Width, [.. kept.Select(sensor => Sensors[sensor])],
-            [.. terms.Select(t => t with { Feeds = [.. t.Feeds.Select(feed => feed with { Sensor = Moved(feed.Sensor) })], Gate = Moved(t.Gate) })],
+            [.. terms.Select(t => t with
+            {
+                Feeds = [.. t.Feeds.Select(feed => feed with { Sensor = Moved(feed.Sensor) })],
+                Gate = Moved(t.Gate),
+                Condition = Asked(t.Condition),
+            })],
             MaxEffort, [.. planes.Select(plane => plane with { First = Moved(plane.First), Second = Moved(plane.Second) })],
-            [.. edits.Select(e => e with { Gate = Moved(e.Gate) })], Conditions);
+            [.. edits.Select(e => e with { Gate = Moved(e.Gate), Condition = Asked(e.Condition) })],
+            [.. asked.Select(condition => Conditions[condition])]);
     }
 
     /// <summary>

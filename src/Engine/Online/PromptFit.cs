@@ -3,7 +3,6 @@
 // tokens took T; with an order p it takes p tangents a block.
 using Tiller.Controllers;
 using Tiller.Decode;
-using Tiller.Features;
 using Tiller.Law;
 using Tiller.Synthesis;
 
@@ -66,8 +65,7 @@ public sealed class PromptFit
         var model = session.Model;
         model.CheckLaw(Law);
         session.Prepare([next], cancellationToken: cancellationToken);
-        var state = PromptState.Next(model, session.Cache, session.Length, next, cancellationToken);
-        using var linearization = new Linearization(model, [state]);
+        using var linearization = Linearization.AtNext(model, session.Cache, session.Length, next, out var state, cancellationToken);
         var feature = _method.Feature;
         var job = new FitJob(
             model, linearization, feature, [state], _options, [_options.Weights], _method.Layers, progress: null, cancellationToken)

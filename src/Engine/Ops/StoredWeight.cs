@@ -23,6 +23,9 @@ internal unsafe interface IStoredWeight
     /// <summary>Reads sixteen weights in their natural order.</summary>
     static abstract void LoadInOrder(byte* p, out Vector256<float> a, out Vector256<float> b);
 
+    /// <summary>Reads sixteen weights in their natural order into one vector; where there is AVX-512.</summary>
+    static abstract Vector512<float> LoadSixteen(byte* p);
+
     static abstract float LoadOne(byte* p);
 }
 
@@ -57,6 +60,10 @@ internal readonly unsafe struct Bf16Weight : IStoredWeight
         a = (Widen8((ushort*)p) << 16).AsSingle();
         b = (Widen8((ushort*)p + 8) << 16).AsSingle();
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> LoadSixteen(byte* p) =>
+        (Avx512F.ConvertToVector512UInt32(Vector256.Load((ushort*)p)) << 16).AsSingle();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float LoadOne(byte* p) => BitConverter.UInt32BitsToSingle((uint)*(ushort*)p << 16);
@@ -103,6 +110,13 @@ internal readonly unsafe struct F16Weight : IStoredWeight
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> LoadSixteen(byte* p)
+    {
+        LoadInOrder(p, out var lower, out var upper);
+        return Vector512.Create(lower, upper);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float LoadOne(byte* p) => (float)*(Half*)p;
 
     // The half is in the upper 16 bits of each lane.
@@ -142,6 +156,9 @@ internal readonly unsafe struct F32Weight : IStoredWeight
         a = Vector256.Load((float*)p);
         b = Vector256.Load((float*)p + 8);
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> LoadSixteen(byte* p) => Vector512.Load((float*)p);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float LoadOne(byte* p) => *(float*)p;

@@ -113,52 +113,30 @@ public sealed class FactoredGain : Gain
         => Z * _inner.Solve(W.TransposeThisAndMultiply(v).ToColumnMatrix()).Column(0);
 }
 
-/// <summary>K = B M W' of a sweep over weights, which share B and W (docs/math.md §4).</summary>
-public sealed class SweptGain : Gain
+/// <summary>
+/// K = Y M V', stored as these factors. Of a sweep over weights, which share Y and V: Y spans the factor of S_{k+1}, V = A_k' Y, and M alone depends
+/// on the weights (docs/math.md §4). Of a reduced solution: Y = W_{k+1} and V = W_k are the bases, and M = K̃ (docs/math.md §5).
+/// </summary>
+public sealed class ThinGain : Gain
 {
-    internal SweptGain(Matrix<double> basis, Matrix<double> inner, Matrix<double> w)
-        : base(basis.RowCount, w.RowCount)
+    internal ThinGain(Matrix<double> left, Matrix<double> inner, Matrix<double> right)
+        : base(left.RowCount, right.RowCount)
     {
-        Basis = basis;
+        Left = left;
         Inner = inner;
-        W = w;
+        Right = right;
     }
 
-    /// <summary>B, orthonormal columns that span the factor of S_{k+1} // (D, p).</summary>
-    public Matrix<double> Basis { get; }
+    /// <summary>Y, orthonormal columns // (D, p).</summary>
+    public Matrix<double> Left { get; }
 
-    /// <summary>M, which alone depends on the weights // (p, p).</summary>
+    /// <summary>M // (p, p).</summary>
     public Matrix<double> Inner { get; }
 
-    /// <summary>A_k' B // (D, p).</summary>
-    public Matrix<double> W { get; }
+    /// <summary>V // (D, p).</summary>
+    public Matrix<double> Right { get; }
 
-    internal override (Matrix<double> Left, Matrix<double> Right) Factors() => (Basis * Inner, W);
+    internal override (Matrix<double> Left, Matrix<double> Right) Factors() => (Left * Inner, Right);
 
-    private protected override Vector<double> Multiply(Vector<double> v) => Basis * (Inner * W.TransposeThisAndMultiply(v));
-}
-
-/// <summary>K ≈ W_{k+1} K̃ W_k', stored as these factors (docs/math.md §5).</summary>
-public sealed class ReducedGain : Gain
-{
-    internal ReducedGain(Matrix<double> next, Matrix<double> k, Matrix<double> basis)
-        : base(next.RowCount, basis.RowCount)
-    {
-        Next = next;
-        K = k;
-        Basis = basis;
-    }
-
-    /// <summary>W_{k+1} // (D, p).</summary>
-    public Matrix<double> Next { get; }
-
-    /// <summary>K̃ // (p, p).</summary>
-    public Matrix<double> K { get; }
-
-    /// <summary>W_k // (D, p).</summary>
-    public Matrix<double> Basis { get; }
-
-    internal override (Matrix<double> Left, Matrix<double> Right) Factors() => (Next * K, Basis);
-
-    private protected override Vector<double> Multiply(Vector<double> v) => Next * (K * Basis.TransposeThisAndMultiply(v));
+    private protected override Vector<double> Multiply(Vector<double> v) => Left * (Inner * Right.TransposeThisAndMultiply(v));
 }

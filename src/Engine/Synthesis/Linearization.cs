@@ -18,9 +18,10 @@ internal sealed class Linearization : BlockMaps
 {
     private readonly LanguageModel _model;
     private readonly IReadOnlyList<PromptState> _prompts;
-    private readonly IReadOnlyList<Range> _blocks;
+    private readonly IReadOnlyList<Range> _promptBlocks;
     private readonly int _averaged;
     private readonly List<Lane> _lanes = [];
+    private readonly IReadOnlyList<Activations> _blocks = []; // what the one token left in every block, if that is kept
 
     /// <summary>Makes a linearization; scratch memory is allocated by its first pass.</summary>
     /// <param name="model">The plain model.</param>
@@ -30,7 +31,39 @@ internal sealed class Linearization : BlockMaps
     public Linearization(LanguageModel model, IReadOnlyList<PromptState> prompts, IReadOnlyList<Range>? blocks = null, int? averaged = null)
     {
         (_model, _prompts) = (model, prompts);
-        (_blocks, _averaged) = (blocks ?? PromptBlocks.Of(prompts.Count), averaged ?? prompts.Count);
+        (_promptBlocks, _averaged) = (blocks ?? PromptBlocks.Of(prompts.Count), averaged ?? prompts.Count);
+    }
+
+    private Linearization(LanguageModel model, PromptState prompt, IReadOnlyList<Activations> blocks)
+        : this(model, [prompt])
+    {
+        _blocks = blocks;
+    }
+
+    /// <summary>
+    /// Runs the plain model on the token that comes next in a sequence, and linearises the blocks there. What the token leaves in them is kept, so
+    /// that a pullback reads a block's weights once and not twice.
+    /// </summary>
+    /// <param name="model">The plain model.</param>
+    /// <param name="cache">Keys and values of the tokens before, with room for another; stays the caller's.</param>
+    /// <param name="position">Position of the token.</param>
+    /// <param name="id">The token.</param>
+    /// <param name="state">Result: the token's states.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
+    public static Linearization AtNext(
+        LanguageModel model, KvCache cache, int position, int id, out PromptState state, CancellationToken cancellationToken)
+    {
+        Activations[] blocks = [.. Enumerable.Range(0, model.Config.L).Select(_ => model.NewActivations())];
+        try
+        {
+            state = PromptState.Next(model, cache, position, id, blocks, cancellationToken);
+            return new Linearization(model, state, blocks);
+        }
+        catch
+        {
+            Array.ForEach(blocks, a => a.Dispose());
+            throw;
+        }
     }
 
     /// <summary>Rows for which the activations of all lanes have memory.</summary>
@@ -46,7 +79,7 @@ internal sealed class Linearization : BlockMaps
     /// <param name="cancellationToken">Checked before every pass.</param>
     public override void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken)
     {
-        Sum(k, SumNode.Root(_blocks.Count), result, cancellationToken);
+        Sum(k, SumNode.Root(_promptBlocks.Count), result, cancellationToken);
         RoundToSingle(result);
     }
 
@@ -94,7 +127,18 @@ internal sealed class Linearization : BlockMaps
         ForPasses(z.ColumnCount, pulls: true, AllInOrder, (lane, group, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
-            Place(lane, k, group.Prompts, 0, cancellationToken);
+            var a = lane.A;
+            if (_blocks.Count > 0)
+            {
+                a = _blocks[k];
+                AddRows(lane, group.Prompts, 0, cancellationToken);
+            }
+            else
+            {
+                Place(lane, k, group.Prompts, 0, cancellationToken);
+                _model.Forward(k, lane.Rows, a);
+            }
+
             lane.Groups.Clear();
             for (int i = 0; i < lane.Rows.Values; i++)
             {
@@ -102,8 +146,7 @@ internal sealed class Linearization : BlockMaps
             }
 
             double[] scales = UploadUnits(lane, z, column, p, lane.Cotangents);
-            _model.Forward(k, lane.Rows, lane.A);
-            _model.Pullback(k, lane.Rows, lane.A, lane.Groups, lane.Y);
+            _model.Pullback(k, lane.Rows, a, lane.Groups, lane.Y);
             cancellationToken.ThrowIfCancellationRequested();
             Gather(lane.Cotangents, scales, group, result.Slice(column, p));
         }));
@@ -114,6 +157,11 @@ internal sealed class Linearization : BlockMaps
         foreach (var lane in _lanes)
         {
             lane.Dispose();
+        }
+
+        foreach (var block in _blocks)
+        {
+            block.Dispose();
         }
     }
 
@@ -165,7 +213,7 @@ internal sealed class Linearization : BlockMaps
     {
         if (node.Count == 1)
         {
-            return Parts(_blocks[node.First], most).Select((prompts, i) => new Group(prompts, slot, i > 0, Ends: 0));
+            return Parts(_promptBlocks[node.First], most).Select((prompts, i) => new Group(prompts, slot, i > 0, Ends: 0));
         }
 
         var (left, right) = node.Halves;
@@ -224,19 +272,27 @@ internal sealed class Linearization : BlockMaps
     /// </summary>
     private void Place(Lane lane, int k, Range prompts, int tangents, CancellationToken cancellationToken)
     {
-        var (begin, count) = prompts.GetOffsetAndLength(_prompts.Count);
-        lane.Rows.Clear();
+        AddRows(lane, prompts, tangents, cancellationToken);
+        int begin = prompts.Start.Value, count = lane.Rows.Values;
         var values = lane.Host(count * D);
         for (int i = 0; i < count; i++)
         {
-            var prompt = _prompts[begin + i];
+            _prompts[begin + i].X[k].CopyTo(values.Slice(i * D, D));
+        }
+
+        Ops.Upload(MemoryMarshal.AsBytes(values), lane.A.X.Address);
+        _model.Begin(lane.Rows, lane.A);
+    }
+
+    private void AddRows(Lane lane, Range prompts, int tangents, CancellationToken cancellationToken)
+    {
+        lane.Rows.Clear();
+        foreach (var prompt in _prompts.Take(prompts))
+        {
             lane.Rows.Add(0, prompt.Position, prompt.Cache!, steering: null, tangents);
-            prompt.X[k].CopyTo(values.Slice(i * D, D));
         }
 
         lane.Rows.Cancellation = cancellationToken;
-        Ops.Upload(MemoryMarshal.AsBytes(values), lane.A.X.Address);
-        _model.Begin(lane.Rows, lane.A);
     }
 
     /// <summary>

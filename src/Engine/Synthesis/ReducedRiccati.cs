@@ -22,7 +22,7 @@ public static class ReducedRiccati
     /// <param name="cost">Q_k, Q_L and r, in full coordinates.</param>
     /// <param name="cancellationToken">Checked at every layer.</param>
     /// <returns>
-    /// The report and the gains: <see cref="ReducedGain"/>, or <see cref="ZeroGain"/> at layers without an input. The report's leakage is the part of
+    /// The report and the gains: <see cref="ThinGain"/>, or <see cref="ZeroGain"/> at layers without an input. The report's leakage is the part of
     /// A_k W_k outside the next basis.
     /// </returns>
     /// <exception cref="RiccatiException">Shapes disagree, a number is not finite, or S̃ + rI has no Cholesky factor.</exception>
@@ -57,7 +57,7 @@ public static class ReducedRiccati
 
         var projected = new ProjectedCost(cost, bases) { Inputs = cost.Inputs };
         var report = DenseRiccati.Stream(
-            layers, Reduce, projected, (k, gain) => gains[k] = new ReducedGain(bases[k + 1], gain, bases[k]), cancellationToken);
+            layers, Reduce, projected, (k, gain) => gains[k] = new ThinGain(bases[k + 1], gain, bases[k]), cancellationToken);
         return new RiccatiSolution(gains, new RiccatiReport([.. report.Steps.Select(s => s with { Leakage = leakage[s.Layer] })]));
     }
 

@@ -19,21 +19,24 @@ internal sealed class SpdFactor
     /// <summary>L, with zeros above the diagonal // (n, n).</summary>
     public Matrix<double> Lower => _l.LowerTriangle();
 
-    /// <summary>Factors rI + Z'Z for Z // (D, n).</summary>
+    /// <summary>
+    /// Factors rI + Z'Z for Z // (D, n). The error is rounding times the square root of the condition number, not times the number itself.
+    /// </summary>
     /// <remarks>
-    /// If Z'Z is so much larger than r that its rounding errors reach the smallest pivots, L comes from [Z; √r I] = O L' instead (Householder QR). QR
-    /// never squares Z, and so keeps twice as many digits of these pivots.
+    /// Z'Z keeps of a pivot that is r alone what rounding leaves of it, |Z|²/r times as much as of the largest. Where that matters, L is corrected by
+    /// the factor of Q'Q, Q = [Z; √r I] L^{-T}, which is I but for those errors. Where they reach the smallest pivots, L comes from [Z; √r I] = O L'
+    /// (Householder QR), which never squares Z.
     /// </remarks>
-    /// <exception cref="RiccatiException">Neither way gives positive pivots, because numbers overflow when they are squared.</exception>
+    /// <exception cref="RiccatiException">No way gives positive pivots, because numbers overflow when they are squared.</exception>
     public static SpdFactor OfGram(Matrix<double> z, double r, int layer, CancellationToken cancellationToken = default)
     {
-        const double MaxCondition = 1e12;
+        const double Harmless = 1e3, MaxCondition = 1e12;
         var l = Shift(DenseAlgebra.TransposeMultiply(z, z, cancellationToken), r);
         double largest = l.RowCount == 0 ? 0 : l.Diagonal().Maximum();
         var pivots = DenseAlgebra.Cholesky(l, cancellationToken);
         if (pivots.Failed < 0 && pivots.Condition <= MaxCondition)
         {
-            return new SpdFactor(l, pivots.Condition);
+            return new SpdFactor(pivots.Condition <= Harmless ? l : Corrected(z, r, l, cancellationToken), pivots.Condition);
         }
 
         int n = z.ColumnCount;
@@ -46,6 +49,18 @@ internal sealed class SpdFactor
         return smallest > 0 && double.IsFinite(condition)
             ? new SpdFactor(lower, condition)
             : throw RiccatiException.FailedPivot(layer, pivots.Failed, pivots.Value, r, largest);
+    }
+
+    // L M with M M' = Q'Q = L^{-1} (Z'Z + rI) L^{-T}, which is formed from Q's columns and so loses nothing of the small ones.
+    private static Matrix<double> Corrected(Matrix<double> z, double r, Matrix<double> l, CancellationToken cancellationToken)
+    {
+        var top = Matrix<double>.Build.Dense(z.RowCount, z.ColumnCount, z.ToColumnMajorArray());
+        var below = Matrix<double>.Build.DenseDiagonal(l.RowCount, Math.Sqrt(r));
+        DenseAlgebra.SolveRight(top, l);
+        DenseAlgebra.SolveRight(below, l);
+        var m = DenseAlgebra.TransposeMultiply(top, top, cancellationToken) + DenseAlgebra.TransposeMultiply(below, below, cancellationToken);
+        DenseAlgebra.Cholesky(m, cancellationToken);
+        return DenseAlgebra.Multiply(l.LowerTriangle(), m.LowerTriangle(), cancellationToken);
     }
 
     /// <summary>Row of the first pivot of Q + shift·I that is not positive; -1 if there is none.</summary>

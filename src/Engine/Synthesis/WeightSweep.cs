@@ -87,7 +87,7 @@ public static class WeightSweep
                     condition = factor.Condition;
                 }
 
-                gains[i][k] = inner is null ? new ZeroGain(width) : new SweptGain(b, inner, w);
+                gains[i][k] = inner is null ? new ZeroGain(width) : new ThinGain(b, inner, w);
                 var before = t[i];
                 t[i] = DenseAlgebra.Multiply(rest, Widened(scaled, Math.Sqrt(weights[i].Q), directions[k].ColumnCount), cancellationToken);
                 double residual = Residual(k, weights[i], (b, before), w, inner, (next, t[i]), directions[k]);

@@ -59,6 +59,9 @@ public sealed partial class Tokenizer : Microsoft.ML.Tokenizers.Tokenizer
 
     internal IReadOnlyList<AddedToken> Added => _file.Added;
 
+    /// <summary>Ids that the post-processor adds before and after a text.</summary>
+    internal (int[] Before, int[] After) Affixes => (_file.PostProcessor.Prefix, _file.PostProcessor.Suffix);
+
     /// <summary>
     /// Receives the number of steps of a call at every point where the call can be cancelled. Tests count with it, and cancel. Null for none.
     /// </summary>

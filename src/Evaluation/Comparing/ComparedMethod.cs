@@ -28,8 +28,15 @@ public abstract record ComparedMethod
     /// <exception cref="ComparisonException">It does not.</exception>
     internal virtual void Check(EvaluationTask task) => ContrastOf(task);
 
-    /// <summary>Fits the method's controller; null if the method does not steer.</summary>
-    internal abstract Controller? Fit(LanguageModel model, EvaluationTask task, CancellationToken cancellationToken);
+    /// <summary>Fits the method's controller.</summary>
+    /// <param name="model">The plain model.</param>
+    /// <param name="task">The task.</param>
+    /// <param name="jacobians">A file for what a fit measures (<see cref="FitOptions.Jacobians"/>); null for none.</param>
+    /// <param name="progress">Receives the progress of a fit.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
+    /// <returns>Null if the method does not steer.</returns>
+    internal abstract Controller? Fit(
+        LanguageModel model, EvaluationTask task, string? jacobians, IProgress<FitProgress>? progress, CancellationToken cancellationToken);
 
     /// <summary>The task as the method runs it, possibly with changed prompts.</summary>
     internal virtual EvaluationTask TaskOf(EvaluationTask task) => task;
@@ -74,9 +81,16 @@ public sealed record ComparedFit(string Title, FitOptions Options) : ComparedMet
         }
     }
 
-    internal override Controller Fit(LanguageModel model, EvaluationTask task, CancellationToken cancellationToken) =>
-        ControllerFit.Run(
-        model, Shuffled(ContrastOf(task)), task.Fit?.Apply(Options, KeepsWeights) ?? Options, cancellationToken: cancellationToken).Controller;
+    /// <summary>The options of the fit on a task.</summary>
+    internal FitOptions OptionsOn(EvaluationTask task) => task.Fit?.Apply(Options, KeepsWeights) ?? Options;
+
+    internal override Controller Fit(
+        LanguageModel model, EvaluationTask task, string? jacobians, IProgress<FitProgress>? progress, CancellationToken cancellationToken)
+    {
+        var options = OptionsOn(task);
+        options = options with { Jacobians = jacobians ?? options.Jacobians };
+        return ControllerFit.Run(model, Shuffled(ContrastOf(task)), options, progress, cancellationToken).Controller;
+    }
 
     private ContrastSet Shuffled(ContrastSet contrast)
     {
@@ -100,7 +114,8 @@ public sealed record RandomDirection(int Seed = 0) : ComparedMethod
 
     internal override string Identity => $"random {Seed}";
 
-    internal override Controller Fit(LanguageModel model, EvaluationTask task, CancellationToken cancellationToken)
+    internal override Controller Fit(
+        LanguageModel model, EvaluationTask task, string? jacobians, IProgress<FitProgress>? progress, CancellationToken cancellationToken)
     {
         var contrast = ContrastOf(task);
         var feature = FeatureMeasurement.Measure(model, contrast, cancellationToken: cancellationToken);
@@ -137,7 +152,8 @@ public sealed record PromptingAlone : ComparedMethod
 
     internal override void Check(EvaluationTask task) => TaskOf(task);
 
-    internal override Controller? Fit(LanguageModel model, EvaluationTask task, CancellationToken cancellationToken) => null;
+    internal override Controller? Fit(
+        LanguageModel model, EvaluationTask task, string? jacobians, IProgress<FitProgress>? progress, CancellationToken cancellationToken) => null;
 
     internal override EvaluationTask TaskOf(EvaluationTask task)
     {

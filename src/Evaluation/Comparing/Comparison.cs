@@ -1,6 +1,5 @@
 using System.Globalization;
 using Tiller.Checkpoint;
-using Tiller.Controllers;
 using Tiller.Features;
 using Tiller.Model;
 using Tiller.Synthesis;
@@ -42,14 +41,14 @@ public sealed record Comparison
     /// <summary>
     /// Controllers that were fitted, for comparisons of one model that belong together and run one after another; null where each run has its own.
     /// </summary>
-    internal Dictionary<(EvaluationTask Task, ComparedMethod Method), Controller?>? Fitted { get; init; }
+    internal FittedControllers? Fitted { get; init; }
 
     /// <summary>Computes all cells that the folder does not contain yet. A cell is the result of one task, method, strength and seed.</summary>
     /// <param name="model">The model.</param>
     /// <param name="folder">
     /// The folder for the cells, one file each, and the list of them; it is created if necessary. A later call continues with its cells.
     /// </param>
-    /// <param name="progress">Called after every cell; may be null.</param>
+    /// <param name="progress">Called after every cell, and within fits; may be null.</param>
     /// <param name="cancellationToken">Checked between steps. Finished cells are kept.</param>
     /// <returns>All cells, or those of the shard, task by task; those of the plain model are the first of each task.</returns>
     /// <exception cref="ArgumentException">A list is empty, or a strength is 0, not finite, or repeated.</exception>
@@ -61,7 +60,7 @@ public sealed record Comparison
     {
         ArgumentNullException.ThrowIfNull(model);
         Check();
-        var fitted = Fitted ?? [];
+        var fitted = Fitted ?? new FittedControllers(model, folder: null);
         Planned[] all = [.. Plan(model, cancellationToken)];
         new ComparisonPlan(model.Name, [.. all.Select(static x => new PlannedCell(x.Path, x.Identity))]).Write(folder);
         Planned[] own = Shard is { } shard ? all[shard.Of(all.Length)] : all;
@@ -71,7 +70,7 @@ public sealed record Comparison
             string path = Path.Combine(folder, planned.Path);
             if (ComparisonCell.Read(path, planned.Identity) is not { } cell)
             {
-                var controller = planned.Method is null ? null : ControllerOf(fitted, model, planned.Task, planned.Method, cancellationToken);
+                var controller = planned.Method is null ? null : fitted.Of(planned.Task, planned.Method, progress, cancellationToken);
                 var task = planned.Asked;
                 var options = Evaluation with
                 {
@@ -92,19 +91,6 @@ public sealed record Comparison
         }
 
         return cells;
-    }
-
-    /// <summary>The controller of a method on a task, fitted once; null where nothing is steered.</summary>
-    internal static Controller? ControllerOf(
-        Dictionary<(EvaluationTask Task, ComparedMethod Method), Controller?> fitted, LanguageModel model, EvaluationTask task, ComparedMethod method,
-        CancellationToken cancellationToken)
-    {
-        if (!fitted.TryGetValue((task, method), out var controller))
-        {
-            fitted[(task, method)] = controller = method.Fit(model, task, cancellationToken);
-        }
-
-        return controller;
     }
 
     // A cell that is to be computed: a method, or the plain model if there is none, on a task as it is fitted and as it is asked.
@@ -233,6 +219,7 @@ public sealed record Comparison
         return hash.Add(task).Add(method).Add(lambda.ToString("R", CultureInfo.InvariantCulture)).Add([seed]).End();
     }
 
-    private static string Safe(string name) =>
+    /// <summary>A name as a part of a path.</summary>
+    internal static string Safe(string name) =>
         string.Concat(name.Select(static c => char.IsAsciiLetterOrDigit(c) || c is '.' or '+' ? c : '-'));
 }

@@ -78,6 +78,23 @@ public sealed record ComparisonPlan(string Model, IReadOnlyList<PlannedCell> Cel
             folders.Select(folder => ComparisonCell.Read(Path.Combine(folder, planned.Path), planned.Identity)).FirstOrDefault(x => x is not null)),
     ];
 
+    /// <summary>Keeps the plan in a folder with all its cells, so that a comparison goes on there as where it was run.</summary>
+    /// <param name="folder">The folder, which is created if necessary.</param>
+    /// <param name="cells">The cells, in the order of the plan.</param>
+    /// <exception cref="IOException">The folder cannot be written in.</exception>
+    internal void Write(string folder, IReadOnlyList<ComparisonCell> cells)
+    {
+        Write(folder);
+        foreach (var (planned, cell) in Cells.Zip(cells))
+        {
+            string path = Path.Combine(folder, planned.Path);
+            if (ComparisonCell.Read(path, planned.Identity) is null)
+            {
+                cell.Write(path);
+            }
+        }
+    }
+
     /// <summary>Keeps the plan in a folder, whole or not at all.</summary>
     /// <exception cref="IOException">The folder cannot be written in.</exception>
     internal void Write(string folder)

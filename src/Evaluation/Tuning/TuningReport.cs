@@ -36,8 +36,8 @@ public sealed record TuningReport
     public required IReadOnlyList<ComparedPoint> Test { get; init; }
 
     /// <summary>
-    /// Recommended setting less what it must beat, on the test prompts, prompt by prompt: asking in words, or the plain model where the task has no
-    /// words. Null without a recommended setting.
+    /// Recommended setting less what it must beat, on the test prompts, prompt by prompt: asking in words or the plain model, whichever is better
+    /// there. Null without a recommended setting.
     /// </summary>
     public required Estimate? Gain { get; init; }
 

@@ -1,5 +1,6 @@
 // Successive halving (Karnin, Koren and Somekh 2013; Jamieson and Talwalkar, arXiv:1502.07943): all settings on few prompts, the best part of them on
 // more, and so on, until the last few are measured on all dev prompts.
+using Tiller.Controllers;
 using Tiller.Evaluation.Comparing;
 using Tiller.Evaluation.Scorers;
 using Tiller.Features;
@@ -48,8 +49,11 @@ public sealed record TuningSearch
 
     /// <summary>Runs the search.</summary>
     /// <param name="model">The model.</param>
-    /// <param name="folder">Keeps what was measured, so that a later call goes on; made if it is not there.</param>
-    /// <param name="progress">Told after every cell of a rung.</param>
+    /// <param name="folder">
+    /// Keeps what was measured, so that a later call goes on; made if it is not there. The states and mean Jacobians of the contrast, L·D² numbers in
+    /// float32 (block count and width), are measured once, whatever the number of fits.
+    /// </param>
+    /// <param name="progress">Told after every cell of a rung, and within fits.</param>
     /// <param name="cancellationToken">Checked between steps.</param>
     /// <returns>Null if a rung waits for cells of other shards.</returns>
     /// <exception cref="ArgumentException">A number is out of range.</exception>
@@ -70,10 +74,13 @@ public sealed record TuningSearch
             Methods = Fits,
             Strengths = Strengths,
             Shard = Shard,
-            Fitted = [],
+            Fitted = new FittedControllers(model, Path.Combine(folder, "jacobians")),
             Evaluation = new EvaluationOptions { Split = DevSplit, Batch = Batch },
         };
-        var left = Fits.ToDictionary(static x => (ComparedMethod)x, _ => search.StrengthsOf(task));
+
+        // Fits that measure Jacobians come first: the others find the contrast's states in their file.
+        ComparedFit[] fits = [.. Fits.OrderBy(static fit => fit.Options.Method.Takes(FitInputs.Gains) ? 0 : 1)];
+        var left = fits.ToDictionary(static x => (ComparedMethod)x, _ => search.StrengthsOf(task));
         var rungs = new List<(int Settings, int Prompts)>();
         ComparisonReport rung;
         string score;
@@ -106,7 +113,7 @@ public sealed record TuningSearch
             }
 
             var best = Ranked(rung, score, budget).Take(Math.Max(Finalists, (settings + Factor - 1) / Factor)).ToArray();
-            left = Fits.Select(fit => (Fit: fit, Strengths: best.Where(x => x.Method == fit.Name).Select(static x => x.Lambda).ToArray()))
+            left = fits.Select(fit => (Fit: fit, Strengths: best.Where(x => x.Method == fit.Name).Select(static x => x.Lambda).ToArray()))
                 .Where(static x => x.Strengths.Length > 0)
                 .ToDictionary(static x => (ComparedMethod)x.Fit, static x => (IReadOnlyList<double>)x.Strengths);
         }
@@ -149,17 +156,18 @@ public sealed record TuningSearch
             return null;
         }
 
+        // What it must beat is the better of the plain model and the words, so that words that do harm are no rival to be proud of.
         var steered = test.Points[0];
-        var rival = test.Points.Count > 1 ? test.Points[1] : test.Plain;
+        var rival = test.Points.Skip(1).Prepend(test.Plain).MaxBy(point => Goodness(point, report.Score))!;
         string score = report.Score;
         double difference = steered.Scores[score].Value - rival.Scores[score].Value;
         double error = ComparedPoint.ErrorOf([.. steered.Without[score].Zip(rival.Without[score], static (a, b) => a - b)]);
         return report with
         {
-            Controller = Comparison.ControllerOf(search.Fitted!, model, task, chosen, cancellationToken),
+            Controller = search.Fitted!.Of(task, chosen, progress, cancellationToken),
             Test = [test.Plain, .. test.Points],
             Gain = new Estimate(difference, error),
-            Rival = test.Points.Count > 1 ? "asking in words" : report.Rival,
+            Rival = ReferenceEquals(rival, test.Plain) ? report.Rival : "asking in words",
             Beats = (Minimises ? -difference : difference) > 2 * error,
         };
     }

@@ -79,8 +79,10 @@ int Run(ParseResult parse, CancellationToken cancellationToken)
             meter, request.ContextLength);
         Console.Error.WriteLine(FormattableString.Invariant(
             $"{(wide ? "AVX-512" : "AVX2")}, {request.ThreadCount} threads; the logits of both engines correlate by {rows.Check():0.00000}"));
-        BenchOutput.Write(
-            request, parse.GetValue(batches)!.SelectMany(rows.Batch).Concat(parse.GetValue(prefill)!.SelectMany(rows.Prefill)), Console.Out);
+        var check = new CeilingCheck();
+        var measured = parse.GetValue(batches)!.SelectMany(rows.Batch).Concat(parse.GetValue(prefill)!.SelectMany(rows.Prefill));
+        BenchOutput.Write(request, measured.Select(check.Pass), Console.Out);
+        check.End();
         return 0;
     }
     catch (TillerException e)

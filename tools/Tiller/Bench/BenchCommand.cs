@@ -68,7 +68,8 @@ internal sealed class BenchCommand : TillerCommand
     };
 
     private readonly Option<int> _context = OptionKinds.Number(
-        "--context", "Tokens before the decoded one, or in the prompt; 0 for 512 if a prompt is run, for 16 with serve, and for 128 otherwise.", 0,
+        "--context",
+        "Tokens before the decoded one, or in the prompt; 0 for 512 if a prompt is run, for 16 with serve and eval, and for 128 otherwise.", 0,
         n => n >= 0,
         "a whole number, 0 or more");
 
@@ -79,7 +80,8 @@ internal sealed class BenchCommand : TillerCommand
         "With decode: tangents of the token. [default: 31; on CUDA 8,31,63]");
     private readonly Option<IReadOnlyList<int>?> _batches = Numbers("--batch",
         "With batch: sessions that are stepped together, plain and steered. [default: 8,64; on CUDA 1,8,64] "
-        + "With schedule: texts at once. [default: 1,8; on CUDA 1,8,64] With serve: streams at once. [default: 1,8,32]");
+        + "With schedule: texts at once. [default: 1,8; on CUDA 1,8,64] With serve: streams at once. [default: 1,8,32] "
+        + "With eval: texts at once. [default: 8]");
     private readonly Option<IReadOnlyList<int>?> _rows = Numbers("--rows",
         "With kernels: rows of the linear map; the stages run with 1 row and with the largest number. [default: 1,2,4,8,16,32,64,256]");
     private readonly Option<IReadOnlyList<string>?> _fits = new("--fits")

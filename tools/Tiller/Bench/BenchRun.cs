@@ -19,7 +19,13 @@ internal static class BenchRun
             return ExitCode.Ok;
         }
 
-        BenchOutput.Write(request, Suite.Run(request, cancellationToken), terminal.Output);
+        var check = new CeilingCheck();
+        BenchOutput.Write(request, Rows(request, cancellationToken).Select(check.Pass), terminal.Output);
+        check.End();
         return ExitCode.Ok;
     }
+
+    /// <summary>Measures the rows of a mode that has such, one by one as they are enumerated.</summary>
+    public static IEnumerable<BenchRow> Rows(BenchRequest request, CancellationToken cancellationToken) =>
+        request.Mode == BenchMode.Eval ? EvalBench.Run(request, cancellationToken) : Suite.Run(request, cancellationToken);
 }

@@ -10,11 +10,12 @@ internal static class CompareRun
 {
     private static readonly string[] s_demoTasks = ["topic", "tone", "refusal"];
 
-    public static int Run(Terminal terminal, CompareRequest request, CancellationToken cancellationToken)
+    public static int Run(
+        Terminal terminal, CompareRequest request, IReadOnlyList<ScorerKind> kinds, CancellationToken cancellationToken)
     {
         bool demo = request.Model is null;
         string[] folders = demo ? [.. s_demoTasks.Select(TaskFolder)] : [.. request.Tasks];
-        var reading = new TaskOptions { Data = request.Data };
+        var reading = new TaskOptions { Data = request.Data, Kinds = kinds };
         EvaluationTask[] tasks = [.. folders.Select(folder => EvaluationTask.Read(folder, reading, cancellationToken))];
         var comparison = new Comparison
         {

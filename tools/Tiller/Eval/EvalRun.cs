@@ -9,11 +9,12 @@ namespace Tiller.Tool;
 /// <summary><c>tiller eval</c>.</summary>
 internal static class EvalRun
 {
-    public static int Run(Terminal terminal, EvalRequest request, CancellationToken cancellationToken)
+    public static int Run(
+        Terminal terminal, EvalRequest request, IReadOnlyList<ScorerKind> kinds, CancellationToken cancellationToken)
     {
         var destination = request.Out is null ? null : Destination.Of(terminal, "--out", request.Out, isText: true, request.Json);
         terminal = destination?.Rest ?? terminal;
-        var task = EvaluationTask.Read(request.Task, new TaskOptions { Data = request.Data }, cancellationToken);
+        var task = EvaluationTask.Read(request.Task, new TaskOptions { Data = request.Data, Kinds = kinds }, cancellationToken);
         if (!task.Splits.TryGetValue(request.Split, out var prompts))
         {
             throw new UsageException(

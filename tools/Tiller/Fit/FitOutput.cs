@@ -1,4 +1,4 @@
-using System.Text.Json;
+using System.Text.Json.Serialization;
 using Tiller.Controllers;
 using Tiller.Synthesis;
 
@@ -57,68 +57,17 @@ internal static class FitOutput
     }
 
     /// <summary>One fit as an object, several as an array of them.</summary>
-    public static void WriteJson(Terminal terminal, IReadOnlyList<string> paths, IReadOnlyList<FitResult> results) =>
-        Json.Write(terminal.Output, json =>
+    public static void WriteJson(Terminal terminal, IReadOnlyList<string> paths, IReadOnlyList<FitResult> results)
     {
-        if (results.Count == 1)
+        IReadOnlyList<FitJson> fits = [.. paths.Zip(results, static (path, result) => new FitJson(path, result))];
+        if (fits.Count == 1)
         {
-            WriteFit(json, paths[0], results[0]);
-            return;
+            Json.Write(terminal.Output, fits[0], FitJsonContext.Default.FitJson);
         }
-
-        json.WriteStartArray();
-        foreach (var (path, result) in paths.Zip(results))
+        else
         {
-            WriteFit(json, path, result);
+            Json.Write(terminal.Output, fits, FitJsonContext.Default.IReadOnlyListFitJson);
         }
-
-        json.WriteEndArray();
-    });
-
-    private static void WriteFit(Utf8JsonWriter json, string path, FitResult result)
-    {
-        var (controller, report, loop, stages) = result;
-        var source = controller.Source;
-        json.WriteStartObject();
-        json.WriteString("controller", path);
-        json.WriteNumber("positive", source.Positive.Count);
-        json.WriteNumber("negative", source.Negative.Count);
-        json.WriteNumber("calibration", CalibrationCount(source));
-        if (source.Order is { } order)
-        {
-            json.WriteNumber("order", order);
-        }
-
-        if (controller.Method is LinearQuadratic lqr)
-        {
-            json.WriteString("setpoint", Name(lqr.Setpoint));
-        }
-
-        json.WriteString("layers", controller.Method.Layers.ToString());
-        json.WriteStartObject("elapsedMs");
-        foreach (var stage in stages)
-        {
-            json.WriteNumber(Name(stage.Stage), stage.ElapsedMs);
-        }
-
-        json.WriteEndObject();
-        if (report.Steps.Count > 0)
-        {
-            WriteIfFinite(json, "residual", report.Residual);
-            WriteIfFinite(json, "symmetryError", report.SymmetryError);
-            json.WriteNumber("rank", report.Rank);
-            WriteIfFinite(json, "droppedEnergy", report.DroppedEnergy);
-            WriteIfFinite(json, "leakage", report.Leakage);
-        }
-
-        if (loop.Layers.Count > 0)
-        {
-            WriteIfFinite(json, "openLoopGain", loop.MeanOpen);
-            WriteIfFinite(json, "closedLoopGain", loop.MeanClosed);
-        }
-
-        ControllerDescription.WriteFit(json, controller);
-        json.WriteEndObject();
     }
 
     /// <summary>The settings of a fit in a line, without the method's name; empty if there are no others.</summary>
@@ -144,13 +93,65 @@ internal static class FitOutput
     /// <summary>The name of a setting or a stage in output.</summary>
     public static string Name<T>(T value)
         where T : struct, Enum => value.ToString().ToLowerInvariant();
+}
 
-    // JSON has no NaN and no infinity.
-    private static void WriteIfFinite(Utf8JsonWriter json, string name, double value)
+/// <summary>The JSON of a fit, and of each in a sweep.</summary>
+internal sealed record FitJson : FittedJson
+{
+    public FitJson(string path, FitResult result)
+        : base(result.Controller)
     {
-        if (double.IsFinite(value))
+        var (controller, report, loop, stages) = result;
+        var source = controller.Source;
+        (Controller, Positive, Negative, Calibration) = (path, source.Positive.Count, source.Negative.Count, FitOutput.CalibrationCount(source));
+        (Order, Setpoint) = (source.Order, controller.Method is LinearQuadratic lqr ? FitOutput.Name(lqr.Setpoint) : null);
+        Layers = controller.Method.Layers.ToString();
+        ElapsedMs = stages.ToDictionary(static stage => FitOutput.Name(stage.Stage), static stage => stage.ElapsedMs);
+        if (report.Steps.Count > 0)
         {
-            json.WriteNumber(name, value);
+            (Residual, SymmetryError, Rank) = (Finite(report.Residual), Finite(report.SymmetryError), report.Rank);
+            (DroppedEnergy, Leakage) = (Finite(report.DroppedEnergy), Finite(report.Leakage));
+        }
+
+        if (loop.Layers.Count > 0)
+        {
+            (OpenLoopGain, ClosedLoopGain) = (Finite(loop.MeanOpen), Finite(loop.MeanClosed));
         }
     }
+
+    public string Controller { get; }
+
+    public int Positive { get; }
+
+    public int Negative { get; }
+
+    public int Calibration { get; }
+
+    public int? Order { get; }
+
+    public string? Setpoint { get; }
+
+    public string Layers { get; }
+
+    public IReadOnlyDictionary<string, double> ElapsedMs { get; }
+
+    public double? Residual { get; }
+
+    public double? SymmetryError { get; }
+
+    public int? Rank { get; }
+
+    public double? DroppedEnergy { get; }
+
+    public double? Leakage { get; }
+
+    public double? OpenLoopGain { get; }
+
+    public double? ClosedLoopGain { get; }
 }
+
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSerializable(typeof(FitJson))]
+[JsonSerializable(typeof(IReadOnlyList<FitJson>))]
+internal sealed partial class FitJsonContext : JsonSerializerContext;

@@ -48,7 +48,11 @@ internal static class PlanRun
         bool counted = File.Exists(Path.Combine(directory, "tokenizer.json"));
         var encoder = counted ? Encoder(request, c, cancellationToken) : null;
         int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
-        int[] others = [.. Lengths("Alternative", prompts.Alternative ?? []), .. Lengths("Nominal", prompts.Nominal is { } one ? [one] : [])];
+        int[] others =
+        [
+            .. Lengths("Alternative", prompts.Alternative ?? []), .. Lengths("Nominal", prompts.Nominal is { } one ? [one] : []),
+            .. Lengths("Held-out", options.HeldOut ?? []),
+        ];
         int[]? kept = calibration is null ? null : [.. Lengths("Calibration", calibration)];
 
         long weights;
@@ -65,7 +69,7 @@ internal static class PlanRun
         }
 
         var rates = QuickRates.Measure(c, TensorType.BF16, request.Device.ToLoadOptions(), cancellationToken);
-        var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers, rates.JacobianRows, others);
+        var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers, rates.JacobianRows, others, request.Weights.Count);
         long tokens = lengths.Concat(kept ?? []).Concat(others).Sum(n => (long)n);
         return new PlannedFit(
             HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, tokens, counted, Solve(options), plan, rates);
@@ -76,7 +80,7 @@ internal static class PlanRun
     }
 
     /// <summary>The plan of a fit of a loaded model; null if the fit is too short to be worth a message, or has a file of Jacobians.</summary>
-    public static PlannedFit? OfLongFit(LanguageModel model, ContrastSet contrast, FitOptions options, DeviceRequest device,
+    public static PlannedFit? OfLongFit(LanguageModel model, ContrastSet contrast, FitOptions options, int weights, DeviceRequest device,
         CancellationToken cancellationToken)
     {
         if (File.Exists(options.Jacobians))
@@ -88,8 +92,13 @@ internal static class PlanRun
         int[] Lengths(string list, IReadOnlyList<Prompt> prompts) => [.. encoder.Encode(list, prompts, cancellationToken).Select(ids => ids.Length)];
         int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
         int[]? kept = options.Calibration is { } calibration ? Lengths("Calibration", calibration) : null;
-        int[] others = [.. Lengths("Alternative", options.Alternative ?? []), .. Lengths("Nominal", options.Nominal is { } one ? [one] : [])];
-        var plan = FitPlan.Of(model.Config, model.WeightsInBytes, lengths, kept, options, model.Ops.Callers, model.Ops.JacobianRows, others);
+        int[] others =
+        [
+            .. Lengths("Alternative", options.Alternative ?? []), .. Lengths("Nominal", options.Nominal is { } one ? [one] : []),
+            .. Lengths("Held-out", options.HeldOut ?? []),
+        ];
+        var plan = FitPlan.Of(
+            model.Config, model.WeightsInBytes, lengths, kept, options, model.Ops.Callers, model.Ops.JacobianRows, others, weights);
         if (plan.Stages.Sum(s => s.SingleFlops + s.DoubleFlops) < LongFlops)
         {
             return null;

@@ -25,7 +25,7 @@ internal static class MergeRun
 
         string folder = request.Out ?? request.Parts[0];
         var (plan, cells) = ComparisonPlan.Gather(request.Parts);
-        Directory.CreateDirectory(folder);
+        plan.Write(folder, cells);
         CompareRun.Write(terminal, folder, request.Json, plan.Model, cells);
         return ExitCode.Ok;
     }

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Numerics;
 using Tiller.Law;
@@ -55,25 +56,12 @@ internal static class OptionKinds
     public static Option<T> Choice<T>(string name, string description, string? helpName = null)
         where T : struct, Enum
     {
-        string[] names = [.. Enum.GetNames<T>().Select(n => n.ToLowerInvariant())];
         var option = new Option<T>(name)
         {
-            Description = $"{description} [default: {names[0]}]",
-            HelpName = helpName ?? string.Join('|', names),
-            CustomParser = result =>
-            {
-                string text = result.Tokens[^1].Value;
-                int index = Array.IndexOf(names, text);
-                if (index >= 0)
-                {
-                    return Enum.GetValues<T>()[index];
-                }
-
-                result.AddError($"{name} must be one of {string.Join(", ", names)}, got '{text}'.");
-                return default;
-            },
+            Description = $"{description} [default: {NamesOf<T>()[0]}]",
+            CustomParser = result => Chosen<T>(name, result).GetValueOrDefault(),
         };
-        option.CompletionSources.Add(names);
+        Complete<T>(option, helpName);
         return option;
     }
 
@@ -81,26 +69,33 @@ internal static class OptionKinds
     public static Option<T?> ChoiceOrNone<T>(string name, string description)
         where T : struct, Enum
     {
-        string[] names = [.. Enum.GetNames<T>().Select(n => n.ToLowerInvariant())];
-        var option = new Option<T?>(name)
-        {
-            Description = description,
-            HelpName = string.Join('|', names),
-            CustomParser = result =>
-            {
-                string text = result.Tokens[^1].Value;
-                int index = Array.IndexOf(names, text);
-                if (index >= 0)
-                {
-                    return Enum.GetValues<T>()[index];
-                }
-
-                result.AddError($"{name} must be one of {string.Join(", ", names)}, got '{text}'.");
-                return null;
-            },
-        };
-        option.CompletionSources.Add(names);
+        var option = new Option<T?>(name) { Description = description, CustomParser = result => Chosen<T>(name, result) };
+        Complete<T>(option, helpName: null);
         return option;
+    }
+
+    private static string[] NamesOf<T>()
+        where T : struct, Enum => [.. Enum.GetNames<T>().Select(n => n.ToLowerInvariant())];
+
+    private static T? Chosen<T>(string name, ArgumentResult result)
+        where T : struct, Enum
+    {
+        string[] names = NamesOf<T>();
+        string text = result.Tokens[^1].Value;
+        int index = Array.IndexOf(names, text);
+        if (index < 0)
+        {
+            result.AddError($"{name} must be one of {string.Join(", ", names)}, got '{text}'.");
+        }
+
+        return index < 0 ? null : Enum.GetValues<T>()[index];
+    }
+
+    private static void Complete<T>(Option option, string? helpName)
+        where T : struct, Enum
+    {
+        option.HelpName = helpName ?? string.Join('|', NamesOf<T>());
+        option.CompletionSources.Add(NamesOf<T>());
     }
 
     /// <summary>One of several objects by its name. Null if not given; then the caller uses the first object.</summary>

@@ -1,4 +1,5 @@
 using Tiller.Checkpoint;
+using Tiller.Evaluation;
 using Tiller.Model;
 using Tiller.Tokens;
 
@@ -7,18 +8,20 @@ namespace Tiller.Tool;
 /// <summary>The commands of tiller, each with the code that runs it.</summary>
 internal static class Runs
 {
-    /// <summary>All commands. They read from and write to <paramref name="terminal"/>.</summary>
-    public static IReadOnlyList<TillerCommand> Commands(Terminal terminal) =>
+    /// <summary>All commands.</summary>
+    /// <param name="terminal">What they read from and write to.</param>
+    /// <param name="kinds">Kinds of scorers that tasks may name besides those of Tiller.Evaluation; null for none.</param>
+    public static IReadOnlyList<TillerCommand> Commands(Terminal terminal, IReadOnlyList<ScorerKind>? kinds = null) =>
     [
         new DemoCommand((request, token) => Task.FromResult(DemoRun.Run(terminal, request, token))),
         new MethodsCommand((request, _) => Task.FromResult(MethodsRun.Run(terminal, request))),
         new FitCommand((request, token) => Task.FromResult(FitRun.Run(terminal, request, token))),
         new SteerCommand((request, token) => SteerRun.Run(terminal, request, token)),
         new GenerateCommand((request, token) => GenerateRun.Run(terminal, request, token)),
-        new CompareCommand((request, token) => Task.FromResult(CompareRun.Run(terminal, request, token))),
-        new TuneCommand((request, token) => Task.FromResult(TuneRun.Run(terminal, request, token))),
+        new CompareCommand((request, token) => Task.FromResult(CompareRun.Run(terminal, request, kinds ?? [], token))),
+        new TuneCommand((request, token) => Task.FromResult(TuneRun.Run(terminal, request, kinds ?? [], token))),
         new MergeCommand((request, token) => MergeRun.Run(terminal, request, token)),
-        new EvalCommand((request, token) => Task.FromResult(EvalRun.Run(terminal, request, token))),
+        new EvalCommand((request, token) => Task.FromResult(EvalRun.Run(terminal, request, kinds ?? [], token))),
         new ServeCommand((request, token) => ServeRun.Run(terminal, request, token)),
         new PullCommand((request, token) => Task.FromResult(PullRun.Run(terminal, request, token))),
         new LinearityCommand((request, token) => Task.FromResult(LinearityRun.Run(terminal, request, token))),

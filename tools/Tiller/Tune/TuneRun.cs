@@ -15,9 +15,10 @@ internal static class TuneRun
 {
     private const string ControllerName = "controller.tiller";
 
-    public static int Run(Terminal terminal, TuneRequest request, CancellationToken cancellationToken)
+    public static int Run(
+        Terminal terminal, TuneRequest request, IReadOnlyList<ScorerKind> kinds, CancellationToken cancellationToken)
     {
-        var task = EvaluationTask.Read(request.Task, new TaskOptions { Data = request.Data }, cancellationToken);
+        var task = EvaluationTask.Read(request.Task, new TaskOptions { Data = request.Data, Kinds = kinds }, cancellationToken);
         using var model = Runs.Load(terminal, request.Model, request.Device, strict: false, cancellationToken);
         if (request.Layers.FirstOrDefault(x => x.Last >= model.Config.L) is { } beyond)
         {

@@ -1,10 +1,8 @@
-using Tiller.Checkpoint;
-
-namespace Tiller.Hub;
+namespace Tiller.Checkpoint;
 
 /// <summary>
 /// A lock between processes: a file that is open and locked. On Unix it is an exclusive flock, which huggingface_hub uses too. The kernel drops it
-/// when its process ends, for any reason. The file is kept, as huggingface_hub does.
+/// when its process ends, for any reason. The file is kept, as huggingface_hub does; on Linux its holder may delete it.
 /// </summary>
 internal static class FileLock
 {
@@ -36,12 +34,14 @@ internal static class FileLock
         }
     }
 
-    // FileShare.None is LOCK_EX | LOCK_NB on Unix.
-    private static FileStream? TryTake(string path)
+    /// <summary>Takes the lock; null while another process, or this one, holds it.</summary>
+    /// <param name="path">The lock file. Its folder must exist.</param>
+    public static FileStream? TryTake(string path)
     {
         FileStream? stream = null;
         try
         {
+            // FileShare.None is LOCK_EX | LOCK_NB on Unix.
             stream = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
             // Other clients delete a lock's file when they are done. A lock on a deleted file excludes nobody.
             if (!OperatingSystem.IsLinux() || AtomicFile.IsNamed(stream.SafeFileHandle, path))

@@ -1,0 +1,4 @@
+using Tiller.Evaluation.Onnx;
+using Tiller.Tool;
+
+return await ToolProcess.RunAsync(args, [OnnxScorer.Kind]);
