@@ -39,7 +39,8 @@ internal static class FitRun
         var contrast = prompts.Contrast;
         using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
         var options = Options(request, model.Config, prompts);
-        if (request.Shards is null && PlanRun.OfLongFit(model, contrast, options, request.Weights.Count, request.Device, cancellationToken) is { } plan)
+        if (request.Shards is null
+            && PlanRun.OfLongFit(model, contrast, options, request.Weights.Count, request.Device, cancellationToken) is { } plan)
         {
             PlanOutput.WriteNeed(terminal, plan);
         }
