@@ -325,7 +325,8 @@ public sealed class ControllerFitTests(string device) : OnEveryDevice(device)
         var told = new Told<FitProgress>(_ => threads.Add(Environment.CurrentManagedThreadId));
         ControllerFit.Run(Tiny, s_contrast, new FitOptions { Calibration = many }, told);
         var plan = PassPlan.Of(Tiny.Config, Tiny.Config.D, Tiny.Ops.Callers, Tiny.Ops.JacobianRows);
-        int rounds = (plan.Panels + plan.Lanes - 1) / plan.Lanes, groups = (many.Length + plan.Prompts - 1) / plan.Prompts;
+        int rounds = (plan.Panels + plan.Lanes - 1) / plan.Lanes;
+        int groups = PromptBlocks.CountOf(many.Length) * ((PromptBlocks.Size + plan.Prompts - 1) / plan.Prompts);
         Assert.That(rounds * groups, Is.GreaterThan(1));
 
         // The last pass of a layer is the layer; the gains along the feature are known from its Jacobian.

@@ -33,6 +33,7 @@ public sealed class FitPlanTests
             Assert.That(parts["states"], Is.EqualTo(100 * 33 * 4096 * 4L));
             Assert.That(parts["activations"] + parts["panels"], Is.EqualTo(465 * Row)); // panels of 464 directions, and a prompt's own row
             Assert.That(parts["riccati"], Is.EqualTo((4 * 4096L * 4096 * 8) + (9 * 4 * 4096 * 8)));
+            Assert.That(parts["sums"], Is.EqualTo(3L * 464 * 4096 * 8)); // of 14 blocks at most four sums at once, of which the result is one
             Assert.That(parts["scratch"], Is.EqualTo(4L * 465 * 14336));
             Assert.That(plan.PeakInBytes, Is.EqualTo(parts.Values.Sum()).And.LessThan(24L << 30));
             Assert.That(plan.AllJacobiansInBytes, Is.EqualTo(32 * 4096L * 4096 * 8));

@@ -83,6 +83,52 @@ public sealed class LinearizationTests(string device) : OnEveryDevice(device)
         Assert.That(Problem.Difference(all.Linear.Jacobian(2, CancellationToken.None), mean), Is.LessThan(1e-5));
     }
 
+    // Parts run their prompts anew, and only these: on no device may a bit depend on the prompts beside them.
+    [TestCase("llama3-bf16")]
+    [TestCase("gemma2-bf16")]
+    public void Sums_of_parts_are_bit_for_bit_those_of_all_prompts(string family)
+    {
+        var model = TestModels.Load(family);
+        int[][] prompts = [.. Enumerable.Range(0, 27).Select(i => TestModels.LongPrompt(family, 2 + (i % 5)))];
+        using var all = new Calibration(model, prompts);
+        int d = model.Config.D, blocks = PromptBlocks.CountOf(prompts.Length);
+        double[] expected = Of(all.Linear, SumNode.Root(blocks));
+        foreach (int count in new[] { 2, 3, 4 })
+        {
+            var sums = new Dictionary<SumNode, double[]>();
+            for (int i = 0; i < count; i++)
+            {
+                var own = new Shard(i, count).Of(blocks);
+                int first = own.Start.Value, begin = first * PromptBlocks.Size;
+                var states = PromptState.Collect(
+                    model, prompts, keepCaches: true, done: null, default, begin..Math.Min(own.End.Value * PromptBlocks.Size, prompts.Length));
+                using var linear = new Linearization(model, states, blocks: null, prompts.Length);
+                foreach (var node in SumNode.Within(blocks, own))
+                {
+                    sums.Add(node, Of(linear, node with { First = node.First - first }));
+                }
+
+                foreach (var state in states)
+                {
+                    state.Dispose();
+                }
+            }
+
+            double[] merged = SumNode.Root(blocks).Sum<double[]>(
+                node => sums.TryGetValue(node, out double[]? sum) ? sum : null, (a, b) => [.. a.Zip(b, (x, y) => x + y)]);
+            Assert.That(merged, Is.EqualTo(expected), $"{count} parts");
+        }
+
+        double[] Of(Linearization linear, SumNode node)
+        {
+            using var memory = model.Ops.Allocate(d, d, out var sum);
+            linear.Sum(1, node, sum, CancellationToken.None);
+            double[] numbers = new double[sum.Length];
+            model.Ops.Download(sum, numbers);
+            return numbers;
+        }
+    }
+
     // Lanes, panels and prompts of a pass follow the number of threads; no bit does. Widths whose last panel is odd; heads with and without M.
     [TestCase("2,72,64,3,3,24,60")]
     [TestCase("2,200,96,4,2,64,60")]

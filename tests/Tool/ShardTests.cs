@@ -59,6 +59,85 @@ public sealed class ShardTests
         Assert.That(next, Is.EqualTo(items));
     }
 
+    // The part is read by all commands that have parts, before anything is loaded.
+    private static readonly string[][] s_commands =
+    [
+        ["fit", "--model", "m", "--positive", "p.txt", "--negative", "n.txt", "--out", "parts"],
+        ["linearity", "--model", "m", "--prompts", "p.txt", "--out", "parts"],
+        ["compare", "--model", "m", "--task", "t", "--out", "parts"],
+        ["tune", "--model", "m", "--task", "t", "--out", "parts"],
+    ];
+
+    [TestCaseSource(nameof(s_commands))]
+    public async Task Every_command_with_parts_has_the_same_rules_and_exit_code(params string[] command)
+    {
+        foreach (var (value, problem) in new[] { ("4/4", "this is part 4 of 4"), ("x", "--shard must be i/N"), ("auto/0", "neither is set") })
+        {
+            var run = await ToolRun.Of([.. command, "--shard", value]);
+            Assert.That((run.Code, run.Error.Contains(problem, StringComparison.Ordinal)), Is.EqualTo((ExitCode.Usage, true)), run.Error);
+        }
+
+        (string, string)[] gap =
+        [
+            ("SLURM_ARRAY_TASK_ID", "7"), ("SLURM_ARRAY_TASK_COUNT", "2"), ("SLURM_ARRAY_TASK_MIN", "3"), ("SLURM_ARRAY_TASK_MAX", "7"),
+        ];
+        await Refused(gap, "auto", "needs an array from 0 without gaps");
+        await Refused([("JOB_COMPLETION_INDEX", "8")], "auto/8", "this is part 8 of 8");
+
+        // A part that there is comes to the checkpoint, which there is not: bad input, which no other pod does better.
+        await Ends([("JOB_COMPLETION_INDEX", "7")], "auto/8", ExitCode.BadInput);
+
+        Task Refused((string, string)[] environment, string value, string problem) => Ends(environment, value, ExitCode.Usage, problem);
+
+        async Task Ends((string, string)[] environment, string value, int code, string problem = "")
+        {
+            using var process = Program.StartIn(environment, [.. command, "--shard", value]);
+            using var guard = Patience.Guard();
+            var (output, error) = (process.StandardOutput.ReadToEndAsync(guard.Token), process.StandardError.ReadToEndAsync(guard.Token));
+            await process.WaitForExitAsync(guard.Token);
+            Assert.That((process.ExitCode, await output), Is.EqualTo((code, "")), await error);
+            Assert.That(await error, Does.Contain(problem));
+        }
+    }
+
+    [Test]
+    public void A_command_is_kept_with_its_folder_and_without_the_part()
+    {
+        ShardedCommand? kept = null;
+        FitRequest? asked = null;
+        var command = new FitCommand((request, _) =>
+        {
+            (asked, kept) = (request, request.Command);
+            return Task.FromResult(0);
+        });
+        string[] words =
+        [
+            "--model", "m", "--pairs", "p.json", "--q", "1", "2", "--jacobians", "j", "--out", "parts", "--shard", "1/2", "--chat", "--system", "",
+            "--layers=1-3",
+        ];
+        var terminal = new Terminal(
+            Stream.Null, inputIsTerminal: false, TextWriter.Null, outputIsLive: false, TextWriter.Null, errorIsLive: false);
+        Assert.That(CommandLine.RunAsync([command], ["fit", .. words], terminal, default).GetAwaiter().GetResult(), Is.Zero);
+        string[] expected = ["--chat", "--jacobians=j", "--layers=1-3", "--model=m", "--pairs=p.json", "--q=1", "--q=2", "--system", ""];
+        Assert.That(kept!.Words, Is.EqualTo(expected));
+        Assert.That(kept.Directory, Is.EqualTo(Environment.CurrentDirectory));
+
+        // Given again, it is the same request, from wherever.
+        var first = asked!;
+        string[] again = ["fit", .. ShardedCommand.Read(kept.ToString()).Words, "--out", "x-{q}.tiller"];
+        Assert.That(CommandLine.RunAsync([command], again, terminal, default).GetAwaiter().GetResult(), Is.Zero);
+        Assert.That((asked!.Weights, asked.Layers, asked.System, asked.Chat), Is.EqualTo((first.Weights, first.Layers, first.System, first.Chat)));
+        using var scratch = new Scratch();
+        var moved = kept with { Directory = scratch["."] };
+        var there = asked.In(moved);
+        Assert.That((there.Pairs, there.Jacobians, there.Positive), Is.EqualTo((scratch["p.json"], scratch["j"], (string?)null)));
+        Assert.That(there.Model, Is.EqualTo("m"), "a name, as long as there is no such folder");
+        Directory.CreateDirectory(scratch["m"]);
+        Assert.That(asked.In(moved).Model, Is.EqualTo(scratch["m"]));
+        Assert.That(() => ShardedCommand.Read("{}"), Throws.TypeOf<ShardException>());
+        Assert.That(() => ShardedCommand.Read(""), Throws.TypeOf<ShardException>());
+    }
+
     private static Shard Parse(string value, string[] environment)
     {
         var variables = environment.Select(x => x.Split('=')).ToDictionary(x => x[0], x => x[1], StringComparer.Ordinal);

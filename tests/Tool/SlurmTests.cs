@@ -47,21 +47,48 @@ public sealed class SlurmTests
     [Test]
     public async Task An_array_of_four_with_a_task_killed_and_requeued_gives_what_one_process_gives()
     {
-        // Task 2 is killed when its first cell is there, and then requeued. However fast the machine is, one cell stays and the others are missing.
+        string[] parts = await ArrayOf(["compare", .. s_comparison], "*/cells/*.json");
+        var merged = await ToolRun.Of(["merge", .. parts, "--out", _scratch["merged"]]);
+        Assert.That(merged.Code, Is.Zero, merged.Error);
+        var whole = await ToolRun.Of(["compare", .. s_comparison, "--out", _scratch["whole"]]);
+        Assert.That(merged.Output, Is.EqualTo(whole.Output));
+        Assert.That(
+            await File.ReadAllBytesAsync(Path.Combine(_scratch["merged"], "report.html")),
+            Is.EqualTo(await File.ReadAllBytesAsync(Path.Combine(_scratch["whole"], "report.html"))));
+    }
+
+    [Test]
+    public async Task An_array_of_parts_of_a_fit_with_a_task_killed_and_requeued_gives_the_controller_of_one_process()
+    {
+        string[] fit =
+            ["fit", "--model", ToolRun.Model, "--positive", ToolRun.Contrast("topic.positive"), "--negative", ToolRun.Contrast("topic.negative")];
+        string[] parts = await ArrayOf(fit, "*.block-*.safetensors");
+        var merged = await ToolRun.Of(["merge", .. parts, "--out", _scratch["merged.tiller"]]);
+        Assert.That(merged.Code, Is.Zero, merged.Error);
+        var whole = await ToolRun.Of([.. fit, "--out", _scratch["whole.tiller"]]);
+        Assert.That(whole.Code, Is.Zero, whole.Error);
+        Assert.That(await File.ReadAllBytesAsync(_scratch["merged.tiller"]), Is.EqualTo(await File.ReadAllBytesAsync(_scratch["whole.tiller"])));
+    }
+
+    // Runs the four parts of a command. Task 2 is killed when its first file of these is there, and then requeued. However fast the machine is,
+    // one of them stays and the others are missing.
+    private async Task<string[]> ArrayOf(string[] parted, string files)
+    {
         string job = _scratch["job.sh"];
-        string command = string.Join(' ', Program.Words(["compare", .. s_comparison, "--shard", "auto", "--out"]).Select(static x => $"'{x}'"));
+        string command = string.Join(' ', Program.Words([.. parted, "--shard", "auto", "--out"]).Select(static x => $"'{x}'"));
         File.WriteAllText(job, $$"""
             #!/bin/bash
             cd '{{_scratch[""]}}'
             part=part-$SLURM_ARRAY_TASK_ID
             echo "${SLURM_RESTART_COUNT:-0}" >> "runs-$SLURM_ARRAY_TASK_ID"
+            files() { find "$part" -path '{{files}}' 2> /dev/null | sort; }
             if [ "$SLURM_ARRAY_TASK_ID" = 2 ] && [ "${SLURM_RESTART_COUNT:-0}" = 0 ]; then
                 {{command}} "$part" &
-                until compgen -G "$part/cells/*/*/*.json" > /dev/null; do kill -0 $! || exit 1; sleep 0.02; done
+                until [ -n "$(files)" ]; do kill -0 $! || exit 1; sleep 0.02; done
                 kill -KILL $!
                 wait
-                find "$part/cells" -name '*.json' | sort | tail -n +2 | xargs -r rm
-                stat -c '%n %i' "$part"/cells/*/*/*.json > kept
+                files | tail -n +2 | xargs -r rm
+                stat -c '%n %i' $(files) > kept
                 scontrol requeue "${SLURM_ARRAY_JOB_ID}_2"
                 sleep 600
             fi
@@ -85,16 +112,8 @@ public sealed class SlurmTests
             Assert.That(File.ReadAllText(_scratch[$"code-{i}"]).Trim(), Is.EqualTo("0"), log[i]);
         }
 
-        Assert.That(File.ReadAllText(_scratch["kept-after"]), Is.EqualTo(File.ReadAllText(_scratch["kept"])), "the cell was computed again");
-        var merged = await ToolRun.Of([
-            "merge", .. Enumerable.Range(0, 4).Select(i => _scratch[$"part-{i}"]), "--out", _scratch["merged"],
-        ]);
-        Assert.That(merged.Code, Is.Zero, merged.Error);
-        var whole = await ToolRun.Of(["compare", .. s_comparison, "--out", _scratch["whole"]]);
-        Assert.That(merged.Output, Is.EqualTo(whole.Output));
-        Assert.That(
-            await File.ReadAllBytesAsync(Path.Combine(_scratch["merged"], "report.html")),
-            Is.EqualTo(await File.ReadAllBytesAsync(Path.Combine(_scratch["whole"], "report.html"))));
+        Assert.That(File.ReadAllText(_scratch["kept-after"]), Is.EqualTo(File.ReadAllText(_scratch["kept"])), "what was there was computed again");
+        return [.. Enumerable.Range(0, 4).Select(i => _scratch[$"part-{i}"])];
     }
 
     private static string Script => Repository.Path("tests", "Tool", "slurm.sh");

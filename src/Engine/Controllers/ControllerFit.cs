@@ -77,6 +77,12 @@ public sealed record FitOptions
     public string? Jacobians { get; init; }
 
     /// <summary>
+    /// Folders in which all shards of this fit were measured (<see cref="FitShard"/>), null (default) for none. What they measured takes the place of
+    /// the passes over the model, and the controller is bit for bit that of one process on the device that measured.
+    /// </summary>
+    public IReadOnlyList<string>? Shards { get; init; }
+
+    /// <summary>
     /// Prompts that are held out of the fit, for a certificate of the gains on these prompts (<see cref="ControllerCertificate"/>); null for none.
     /// With a certificate, the gains and Jacobians of all blocks are in memory at once.
     /// </summary>
@@ -86,6 +92,9 @@ public sealed record FitOptions
     /// Largest number of columns of the factored solution; a solution with more columns is compressed, but not in a sweep. Default 512.
     /// </summary>
     public int MaxRank { get; init; } = 512;
+
+    /// <summary>Whether a fit without a file forms the Jacobians of its horizon, and does not only multiply by them.</summary>
+    internal bool FormsJacobians => Method.Takes(FitInputs.AllJacobians) || (Order is null && Cost == FitCost.State);
 
     /// <summary>Returns these options, with the method's own choice where an option is null.</summary>
     /// <exception cref="ArgumentException">
@@ -219,7 +228,7 @@ public static class ControllerFit
                 nameof(weights));
         }
 
-        bool shares = options.Jacobians is not null || options.Method.Takes(FitInputs.AllJacobians)
+        bool shares = options.Jacobians is not null || options.Shards is not null || options.Method.Takes(FitInputs.AllJacobians)
             || (options.Cost == FitCost.Feature && options.Order is null);
         return shares || weights.Count == 1
             ? Run(model, contrast, options, weights, progress, cancellationToken)
@@ -229,9 +238,10 @@ public static class ControllerFit
                 nameof(options));
     }
 
-    private static List<FitResult> Run(
-        LanguageModel model, ContrastSet contrast, FitOptions options, IReadOnlyList<LqrWeights> weights, IProgress<FitProgress>? progress,
-        CancellationToken cancellationToken)
+    /// <summary>Returns the options with the method's own choice where one is null, once nothing is known to be wrong with them.</summary>
+    /// <exception cref="TillerException">A list is empty or not as the method needs it, or the controller would do nothing.</exception>
+    /// <exception cref="ArgumentException">An option contradicts the method.</exception>
+    internal static FitOptions Checked(LanguageModel model, ContrastSet contrast, FitOptions options, IReadOnlyList<LqrWeights> weights)
     {
         options = options.For(model.Config);
         if (options.Calibration is { Count: 0 })
@@ -245,8 +255,7 @@ public static class ControllerFit
             throw new ControllerException(ControllerFault.Range, wrong);
         }
 
-        bool solves = options.Method.Takes(FitInputs.Gains);
-        if (solves && weights.Any(w => w is { Q: 0, Qf: 0 }))
+        if (options.Method.Takes(FitInputs.Gains) && weights.Any(w => w is { Q: 0, Qf: 0 }))
         {
             throw new ControllerException(
                 ControllerFault.Idle,
@@ -270,23 +279,26 @@ public static class ControllerFit
             throw RiccatiException.Shape("The horizon", given.First, $"layers within 0-{model.Config.L - 1}", $"{given}");
         }
 
+        return options;
+    }
+
+    private static List<FitResult> Run(
+        LanguageModel model, ContrastSet contrast, FitOptions options, IReadOnlyList<LqrWeights> weights, IProgress<FitProgress>? progress,
+        CancellationToken cancellationToken)
+    {
+        options = Checked(model, contrast, options, weights);
+        bool solves = options.Method.Takes(FitInputs.Gains);
         var layers = options.Layers ?? new LayerSet(0, model.Config.L - 1);
         using var use = model.Enter();
         var clock = Stopwatch.StartNew();
-        bool own = solves && options.Calibration is null;
-        var encoder = PromptEncoder.Of(model);
-        (string Name, IReadOnlyList<Prompt> Prompts)[] lists =
-        [
-            ("Positive", contrast.Positive), ("Negative", contrast.Negative), ("Calibration", options.Calibration ?? []),
-            ("Alternative", options.Alternative ?? []), ("Nominal", options.Nominal is { } nominal ? [nominal] : []),
-            ("Held-out", options.HeldOut ?? []),
-        ];
-        var form = encoder.FormOf(lists);
-        int[][][] ids = [.. lists.Select(list => encoder.Encode(list.Name, list.Prompts, cancellationToken))];
+        var lists = FitLists.Of(model, contrast, options, cancellationToken);
+        int[][][] ids = lists.Ids;
+        bool own = lists.AveragesContrast;
+        var shards = options.Shards is { } folders ? FitShards.Open(model, lists, options, folders) : null;
         var states = new List<PromptState>();
         var (file, linearisedMs) = OpenKept();
         using var kept = file;
-        int total = ids[..^1].Sum(list => kept?.HasStatesOf(list) == true ? 0 : list.Length);
+        int total = shards is not null ? 0 : ids[..^1].Sum(list => kept?.HasStatesOf(list) == true ? 0 : list.Length);
         try
         {
             var positive = Collect(ids[0], own);
@@ -311,7 +323,9 @@ public static class ControllerFit
             }
 
             double activationsMs = clock.Elapsed.TotalMilliseconds - linearisedMs;
-            using BlockMaps maps = kept is not null ? new StoredJacobians(kept, model.Ops) : new Linearization(model, calibration);
+            using BlockMaps maps = kept is not null ? new StoredJacobians(kept, model.Ops)
+                : shards is not null ? new SummedJacobians(model, shards)
+                : new Linearization(model, calibration, lists.Blocks);
             var job = new FitJob(model, maps, feature, calibration, options, weights, layers, progress, cancellationToken)
             {
                 Positive = positive,
@@ -382,7 +396,7 @@ public static class ControllerFit
                     Positive = Describe(contrast.Positive),
                     Negative = Describe(contrast.Negative),
                     Calibration = options.Calibration is null ? null : Describe(options.Calibration),
-                    Form = form,
+                    Form = lists.Form,
                     Weights = solves ? one : null,
                     Cost = options.Method.Takes(FitInputs.Cost) ? options.Cost : solves ? FitCost.State : null,
                     Order = options.Order,
@@ -456,8 +470,7 @@ public static class ControllerFit
 
             if (solves)
             {
-                int[][][] averaged = own ? ids[..2] : [ids[2]];
-                return StoredJacobians.Measure(model, path, averaged, [.. ids[..^1].Except(averaged)], progress, cancellationToken);
+                return StoredJacobians.Measure(model, path, lists, shards, progress, cancellationToken);
             }
 
             return (JacobianFile.Open(path, JacobianIdentity.Of(model, calibration: null), fills: false) ?? throw new JacobianFileException(
@@ -472,7 +485,7 @@ public static class ControllerFit
                 return [];
             }
 
-            if (kept?.StatesOf(prompts) is { } known)
+            if ((kept?.StatesOf(prompts) ?? shards?.StatesOf(prompts)) is { } known)
             {
                 return known;
             }

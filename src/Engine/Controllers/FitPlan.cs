@@ -1,12 +1,13 @@
 using Tiller.Checkpoint;
 using Tiller.Cpu;
+using Tiller.Features;
 using Tiller.Ops;
 using Tiller.Synthesis;
 
 namespace Tiller.Controllers;
 
 /// <summary>Memory of one kind that a fit holds while it solves.</summary>
-/// <param name="Name">weights, caches, states, tokens, activations, panels, cotangents, scratch, riccati, gains, kept or certificate.</param>
+/// <param name="Name">weights, caches, states, tokens, activations, panels, sums, cotangents, scratch, riccati, gains, kept or certificate.</param>
 /// <param name="SizeInBytes">Upper bound.</param>
 public readonly record struct PlannedMemory(string Name, long SizeInBytes);
 
@@ -81,8 +82,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         }
 
         bool allKept = options.Method.Takes(FitInputs.AllJacobians);
-        bool formed = options.Jacobians is not null || allKept
-            || (options.Order is null && options.Cost == FitCost.State);
+        bool formed = options.Jacobians is not null || options.FormsJacobians;
 
         // v' A v of every layer: one tangent each, where A itself is not there.
         double single = 0, solve = 0;
@@ -99,6 +99,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             {
                 // Without a file, each choice of weights linearises again, unless the method keeps all Jacobians.
                 AddPass(c.D, pulled: false, fromHost: false);
+                AddSums(Passes(c.D));
                 single += (options.Jacobians is not null ? c.L : allKept ? horizon : weights * horizon) * Rows(Passes(c.D), prompts) * block;
             }
         }
@@ -180,6 +181,16 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         double Run(int tokens) => c.L * ((tokens * block) + (2.0 * c.H * c.E * tokens * (tokens + 1)));
 
         PassPlan Passes(int directions) => PassPlan.Of(c, directions, callers, jacobianRows);
+
+        // Sums under way beside the first. The contrast prompts are two lists, of which the first may end with a block that is not full.
+        void AddSums(PassPlan passes)
+        {
+            int more = new SumNode(0, PromptBlocks.CountOf(prompts) + (calibration is null ? 1 : 0)).Depth - 1;
+            if (more > 0)
+            {
+                memory.Add(new PlannedMemory("sums", 8L * c.D * more * Enumerable.Range(0, passes.Lanes).Sum(lane => (long)passes.Largest(lane))));
+            }
+        }
 
         // Buffers grow to what the largest pass needs.
         void AddPass(int directions, bool pulled, bool fromHost)

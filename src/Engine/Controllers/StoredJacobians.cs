@@ -18,16 +18,16 @@ internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockM
     /// <summary>Opens a file, and first measures what it does not have yet.</summary>
     /// <param name="model">The plain model.</param>
     /// <param name="path">The file, which is created if it is not there.</param>
-    /// <param name="calibration">The lists of prompts whose Jacobians are averaged, one after another.</param>
-    /// <param name="others">Lists of prompts whose states are kept as well.</param>
+    /// <param name="lists">The prompts of the fit.</param>
+    /// <param name="shards">What shards of the fit measured, which then needs no pass over the model; null for none.</param>
     /// <param name="progress">Told after every pass and block that is measured.</param>
     /// <param name="cancellationToken">Checked between blocks; what was measured before stays in the file.</param>
     /// <returns>The file, and how long blocks were linearised.</returns>
     /// <exception cref="JacobianFileException">The file is of something else, is damaged, in use or cannot be written.</exception>
     public static (JacobianFile File, double ElapsedMs) Measure(
-        LanguageModel model, string path, IReadOnlyList<int[][]> calibration, IReadOnlyList<int[][]> others, IProgress<FitProgress>? progress,
-        CancellationToken cancellationToken)
+        LanguageModel model, string path, FitLists lists, FitShards? shards, IProgress<FitProgress>? progress, CancellationToken cancellationToken)
     {
+        var calibration = lists.Averaged;
         var identity = JacobianIdentity.Of(model, [.. calibration.SelectMany(list => list)]);
         var file = JacobianFile.Open(path, identity, fills: false);
         IDisposable? claim = null;
@@ -45,10 +45,12 @@ internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockM
 
             bool linearises = file?.IsComplete != true;
             var missing = Missing();
-            int[][][] passes = [.. (linearises ? calibration : []).Concat(missing.Where(list => !linearises || !calibration.Contains(list)))];
+            int[][][] passes = shards is not null ? []
+                : [.. (linearises ? calibration : []).Concat(missing.Where(list => !linearises || !calibration.Contains(list)))];
             int total = passes.Sum(list => list.Length);
             var averaged = new List<PromptState>();
-            var fresh = new Dictionary<string, IReadOnlyList<PromptState>>(StringComparer.Ordinal);
+            var fresh = shards is null ? new Dictionary<string, IReadOnlyList<PromptState>>(StringComparer.Ordinal)
+                : missing.DistinctBy(JacobianIdentity.HashOf).ToDictionary(JacobianIdentity.HashOf, shards.StatesOf, StringComparer.Ordinal);
             foreach (int[][] list in passes)
             {
                 int before = run.Count;
@@ -74,7 +76,8 @@ internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockM
             if (linearises)
             {
                 clock.Start();
-                using var linearization = new Linearization(model, averaged);
+                using BlockMaps linearization = shards is null
+                    ? new Linearization(model, averaged, lists.Blocks) : new SummedJacobians(model, shards);
                 int[] blocks = [.. Enumerable.Range(0, identity.Layers).Reverse().Where(k => !file.Has(k))];
                 int done = 0;
                 linearization.BetweenPasses = Report;
@@ -98,7 +101,7 @@ internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockM
             file = null;
             return result;
 
-            List<int[][]> Missing() => [.. calibration.Concat(others).Where(list => list.Length > 0 && file?.HasStatesOf(list) != true)];
+            List<int[][]> Missing() => [.. lists.Run.Where(list => file?.HasStatesOf(list) != true)];
         }
         finally
         {

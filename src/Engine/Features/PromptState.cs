@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Tiller.Kernels;
 using Tiller.Model;
@@ -74,19 +75,29 @@ internal sealed class PromptState : IDisposable
         }
     }
 
-    /// <summary>Runs every prompt once. Prompts of different lengths share passes without padding.</summary>
+    /// <summary>Runs every prompt once. Prompts of different lengths share passes without padding, those of a block each (PromptBlocks).</summary>
     /// <param name="model">The plain model.</param>
     /// <param name="prompts">Token ids of each prompt, at least one.</param>
     /// <param name="keepCaches">Whether to keep keys and values: 8 L G E bytes for each token.</param>
     /// <param name="done">Receives the number of prompts that have been run; null for none.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
+    /// <param name="only">The prompts that are run, from the first of a block on; null for all.</param>
+    /// <returns>The states of the prompts that were run.</returns>
     /// <exception cref="ObjectDisposedException">The model has been disposed of, before or between two passes.</exception>
     /// <exception cref="NonFiniteStateException">
     /// A state is NaN or infinite. The error names the prompt, and the first token and layer with such a state.
     /// </exception>
     public static IReadOnlyList<PromptState> Collect(
-        LanguageModel model, IReadOnlyList<int[]> prompts, bool keepCaches, IProgress<int>? done, CancellationToken cancellationToken)
+        LanguageModel model, IReadOnlyList<int[]> prompts, bool keepCaches, IProgress<int>? done, CancellationToken cancellationToken,
+        Range? only = null)
     {
+        var (begin, count) = (only ?? ..).GetOffsetAndLength(prompts.Count);
+        Debug.Assert(begin % PromptBlocks.Size == 0 || count == 0, "whole blocks");
+        if (count == 0)
+        {
+            return [];
+        }
+
         using var use = model.Enter();
         var caches = new KvCache?[prompts.Count];
         var states = new float[prompts.Count][][];
@@ -95,15 +106,20 @@ internal sealed class PromptState : IDisposable
         var last = new List<(int Row, int Prompt)>();
         try
         {
-            for (int i = 0; i < prompts.Count; i++)
+            for (int i = begin; i < begin + count; i++)
             {
+                if (i % PromptBlocks.Size == 0 && pass.Rows.Values > 0)
+                {
+                    RunPass(i - begin);
+                }
+
                 caches[i] = model.NewCache();
                 caches[i]!.Reserve(prompts[i].Length, used: 0);
                 for (int t = 0; t < prompts[i].Length; t++)
                 {
                     if (pass.IsFull)
                     {
-                        RunPass(i);
+                        RunPass(i - begin);
                     }
 
                     if (t == prompts[i].Length - 1)
@@ -115,8 +131,12 @@ internal sealed class PromptState : IDisposable
                 }
             }
 
-            RunPass(prompts.Count);
-            return [.. prompts.Select((p, i) => new PromptState(p.Length - 1, states[i], keepCaches ? caches[i] : null))];
+            RunPass(count);
+            return
+            [
+                .. Enumerable.Range(begin, count)
+                    .Select(i => new PromptState(prompts[i].Length - 1, states[i], keepCaches ? caches[i] : null)),
+            ];
         }
         catch
         {

@@ -10,23 +10,28 @@ namespace Tiller.Synthesis;
 
 /// <summary>
 /// The blocks linearised at the last token of the calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k (docs/math.md §1,
-/// §9). <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/> forms A_k on the device, rounded to float32 as a file keeps it;
-/// <see cref="Push"/> and <see cref="Pull"/> apply A_k and its transpose without forming it. Products run in float32 on directions of unit length.
-/// <see cref="PassPlan"/> bounds the scratch memory.
+/// §9). <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/> forms A_k on the device, summed over blocks of prompts in the order of a tree
+/// (<see cref="SumNode"/>) and rounded to float32 as a file keeps it; <see cref="Push"/> and <see cref="Pull"/> apply A_k and its transpose without
+/// forming it, summed prompt by prompt. Products run in float32 on directions of unit length. <see cref="PassPlan"/> bounds the scratch memory.
 /// </summary>
 internal sealed class Linearization : BlockMaps
 {
     private readonly LanguageModel _model;
     private readonly IReadOnlyList<PromptState> _prompts;
+    private readonly IReadOnlyList<Range> _promptBlocks;
+    private readonly int _averaged;
     private readonly List<Lane> _lanes = [];
     private readonly IReadOnlyList<Activations> _blocks = []; // what the one token left in every block, if that is kept
 
     /// <summary>Makes a linearization; scratch memory is allocated by its first pass.</summary>
     /// <param name="model">The plain model.</param>
     /// <param name="prompts">Calibration prompts, run with their caches kept. The caller owns them.</param>
-    public Linearization(LanguageModel model, IReadOnlyList<PromptState> prompts)
+    /// <param name="blocks">Blocks of these prompts, in order; null for those of one list (<see cref="PromptBlocks"/>).</param>
+    /// <param name="averaged">Number of prompts of the mean, if these are not all of them; null otherwise.</param>
+    public Linearization(LanguageModel model, IReadOnlyList<PromptState> prompts, IReadOnlyList<Range>? blocks = null, int? averaged = null)
     {
         (_model, _prompts) = (model, prompts);
+        (_promptBlocks, _averaged) = (blocks ?? PromptBlocks.Of(prompts.Count), averaged ?? prompts.Count);
     }
 
     private Linearization(LanguageModel model, PromptState prompt, IReadOnlyList<Activations> blocks)
@@ -74,19 +79,32 @@ internal sealed class Linearization : BlockMaps
     /// <param name="cancellationToken">Checked before every pass.</param>
     public override void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken)
     {
-        ForPasses(D, pulls: false, (lane, prompts, column, p) =>
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            Place(lane, k, prompts, p, cancellationToken);
-            Ops.IdentityRows(column, lane.Tangents.Slice(0, p));
-            Ops.RepeatPanel(lane.Tangents, p);
-            lane.Rows.UnitTangents = column;
-            _model.Forward(k, lane.Rows, lane.A);
-            cancellationToken.ThrowIfCancellationRequested();
-            Gather(lane.PushedTangents, Enumerable.Repeat(1.0, p).ToArray(), prompts, result.Slice(column, p));
-        });
+        Sum(k, SumNode.Root(_promptBlocks.Count), result, cancellationToken);
         RoundToSingle(result);
     }
+
+    /// <summary>Computes the part of A_k // (D, D) that is the sum over some of the blocks, in float64.</summary>
+    /// <param name="k">The block of the model.</param>
+    /// <param name="node">The blocks of prompts, whose sum is a node of the tree.</param>
+    /// <param name="result">Receives the sum, on the model's device.</param>
+    /// <param name="cancellationToken">Checked before every pass.</param>
+    public void Sum(int k, SumNode node, ColumnMajor result, CancellationToken cancellationToken) => ForPasses(
+        D, pulls: false, most => [.. GroupsOf(node, slot: 0, most)], (lane, group, column, p) =>
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        Place(lane, k, group.Prompts, p, cancellationToken);
+        Ops.IdentityRows(column, lane.Tangents.Slice(0, p));
+        Ops.RepeatPanel(lane.Tangents, p);
+        lane.Rows.UnitTangents = column;
+        _model.Forward(k, lane.Rows, lane.A);
+        cancellationToken.ThrowIfCancellationRequested();
+        ColumnMajor Slot(int slot) => slot == 0 ? result.Slice(column, p) : lane.Slots[slot - 1].Slice(0, p);
+        Gather(lane.PushedTangents, Enumerable.Repeat(1.0, p).ToArray(), group, Slot(group.Slot));
+        for (int slot = group.Slot; slot > group.Slot - group.Ends; slot--)
+        {
+            Ops.Add(1, Slot(slot), Slot(slot - 1));
+        }
+    });
 
     /// <summary>Computes A_k // (D, D) in host memory.</summary>
     public override Matrix<double> Jacobian(int k, CancellationToken cancellationToken) =>
@@ -94,30 +112,30 @@ internal sealed class Linearization : BlockMaps
 
     /// <summary>Computes A_k X for X // (D, p).</summary>
     public override Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
-        ForPasses(x.ColumnCount, pulls: false, (lane, prompts, column, p) =>
+        ForPasses(x.ColumnCount, pulls: false, AllInOrder, (lane, group, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
-            Place(lane, k, prompts, p, cancellationToken);
+            Place(lane, k, group.Prompts, p, cancellationToken);
             double[] scales = UploadUnits(lane, x, column, p, lane.Tangents);
             _model.Forward(k, lane.Rows, lane.A);
             cancellationToken.ThrowIfCancellationRequested();
-            Gather(lane.PushedTangents, scales, prompts, result.Slice(column, p));
+            Gather(lane.PushedTangents, scales, group, result.Slice(column, p));
         }));
 
     /// <summary>Computes A_k' Z for Z // (D, p).</summary>
     public override Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
-        ForPasses(z.ColumnCount, pulls: true, (lane, prompts, column, p) =>
+        ForPasses(z.ColumnCount, pulls: true, AllInOrder, (lane, group, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
             var a = lane.A;
             if (_blocks.Count > 0)
             {
                 a = _blocks[k];
-                AddRows(lane, prompts, 0, cancellationToken);
+                AddRows(lane, group.Prompts, 0, cancellationToken);
             }
             else
             {
-                Place(lane, k, prompts, 0, cancellationToken);
+                Place(lane, k, group.Prompts, 0, cancellationToken);
                 _model.Forward(k, lane.Rows, a);
             }
 
@@ -130,7 +148,7 @@ internal sealed class Linearization : BlockMaps
             double[] scales = UploadUnits(lane, z, column, p, lane.Cotangents);
             _model.Pullback(k, lane.Rows, a, lane.Groups, lane.Y);
             cancellationToken.ThrowIfCancellationRequested();
-            Gather(lane.Cotangents, scales, prompts, result.Slice(column, p));
+            Gather(lane.Cotangents, scales, group, result.Slice(column, p));
         }));
 
     /// <inheritdoc/>
@@ -159,25 +177,61 @@ internal sealed class Linearization : BlockMaps
         return Matrix<double>.Build.Dense(D, columns, numbers);
     }
 
-    // The tangents that are averaged are float32 themselves, so nothing that was known of A_k is lost.
+    /// <summary>Rounds a mean to float32. The tangents that are averaged are float32 themselves, so nothing that was known of A_k is lost.</summary>
+    public static void RoundToSingle(Span<double> numbers)
+    {
+        const int Most = 1 << 14;
+        Span<float> rounded = new float[Math.Min(Most, numbers.Length)];
+        for (int begin = 0; begin < numbers.Length; begin += Most)
+        {
+            var part = numbers.Slice(begin, Math.Min(Most, numbers.Length - begin));
+            TensorPrimitives.ConvertTruncating<double, float>(part, rounded);
+            TensorPrimitives.ConvertTruncating<float, double>(rounded[..part.Length], part);
+        }
+    }
+
     private void RoundToSingle(ColumnMajor a)
     {
         const int Columns = 64;
         double[] numbers = new double[a.Rows * Math.Min(Columns, a.Columns)];
-        float[] rounded = new float[numbers.Length];
         for (int column = 0; column < a.Columns; column += Columns)
         {
             var panel = a.Slice(column, Math.Min(Columns, a.Columns - column));
             var part = numbers.AsSpan(0, (int)panel.Length);
             Ops.Download(panel, part);
-            TensorPrimitives.ConvertTruncating<double, float>(part, rounded);
-            TensorPrimitives.ConvertTruncating<float, double>(rounded.AsSpan(0, part.Length), part);
+            RoundToSingle(part);
             Ops.Upload(part, panel);
         }
     }
 
-    /// <summary>Runs the passes (lane, prompts, first column, columns) of a <see cref="PassPlan"/>. The prompts of a column run in order.</summary>
-    private void ForPasses(int columns, bool pulls, Action<Lane, Range, int, int> pass)
+    // All prompts, at most so many in a pass, one after another.
+    private List<Group> AllInOrder(int most) =>
+        [.. Parts(0.._prompts.Count, most).Select((prompts, i) => new Group(prompts, Slot: 0, i > 0, Ends: 0))];
+
+    // The passes of a node of the tree. Its second half is summed in the next slot, which is added to the first when it ends.
+    private IEnumerable<Group> GroupsOf(SumNode node, int slot, int most)
+    {
+        if (node.Count == 1)
+        {
+            return Parts(_promptBlocks[node.First], most).Select((prompts, i) => new Group(prompts, slot, i > 0, Ends: 0));
+        }
+
+        var (left, right) = node.Halves;
+        Group[] second = [.. GroupsOf(right, slot + 1, most)];
+        second[^1] = second[^1] with { Ends = second[^1].Ends + 1 };
+        return GroupsOf(left, slot, most).Concat(second);
+    }
+
+    private static IEnumerable<Range> Parts(Range prompts, int most)
+    {
+        for (int begin = prompts.Start.Value; begin < prompts.End.Value; begin += most)
+        {
+            yield return begin..Math.Min(begin + most, prompts.End.Value);
+        }
+    }
+
+    /// <summary>Runs the passes (lane, group, first column, columns) of a <see cref="PassPlan"/>. The groups of a column run in order.</summary>
+    private void ForPasses(int columns, bool pulls, Func<int, IReadOnlyList<Group>> groupsOf, Action<Lane, Group, int, int> pass)
     {
         // The passes end their uses on threads of the device. This use ends after them, so that none of these threads has to free the device.
         using var work = _model.Enter();
@@ -188,14 +242,14 @@ internal sealed class Linearization : BlockMaps
         }
 
         // For the largest pass at once: buffers that grow to it from a smaller one take more.
+        var groups = groupsOf(plan.Prompts);
         for (int lane = 0; lane < plan.Lanes; lane++)
         {
-            _lanes[lane].Reserve(Math.Min(plan.Prompts, _prompts.Count), plan.Largest(lane), pulls);
+            _lanes[lane].Reserve(Math.Min(plan.Prompts, _prompts.Count), plan.Largest(lane), pulls, groups.Max(group => group.Slot));
         }
 
         // Every lane runs one pass at a time, so that other work can be done between two passes.
-        int groups = (_prompts.Count + plan.Prompts - 1) / plan.Prompts;
-        int passes = (plan.Panels + plan.Lanes - 1) / plan.Lanes * groups;
+        int passes = (plan.Panels + plan.Lanes - 1) / plan.Lanes * groups.Count;
         for (int at = 0; at < passes; at++)
         {
             if (at > 0)
@@ -203,13 +257,12 @@ internal sealed class Linearization : BlockMaps
                 BetweenPasses?.Invoke();
             }
 
-            var (round, group) = Math.DivRem(at, groups);
+            var (round, group) = Math.DivRem(at, groups.Count);
             Ops.ForEach(Math.Min(plan.Lanes, plan.Panels - (round * plan.Lanes)), lane =>
             {
                 using var use = _model.Enter(); // throws once the model has been disposed of
                 var (first, p) = plan.Panel((round * plan.Lanes) + lane);
-                int begin = group * plan.Prompts;
-                pass(_lanes[lane], begin..Math.Min(begin + plan.Prompts, _prompts.Count), first, p);
+                pass(_lanes[lane], groups[group], first, p);
             });
         }
     }
@@ -260,11 +313,11 @@ internal sealed class Linearization : BlockMaps
         return scales;
     }
 
-    /// <summary>Adds result[:, j] = Σ_i scales[j] · row / prompts, over the prompts of all passes in order.</summary>
-    private void Gather(Floats rows, double[] scales, Range prompts, ColumnMajor result)
+    /// <summary>result[:, j] (+)= Σ_i scales[j] · row / prompts of the mean, over the prompts of the group in order.</summary>
+    private void Gather(Floats rows, double[] scales, Group group, ColumnMajor result)
     {
-        TensorPrimitives.Divide(scales, _prompts.Count, scales);
-        Ops.SumPanels(rows, scales, add: prompts.Start.Value > 0, result);
+        TensorPrimitives.Divide(scales, _averaged, scales);
+        Ops.SumPanels(rows, scales, group.Adds, result);
     }
 
     /// <summary>Scales x to a float32 vector of unit length. Returns the length of x.</summary>
@@ -285,10 +338,21 @@ internal sealed class Linearization : BlockMaps
         return length;
     }
 
+    /// <summary>The prompts of a pass, and what becomes of their sum.</summary>
+    /// <param name="Prompts">The prompts.</param>
+    /// <param name="Slot">The sum that is under way.</param>
+    /// <param name="Adds">Whether that sum has prompts already.</param>
+    /// <param name="Ends">So many sums end with this pass: each is added to that of the slot before it.</param>
+    private readonly record struct Group(Range Prompts, int Slot, bool Adds, int Ends);
+
     /// <summary>Memory of one pass at a time.</summary>
     private sealed class Lane(LanguageModel model) : IDisposable
     {
+        private readonly List<DeviceBuffer> _buffers = [];
         private float[] _host = [];
+
+        /// <summary>Sums of the slots after the first, which is the result itself // (D, columns).</summary>
+        public List<ColumnMajor> Slots { get; } = [];
 
         public Activations A { get; } = model.NewActivations();
 
@@ -304,8 +368,19 @@ internal sealed class Linearization : BlockMaps
 
         public Floats Cotangents => Y.Stream.Slice(0, Groups.Total);
 
-        public void Reserve(int values, int directions, bool pulls)
+        public void Reserve(int values, int directions, bool pulls, int slots)
         {
+            if (slots > 0 && Slots.Count > 0 && Slots[0].Columns < directions)
+            {
+                FreeSlots();
+            }
+
+            while (Slots.Count < slots)
+            {
+                _buffers.Add(model.Ops.Allocate(model.Config.D, directions, out var slot));
+                Slots.Add(slot);
+            }
+
             A.Reserve(pulls ? values : values * (1 + directions));
             if (pulls)
             {
@@ -327,6 +402,18 @@ internal sealed class Linearization : BlockMaps
         {
             A.Dispose();
             Y.Dispose();
+            FreeSlots();
+        }
+
+        private void FreeSlots()
+        {
+            foreach (var buffer in _buffers)
+            {
+                buffer.Dispose();
+            }
+
+            _buffers.Clear();
+            Slots.Clear();
         }
     }
 }

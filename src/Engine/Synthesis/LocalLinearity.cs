@@ -28,6 +28,22 @@ public sealed record LinearityOptions
 
     /// <summary>Which tokens the law steers; default <see cref="SteeredTokens.Last"/>.</summary>
     public SteeredTokens SteeredTokens { get; init; } = SteeredTokens.Last;
+
+    /// <summary>
+    /// Folders in which all shards of this measurement were run (<see cref="LinearityShard"/>), null (default) for none: nothing is measured, and the
+    /// report is bit for bit that of one process.
+    /// </summary>
+    public IReadOnlyList<string>? Shards { get; init; }
+
+    /// <summary>Checks the settings.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">One is out of its range.</exception>
+    internal void Check()
+    {
+        if (Sizes.Any(size => !(size > 0 && double.IsFinite(size))) || Directions < 1 || Pairs is < 1)
+        {
+            throw new ArgumentOutOfRangeException("options", "Sizes must be finite and above 0, directions and pairs at least 1.");
+        }
+    }
 }
 
 /// <summary>Local linearity of one block, averaged over the prompts.</summary>
@@ -63,7 +79,7 @@ public sealed record LinearityReport(IReadOnlyList<double> Sizes, int Pairs, IRe
     /// <param name="options">Null for the defaults.</param>
     /// <param name="progress">Told the number of blocks done.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
-    /// <exception cref="TillerException">A prompt cannot be encoded, or a list is empty.</exception>
+    /// <exception cref="TillerException">A prompt cannot be encoded, a list is empty, or shards are missing or of something else.</exception>
     public static LinearityReport Measure(
         LanguageModel model, IReadOnlyList<IReadOnlyList<Prompt>> lists, LinearityOptions? options = null, IProgress<int>? progress = null,
         CancellationToken cancellationToken = default)
@@ -71,126 +87,47 @@ public sealed record LinearityReport(IReadOnlyList<double> Sizes, int Pairs, IRe
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(lists);
         options ??= new LinearityOptions();
-        if (lists.Count == 0 || lists.Any(list => list.Count == 0))
-        {
-            throw new ContrastSetException("A list of prompts for linearity is empty; give at least one prompt in each.");
-        }
-
-        if (options.Sizes.Any(size => !(size > 0 && double.IsFinite(size))) || options.Directions < 1 || options.Pairs is < 1)
-        {
-            throw new ArgumentOutOfRangeException(nameof(options), "Sizes must be finite and above 0, directions and pairs at least 1.");
-        }
-
+        options.Check();
         using var use = model.Enter();
-        var encoder = PromptEncoder.Of(model);
-        (int List, int[] Ids)[] prompts =
-            [.. lists.SelectMany((list, i) => encoder.Encode($"List {i + 1}", list, cancellationToken).Select(ids => (i, ids)))];
-        var states = PromptState.Collect(model, [.. prompts.Select(p => p.Ids)], keepCaches: true, done: null, cancellationToken);
-        try
-        {
-            return Measure(model, [.. prompts.Select(p => p.List)], states, [.. prompts.Select(p => p.Ids)], options, progress, cancellationToken);
-        }
-        finally
-        {
-            foreach (var state in states)
-            {
-                state.Dispose();
-            }
-        }
-    }
-
-    private static LinearityReport Measure(
-        LanguageModel model, int[] listOf, IReadOnlyList<PromptState> states, int[][] ids, LinearityOptions options, IProgress<int>? progress,
-        CancellationToken cancellationToken)
-    {
-        int width = model.Config.D, pairs = Math.Min(options.Pairs ?? Math.Max(1, width / 20), width);
-        float[][][]? steered = options.Law is { } law
-            ? [.. ids.Select(one => BlockProbe.Steered(model, one, law, options.SteeredTokens, null, cancellationToken))] : null;
+        var prompts = LinearityPrompts.Of(model, lists, cancellationToken);
+        using LinearityData data = options.Shards is { } folders
+            ? LinearityShards.Open(model, prompts, options, folders) : new MeasuredLinearity(model, prompts, options, .., cancellationToken);
         var layers = new LinearityLayer[model.Config.L];
 
         // The mean model carries δ_0 of neighbouring prompts, and of a prompt's steered and plain run, through the blocks.
-        var plain = Enumerable.Range(1, Math.Max(0, states.Count - 1)).Select(i => new Prediction(states[i].X, states[i - 1].X)).ToList();
-        var moved = steered is null ? [] : steered.Select((x, i) => new Prediction(x, states[i].X)).ToList();
+        var (states, steered) = (data.States, data.Steered);
+        var plain = Enumerable.Range(1, states.Length - 1).Select(i => new Prediction(states[i], states[i - 1])).ToList();
+        var moved = steered is null ? [] : steered.Select((x, i) => new Prediction(x, states[i])).ToList();
         for (int k = 0; k < layers.Length; k++)
         {
-            var mean = Matrix<double>.Build.Dense(width, width);
-            var spectra = new List<LeadingPairs>();
+            var (mean, measured) = data.Block(k, cancellationToken);
             double[] residuals = new double[options.Sizes.Count];
-            for (int i = 0; i < states.Count; i++)
+            foreach (double[] of in measured.SelectMany(prompt => prompt.Residuals))
             {
-                using var linearization = new Linearization(model, [states[i]]);
-                var jacobian = linearization.Jacobian(k, cancellationToken);
-                mean += jacobian / states.Count;
-                spectra.Add(LeadingPairs.Of(jacobian, pairs));
-                using var probe = new BlockProbe(model, states[i]);
-                foreach (double[] direction in Directions(options.Directions, width, seed: (k * states.Count) + i))
-                {
-                    double[] of = Residuals(probe, k, states[i].X[k], jacobian, direction, options.Sizes, cancellationToken);
-                    TensorPrimitives.MultiplyAdd(of, 1.0 / (states.Count * options.Directions), residuals, residuals);
-                }
+                TensorPrimitives.MultiplyAdd(of, 1.0 / (states.Length * options.Directions), residuals, residuals);
             }
 
             var within = new List<double>();
             var across = new List<double>();
-            for (int i = 0; i < spectra.Count; i++)
+            for (int i = 0; i < measured.Count; i++)
             {
                 for (int j = 0; j < i; j++)
                 {
-                    (listOf[i] == listOf[j] ? within : across).Add(LeadingPairs.Similarity(spectra[i], spectra[j]));
+                    cancellationToken.ThrowIfCancellationRequested();
+                    (prompts.ListOf[i] == prompts.ListOf[j] ? within : across).Add(LeadingPairs.Similarity(measured[i].Pairs, measured[j].Pairs));
                 }
             }
 
+            // u_k = x_{k+1} − f_k(x_k) of the steered run.
             var (oneStep, horizon) = Mean(plain.Select(p => p.Advance(k, mean, input: null)));
             var (steeredOneStep, steeredHorizon) = Mean(moved.Select((p, i) =>
-            {
-                // u_k = x_{k+1} − f_k(x_k) of the steered run.
-                using var probe = new BlockProbe(model, states[i]);
-                float[] unmoved = probe.Run(k, steered![i][k], cancellationToken);
-                return p.Advance(k, mean, [.. steered[i][k + 1].Zip(unmoved, (x, y) => (double)x - y)]);
-            }));
+                p.Advance(k, mean, [.. steered![i][k + 1].Zip(measured[i].Unmoved!, (x, y) => (double)x - y)])));
             layers[k] = new LinearityLayer(
                 k, residuals, Slope(options.Sizes, residuals), Average(within), Average(across), oneStep, horizon, steeredOneStep, steeredHorizon);
             progress?.Report(k + 1);
         }
 
-        return new LinearityReport(options.Sizes, pairs, layers);
-    }
-
-    /// <summary>Computes |f(x + δ) − f(x) − J δ| / |δ| for every size |δ|/|x|, with δ as rounded to float32 // (sizes).</summary>
-    internal static double[] Residuals(
-        BlockProbe probe, int k, float[] x, Matrix<double> jacobian, double[] direction, IReadOnlyList<double> sizes,
-        CancellationToken cancellationToken)
-    {
-        double length = TensorPrimitives.Norm<float>(x);
-        float[] y = probe.Run(k, x, cancellationToken);
-        double[] residuals = new double[sizes.Count];
-        for (int s = 0; s < residuals.Length; s++)
-        {
-            float[] moved = [.. x.Select((value, i) => (float)(value + (sizes[s] * length * direction[i])))];
-            double[] delta = [.. moved.Zip(x, (a, b) => (double)a - b)];
-            double[] linear = (jacobian * Vector<double>.Build.DenseOfArray(delta)).ToArray();
-            float[] reached = probe.Run(k, moved, cancellationToken);
-            double square = 0;
-            for (int i = 0; i < linear.Length; i++)
-            {
-                square += Math.Pow((double)reached[i] - y[i] - linear[i], 2);
-            }
-
-            residuals[s] = Math.Sqrt(square) / TensorPrimitives.Norm<double>(delta);
-        }
-
-        return residuals;
-    }
-
-    private static IEnumerable<double[]> Directions(int count, int width, int seed)
-    {
-        var random = new Random(seed);
-        for (int i = 0; i < count; i++)
-        {
-            double[] direction = [.. Enumerable.Range(0, width).Select(_ => NormalDraw.Next(random))];
-            TensorPrimitives.Divide(direction, TensorPrimitives.Norm<double>(direction), direction);
-            yield return direction;
-        }
+        return new LinearityReport(options.Sizes, LinearityPrompts.PairsOf(model, options), layers);
     }
 
     // Least squares over the sizes at which rounding is small.

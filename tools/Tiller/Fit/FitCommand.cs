@@ -72,10 +72,37 @@ internal sealed record FitRequest
     /// <summary>File of Jacobians to read, complete or make; null for none.</summary>
     public string? Jacobians { get; init; }
 
+    /// <summary>The part that is measured into the folder <see cref="Out"/>; null for a whole fit.</summary>
+    public Shard? Shard { get; init; }
+
+    /// <summary>The command line but for the part and its folder.</summary>
+    public ShardedCommand? Command { get; init; }
+
+    /// <summary>Folders with all parts, which are put together; null to measure.</summary>
+    public IReadOnlyList<string>? Shards { get; init; }
+
     /// <summary>Refuse a prompt that would lose characters.</summary>
     public bool Strict { get; init; }
 
     public bool Json { get; init; }
+
+    /// <summary>The request with paths as they were meant in the folder of a command.</summary>
+    public FitRequest In(ShardedCommand command)
+    {
+        return this with
+        {
+            Model = command.FolderOf(Model),
+            Positive = PathOf(Positive),
+            Negative = PathOf(Negative),
+            Pairs = PathOf(Pairs),
+            Alternative = PathOf(Alternative),
+            Certify = PathOf(Certify),
+            Calibration = PathOf(Calibration),
+            Jacobians = PathOf(Jacobians),
+        };
+
+        string? PathOf(string? path) => path is null ? null : command.PathOf(path);
+    }
 }
 
 /// <summary><c>tiller fit</c>: fits a controller from two lists of prompts.</summary>
@@ -126,9 +153,12 @@ internal sealed class FitCommand : TillerCommand
 
     private readonly Option<string?> _out = new("--out")
     {
-        Description = "The controller file to write; - is standard output. (REQUIRED without --plan)",
+        Description = "The controller file to write; - is standard output. With --shard: a folder for what the part measures. (REQUIRED without "
+            + "--plan)",
         HelpName = "FILE",
     };
+
+    private readonly ShardArguments _shard = new();
 
     private readonly Option<bool> _plan = new("--plan")
     {
@@ -233,6 +263,7 @@ internal sealed class FitCommand : TillerCommand
             Add(option);
         }
 
+        _shard.AddTo(this);
         Add(_strict);
         _device.AddTo(this);
         Validators.Add(result =>
@@ -267,6 +298,8 @@ internal sealed class FitCommand : TillerCommand
           # measured once, solved often: the second fit does not run the model
           tiller fit --model DIR --positive a.txt --negative b.txt --out a.tiller --jacobians a.jacobians
           tiller fit --model DIR --positive a.txt --negative b.txt --out b.tiller --jacobians a.jacobians --q 1 --layers 4-20
+          # a quarter of the passes over the model, as one task of an array; tiller merge makes the controller of the four
+          tiller fit --model DIR --positive a.txt --negative b.txt --out parts --shard 3/4
           # a controller for each of six weights, from one sweep through the layers
           tiller fit --model DIR --positive a.txt --negative b.txt --out a-{q}-{r}.tiller --cost feature --q 0.03 0.1 1 --r 0.5 2
           # contrast pairs as they are published, and two fields of one file
@@ -300,6 +333,7 @@ internal sealed class FitCommand : TillerCommand
         }
 
         CheckSweep(request);
+        CheckShard(request);
         if (request is { Jacobians: { } kept, Out: { } written } && Path.GetFullPath(kept) == Path.GetFullPath(written))
         {
             throw new UsageException("--jacobians and --out name the same file: the controller would take the Jacobians' place. Give two names.");
@@ -309,6 +343,23 @@ internal sealed class FitCommand : TillerCommand
             ? request
             : throw new UsageException(
                 "--q and --qf are both 0: a deviation from the setpoint costs nothing, so the best controller does nothing. Raise one of them.");
+    }
+
+    private static void CheckShard(FitRequest request)
+    {
+        ShardArguments.CheckFolder(request.Shard, request.Out);
+        if (request is { Shard: not null, Plan: true })
+        {
+            throw new UsageException("--plan is that of the whole fit: leave --shard out.");
+        }
+
+        if (request is { Shard: not null, Jacobians: null } && request.Method.Takes(FitInputs.Gains)
+            && (request.Cost == FitCost.Feature || request.Order is not null) && !request.Method.Takes(FitInputs.AllJacobians))
+        {
+            throw new UsageException(
+                "Parts sum Jacobians, and with --cost feature or --order one process forms none: add --jacobians FILE, so that it forms them, or "
+                + "leave --shard out.");
+        }
     }
 
     // Several controllers have files of their own, and must not measure every block anew for each of them.
@@ -326,7 +377,7 @@ internal sealed class FitCommand : TillerCommand
         ];
         foreach (var (name, _) in names.Where(x => x.Values > 1))
         {
-            if (request.Out is { } path && !path.Contains($"{{{name}}}", StringComparison.Ordinal))
+            if (request is { Out: { } path, Shard: null } && !path.Contains($"{{{name}}}", StringComparison.Ordinal))
             {
                 throw new UsageException(
                     $"--{name} has several values, each of which gives a controller: put {{{name}}} in the name that --out gives, such as "
@@ -434,6 +485,8 @@ internal sealed class FitCommand : TillerCommand
 
     private FitRequest Asked(ParseResult parse) => new()
     {
+        Shard = _shard.Read(parse),
+        Command = _shard.Asked(parse, _out),
         Model = parse.GetRequiredValue(_model),
         Device = _device.Read(parse),
         Strict = parse.GetValue(_strict),

@@ -27,6 +27,11 @@ internal static class FitRun
             return ExitCode.Ok;
         }
 
+        if (request.Shard is { } shard)
+        {
+            return Measure(terminal, request, shard, cancellationToken);
+        }
+
         Destination[] destinations = [.. request.Weights.Select(weights =>
             Destination.Of(terminal, "--out", FileOf(request, weights), isText: false, request.Json))];
         terminal = destinations[0].Rest;
@@ -34,7 +39,8 @@ internal static class FitRun
         var contrast = prompts.Contrast;
         using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
         var options = Options(request, model.Config, prompts);
-        if (PlanRun.OfLongFit(model, contrast, options, request.Weights.Count, request.Device, cancellationToken) is { } plan)
+        if (request.Shards is null
+            && PlanRun.OfLongFit(model, contrast, options, request.Weights.Count, request.Device, cancellationToken) is { } plan)
         {
             PlanOutput.WriteNeed(terminal, plan);
         }
@@ -59,6 +65,22 @@ internal static class FitRun
             }
         }
 
+        return ExitCode.Ok;
+    }
+
+    private static int Measure(Terminal terminal, FitRequest request, Shard shard, CancellationToken cancellationToken)
+    {
+        var prompts = Prompts(request, cancellationToken);
+        using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
+        var part = FitShard.Of(
+            model, prompts.Contrast, Options(request, model.Config, prompts), shard, request.Command!.ToString(), cancellationToken);
+        ShardOutput.Begin(terminal, shard, part.Prompts, part.AllPrompts, part.SizeInBytes, request.Out!);
+        StageBars.Run(terminal, progress =>
+        {
+            part.Measure(request.Out!, ToStages(progress), cancellationToken);
+            return true;
+        });
+        ShardOutput.End(terminal, shard, $"tiller merge {request.Out} --out FILE");
         return ExitCode.Ok;
     }
 
@@ -149,6 +171,7 @@ internal static class FitRun
             Layers = request.Layers,
             Calibration = prompts.Calibration,
             Jacobians = request.Jacobians,
+            Shards = request.Shards,
         };
     }
 }

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Tiller.Features;
+using Tiller.Synthesis;
 
 namespace Tiller.Tool;
 
@@ -31,9 +32,29 @@ internal sealed record LinearityRequest
     /// <summary>Where a page with plots goes; null for none.</summary>
     public string? Page { get; init; }
 
+    /// <summary>The part that is measured into the folder <see cref="Out"/>; null for the whole.</summary>
+    public Shard? Shard { get; init; }
+
+    /// <summary>Folder of a part; null for the whole.</summary>
+    public string? Out { get; init; }
+
+    /// <summary>The command line but for the part and its folder.</summary>
+    public ShardedCommand? Command { get; init; }
+
+    /// <summary>Folders with all parts, which are put together; null to measure.</summary>
+    public IReadOnlyList<string>? Shards { get; init; }
+
     public bool Strict { get; init; }
 
     public bool Json { get; init; }
+
+    /// <summary>The request with paths as they were meant in the folder of a command.</summary>
+    public LinearityRequest In(ShardedCommand command) => this with
+    {
+        Model = command.FolderOf(Model),
+        Prompts = [.. Prompts.Select(command.PathOf)],
+        Controller = Controller is null ? null : command.PathOf(Controller),
+    };
 }
 
 /// <summary><c>tiller linearity</c>: how well linear models describe a model's blocks.</summary>
@@ -70,15 +91,24 @@ internal sealed class LinearityCommand : TillerCommand
         HelpName = "FILE",
     };
 
+    private readonly Option<string?> _out = new("--out")
+    {
+        Description = "With --shard: a folder for what the part measures.",
+        HelpName = "DIR",
+    };
+
+    private readonly ShardArguments _shard = new();
+
     public LinearityCommand(Func<LinearityRequest, CancellationToken, Task<int>> run)
         : base("linearity", "Measure how well Jacobians describe a model's blocks: residual against size, likeness between prompts and domains, "
             + "prediction by their mean.")
     {
-        foreach (Option option in new Option[] { _model, _prompts, _column, _field, _chat, _system, _count, _controller, _lambda, _page })
+        foreach (Option option in new Option[] { _model, _prompts, _column, _field, _chat, _system, _count, _controller, _lambda, _page, _out })
         {
             Add(option);
         }
 
+        _shard.AddTo(this);
         Add(_strict);
         _device.AddTo(this);
         SetAction((parse, cancellationToken) => run(Read(parse), cancellationToken));
@@ -90,6 +120,8 @@ internal sealed class LinearityCommand : TillerCommand
           tiller linearity --model DIR --prompts stories.txt
           # two kinds, a controller, and a page with plots
           tiller linearity --model DIR --prompts stories.txt --prompts code.txt --controller sea.tiller --lambda 1.5 --page linearity.html
+          # a quarter of it, as one task of an array; tiller merge prints the table of the four
+          tiller linearity --model DIR --prompts stories.txt --count 64 --out parts --shard 3/4
         """;
 
     private LinearityRequest Read(ParseResult parse)
@@ -106,10 +138,26 @@ internal sealed class LinearityCommand : TillerCommand
             Controller = parse.GetValue(_controller),
             Lambda = parse.GetValue(_lambda),
             Page = parse.GetValue(_page),
+            Shard = _shard.Read(parse),
+            Out = parse.GetValue(_out),
+            Command = _shard.Asked(parse, _out),
             Strict = parse.GetValue(_strict),
             Json = parse.GetValue(Json),
         };
         PromptArguments.CheckSystem(request.Chat, request.System);
+        ShardArguments.CheckFolder(request.Shard, request.Out);
+        if (request.Shard is null != request.Out is null)
+        {
+            throw new UsageException(request.Shard is null
+                ? "--out is the folder of a part: give --shard i/N too, or leave it out. --page FILE writes the plots."
+                : "Expected --out DIR, a folder for what the part measures.");
+        }
+
+        if (request is { Shard: not null, Page: not null })
+        {
+            throw new UsageException("A part has no plots: leave --page out, and give it to tiller merge.");
+        }
+
         return request.Controller is not null || parse.GetResult(_lambda) is not { Implicit: false }
             ? request
             : throw new UsageException("--lambda is a controller's: give --controller too, or leave it out.");

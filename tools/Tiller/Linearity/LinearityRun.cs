@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Security.Cryptography;
 using System.Text.Json.Serialization;
 using Tiller.Checkpoint;
 using Tiller.Controllers;
@@ -19,9 +20,23 @@ internal static class LinearityRun
         var controller = request.Controller is null ? null : Controller.Load(request.Controller);
         using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
         controller?.CheckModel(model);
-        var options = new LinearityOptions { Law = controller?.ToLaw(request.Lambda) };
+        var options = new LinearityOptions { Law = controller?.ToLaw(request.Lambda), Shards = request.Shards };
+        if (request.Shard is { } shard)
+        {
+            var command = request.Command! with { Files = request.Controller is null ? [] : [DigestOf(request.Controller)] };
+            var part = LinearityShard.Of(model, lists, options, shard, command.ToString(), cancellationToken);
+            ShardOutput.Begin(terminal, shard, part.Prompts, part.AllPrompts, part.SizeInBytes, request.Out!);
+            StageBars.Run(terminal, progress =>
+            {
+                part.Measure(request.Out!, ToStages(progress, model.Config.L), cancellationToken);
+                return true;
+            });
+            ShardOutput.End(terminal, shard, $"tiller merge {request.Out}");
+            return ExitCode.Ok;
+        }
+
         var report = StageBars.Run(terminal, progress => LinearityReport.Measure(
-            model, lists, options, new Relay<int>(done => progress.Report(new StageProgress("blocks", done, model.Config.L))), cancellationToken));
+            model, lists, options, ToStages(progress, model.Config.L), cancellationToken));
         destination?.Write(
             path => OutputFile.Write(path, stream => LinearityPage.Write(stream, model.Name, request.Prompts, report)),
             stream => LinearityPage.Write(stream, model.Name, request.Prompts, report));
@@ -35,6 +50,15 @@ internal static class LinearityRun
         }
 
         return ExitCode.Ok;
+    }
+
+    private static Relay<int> ToStages(IProgress<StageProgress> progress, int blocks) =>
+        new(done => progress.Report(new StageProgress("blocks", done, blocks)));
+
+    private static string DigestOf(string file)
+    {
+        using var stream = File.OpenRead(file);
+        return Convert.ToHexStringLower(SHA256.HashData(stream));
     }
 
     private static Prompt[] Read(string file, LinearityRequest request, CancellationToken cancellationToken)

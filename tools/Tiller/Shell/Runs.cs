@@ -20,7 +20,7 @@ internal static class Runs
         new GenerateCommand((request, token) => GenerateRun.Run(terminal, request, token)),
         new CompareCommand((request, token) => Task.FromResult(CompareRun.Run(terminal, request, kinds ?? [], token))),
         new TuneCommand((request, token) => Task.FromResult(TuneRun.Run(terminal, request, kinds ?? [], token))),
-        new MergeCommand((request, _) => Task.FromResult(MergeRun.Run(terminal, request))),
+        new MergeCommand((request, token) => MergeRun.Run(terminal, request, token)),
         new EvalCommand((request, token) => Task.FromResult(EvalRun.Run(terminal, request, kinds ?? [], token))),
         new ServeCommand((request, token) => ServeRun.Run(terminal, request, token)),
         new PullCommand((request, token) => Task.FromResult(PullRun.Run(terminal, request, token))),

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
 using System.Globalization;
 using Tiller.Synthesis;
 
@@ -17,11 +18,39 @@ internal sealed class ShardArguments
     private readonly Option<string?> _shard = new("--shard")
     {
         Description = $"Do part i of N, counted from 0; {Auto}/N takes i from {SlurmTask} or {KubernetesIndex}, {Auto} N from {SlurmCount} too. "
-            + "How the parts come together is told in docs/cluster.md.",
+            + "tiller merge puts the parts together (docs/cluster.md).",
         HelpName = "i/N",
     };
 
     public void AddTo(Command command) => command.Add(_shard);
+
+    /// <summary>Refuses standard output as the folder of a part.</summary>
+    /// <exception cref="UsageException">It is.</exception>
+    public static void CheckFolder(Shard? part, string? folder)
+    {
+        if (part is not null && folder == "-")
+        {
+            throw new UsageException("With --shard, --out is a folder for what the part measures, and not standard output.");
+        }
+    }
+
+    /// <summary>What a command was asked for but for the part, to be kept with the part: all parts of a whole have it alike.</summary>
+    /// <param name="parse">The command line.</param>
+    /// <param name="folder">The option that names the folder of the parts, which may differ between them.</param>
+    public ShardedCommand Asked(ParseResult parse, Option folder)
+    {
+        var given = parse.CommandResult.Children.OfType<OptionResult>()
+            .Where(option => !option.Implicit && option.Option != _shard && option.Option != folder)
+            .OrderBy(option => option.Option.Name, StringComparer.Ordinal);
+        return new ShardedCommand([.. given.SelectMany(WordsOf)], Environment.CurrentDirectory);
+
+        static IEnumerable<string> WordsOf(OptionResult option)
+        {
+            string name = option.Option.Name;
+            return option.Tokens.Count == 0 ? [name]
+                : option.Tokens.SelectMany(token => token.Value.Length == 0 ? new[] { name, "" } : [$"{name}={token.Value}"]);
+        }
+    }
 
     /// <summary>The part; null for the whole.</summary>
     /// <exception cref="UsageException">The value is malformed, there is no such part, or the environment does not tell it.</exception>

@@ -66,7 +66,7 @@ internal static class LinearityChecks
         ];
 
         double[] LocalResiduals(double[] direction, int k, Matrix<double> jacobian) =>
-            LinearityReport.Residuals(probe, k, states[0].X[k], jacobian, direction, sizes, cancellationToken);
+            MeasuredLinearity.Residuals(probe, k, states[0].X[k], jacobian, direction, sizes, cancellationToken);
     }
 
     private static double Size(PromptState state, int k) => TensorPrimitives.Norm<float>(state.X[k]);
