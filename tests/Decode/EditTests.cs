@@ -66,9 +66,9 @@ public sealed class EditTests(string device) : OnEveryDevice(device)
         var feature = Laws.RandomFeature(model, 3);
         var method = new DirectionalAblation(feature, model.Config.L / 2);
         float[] r = feature.V[method.Block];
-        float[][] states = BlockProbe.Steered(model, s_prompt, method.Compile(1), SteeredTokens.All, CancellationToken.None);
+        float[][] states = BlockProbe.Steered(model, s_prompt, method.Compile(1), SteeredTokens.All, null, CancellationToken.None);
         var nothing = new FeedbackLaw(feature.L, feature.D, [], []);
-        float[][] plain = BlockProbe.Steered(model, s_prompt, nothing, SteeredTokens.All, CancellationToken.None);
+        float[][] plain = BlockProbe.Steered(model, s_prompt, nothing, SteeredTokens.All, null, CancellationToken.None);
         for (int k = 1; k <= feature.L; k++)
         {
             double along = Share(states[k], r);
@@ -238,7 +238,7 @@ public sealed class EditTests(string device) : OnEveryDevice(device)
 
         float[] plain = Read(new FeedbackLaw(layers, width, [new Sensor(0, c, 0f)], []));
         float[] lengths = [.. s_prompt.Select(id => BlockProbe.Steered(
-            model, [id], new FeedbackLaw(layers, width, [], []), SteeredTokens.All, CancellationToken.None)[0])
+            model, [id], new FeedbackLaw(layers, width, [], []), SteeredTokens.All, null, CancellationToken.None)[0])
             .Select(x => MathF.Sqrt(x.Sum(y => y * y)))];
 
         // λ so that tokens with a projection below −λ/2 shrink, of which there are some and not all.
@@ -349,7 +349,7 @@ public sealed class EditTests(string device) : OnEveryDevice(device)
     {
         var nothing = new FeedbackLaw(model.Config.L, model.Config.D, [], []);
         float[][] states = [.. Enumerable.Range(1, ids.Length)
-            .Select(count => BlockProbe.Steered(model, ids.AsSpan(0, count), nothing, SteeredTokens.Last, CancellationToken.None)[layer])];
+            .Select(count => BlockProbe.Steered(model, ids.AsSpan(0, count), nothing, SteeredTokens.Last, null, CancellationToken.None)[layer])];
         return [.. Enumerable.Range(0, model.Config.D).Select(i => (float)states.Average(x => (double)x[i]))];
     }
 

@@ -124,6 +124,26 @@ public sealed class ComparisonTests
             Throws.ArgumentException.With.Message.Contains(problem));
 
     [Test]
+    public void A_random_direction_is_as_long_as_the_features_difference()
+    {
+        var task = New([s_feature]).Tasks[0];
+        var feature = FeatureMeasurement.Measure(TestModels.Demo, task.Contrast!);
+        var (one, other) = (Drawn(3), Drawn(4));
+        Assert.That(one.Mu, Is.EqualTo(feature.Mu).Within(1e-4).Percent);
+        for (int k = 1; k < feature.L; k++)
+        {
+            Assert.That(Math.Abs(Cosine(one.V[k], feature.V[k])), Is.LessThan(0.5), $"block {k}");
+            Assert.That(Math.Abs(Cosine(one.V[k], other.V[k])), Is.LessThan(0.5), $"block {k}");
+        }
+
+        Assert.That(Drawn(3).V, Is.EqualTo(one.V), "by its seed");
+
+        Feature Drawn(int seed) => ((OpenLoopAddition)new RandomDirection(seed).Fit(TestModels.Demo, task, null, null, default)!.Method).Feature;
+
+        static double Cosine(float[] a, float[] b) => a.Zip(b, static (x, y) => (double)x * y).Sum(); // both are of length 1
+    }
+
+    [Test]
     public async Task A_task_says_how_its_controllers_are_fitted_and_how_strong_they_are()
     {
         var comparison = New([s_feature]) with { Strengths = [], Seeds = 1, Evaluation = new EvaluationOptions { Limit = 1 } };

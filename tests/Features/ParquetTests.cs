@@ -59,6 +59,55 @@ public class ParquetTests
         }
     }
 
+    // Lists of records, as the package writes them: conversations, some of them empty or missing.
+    [Test]
+    public void Conversations_are_read_from_lists_of_records()
+    {
+        Recorded[] rows =
+        [
+            new("x", [new("human", "a 🚢\n\"q\"", 1), new("gpt", "b", null)]), new("y", []), new("z", null),
+            new("w", [new("system", "s", null), new("human", "c", 0.5), new("gpt", "d", 1), new("human", "e", 2), new("gpt", "f", null)]),
+        ];
+        using var stream = new MemoryStream();
+        var all = Enumerable.Repeat(rows, 60).SelectMany(static x => x);
+        Parquet.Serialization.ParquetSerializer.SerializeAsync(all, stream).GetAwaiter().GetResult();
+        var prompts = PromptFile.Read(Name, stream.ToArray(), null, CancellationToken.None);
+        string[] shown = [.. prompts.Select(static x => string.Join('|', ((ChatPrompt)x).Messages.Select(static m => $"{m.Role}:{m.Content}")))];
+        Assert.That(
+            shown, Is.EqualTo(Enumerable.Repeat((string[])["user:a 🚢\n\"q\"", "system:s|user:c|assistant:d|user:e"], 60).SelectMany(static x => x)));
+        Assert.That(Read(stream.ToArray(), "id"), Has.Length.EqualTo(240));
+    }
+
+    // The form without a group of a record's own, by hand.
+    private static byte[] Lists(long rows, byte[] from, byte[] value) => File(
+        rows,
+        new SampleColumn("from", Page(from, 2), 2) { List = "conversations" },
+        new SampleColumn("value", Page(value, 2), 2) { List = "conversations" });
+
+    // Levels in front of two values: of one list (repetitions 0 1), and of two lists (0 0). Both are there (definitions 1 1).
+    private static readonly byte[] s_oneList = [2, 0, 0, 0, 3, 0b10, 2, 0, 0, 0, 4, 1];
+    private static readonly byte[] s_twoLists = [2, 0, 0, 0, 4, 0, 2, 0, 0, 0, 4, 1];
+
+    private static byte[] Conversation => Lists(1, [.. s_oneList, .. Plain("human", "gpt")], [.. s_oneList, .. Plain("a", "b")]);
+
+    [Test]
+    public void Levels_that_do_not_fit_together_are_refused()
+    {
+        byte[] from = [.. s_oneList, .. Plain("human", "gpt")], value = [.. s_oneList, .. Plain("a", "b")];
+        byte[] odd = [.. s_twoLists, .. Plain("a", "b")];
+        var read = PromptFile.Read(Name, Lists(1, from, value), null, CancellationToken.None);
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(((ChatPrompt)read.Single()).Messages.Single().Content, Is.EqualTo("a"));
+            Assert.That(() => Read(Lists(1, from, odd)), Throws.TypeOf<PromptFileException>().With.Message.Contains("do not have the same 1 rows"));
+            Assert.That(() => Read(Lists(2, from, value)), Throws.TypeOf<PromptFileException>().With.Message.Contains("do not have the same 2 rows"));
+            Assert.That(
+                () => Read(Lists(1, [.. from.Select(static (x, i) => i == 5 ? (byte)0b11 : x)], value)),
+                Throws.TypeOf<PromptFileException>().With.Message.Contains("same 1 rows"));
+            Assert.That(() => Read(Lists(1, from[..9], value)), Throws.TypeOf<PromptFileException>().With.Message.Contains("'conversations'"));
+        }
+    }
+
     [Test]
     public void Every_encoding_of_texts_is_read()
     {
@@ -251,7 +300,7 @@ public class ParquetTests
     public void A_file_with_a_bit_turned_is_read_or_refused()
     {
         byte[][] files = [File(3, new SampleColumn("prompt", [.. Dictionary("a", "b"), .. Page([1, 3, 0b10], 3, encoding: 8)], 3)),
-            Written(CompressionMethod.Snappy, EncodingHint.Default), Written(CompressionMethod.Zstd, EncodingHint.DeltaBinaryPacked)];
+            Written(CompressionMethod.Snappy, EncodingHint.Default), Written(CompressionMethod.Zstd, EncodingHint.DeltaBinaryPacked), Conversation];
         int refused = 0;
         foreach (byte[] file in files)
         {
@@ -264,7 +313,7 @@ public class ParquetTests
                     turned[at] ^= (byte)(1 << bit);
                     try
                     {
-                        Read(turned);
+                        PromptFile.Read(Name, turned, null, CancellationToken.None);
                     }
                     catch (PromptFileException)
                     {
@@ -294,6 +343,37 @@ public class ParquetTests
 
     private static byte[] OfPlaces(byte[] places) =>
         File(1, new SampleColumn("prompt", [.. Dictionary("a"), .. Page(places, 1, encoding: 8)], 1));
+
+    private sealed record Recorded(string Id, List<Turn>? Conversations)
+    {
+        public Recorded()
+            : this("", null)
+        {
+        }
+
+        [System.Text.Json.Serialization.JsonPropertyName("id")]
+        public string Id { get; set; } = Id;
+
+        [System.Text.Json.Serialization.JsonPropertyName("conversations")]
+        public List<Turn>? Conversations { get; set; } = Conversations;
+    }
+
+    private sealed record Turn(string From, string Value, double? Weight)
+    {
+        public Turn()
+            : this("", "", null)
+        {
+        }
+
+        [System.Text.Json.Serialization.JsonPropertyName("from")]
+        public string From { get; set; } = From;
+
+        [System.Text.Json.Serialization.JsonPropertyName("value")]
+        public string Value { get; set; } = Value;
+
+        [System.Text.Json.Serialization.JsonPropertyName("weight")]
+        public double? Weight { get; set; } = Weight;
+    }
 
     private static string[] Read(byte[] file, string? column = null) =>
         [.. PromptFile.Read(Name, file, new PromptSelection { Column = column }, CancellationToken.None).Select(static x => ((TextPrompt)x).Text)];

@@ -93,6 +93,54 @@ public class PromptFileTests
         Assert.That(() => PromptFile.Read(path), Throws.TypeOf<PromptFileException>().With.Message.Contains("array of arrays"));
     }
 
+    // ShareGPT's form. The prompt ends before the model's last answer, and begins after the answers that nobody asked for.
+    [TestCase("{\"conversations\":[{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"gpt\",\"value\":\"b\"}],\"id\":\"x_0\"}", "user:a")]
+    [TestCase("{\"conversations\":[{\"from\":\"system\",\"value\":\"s\"},{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"gpt\",\"value\":\"b\"},"
+        + "{\"from\":\"user\",\"value\":\"c\"}]}", "system:s|user:a|assistant:b|user:c")]
+    [TestCase("{\"conversations\":[{\"from\":\"gpt\",\"value\":\"z\"},{\"from\":\"human\",\"value\":\"a\",\"weight\":null},"
+        + "{\"from\":\"chatgpt\",\"value\":\"b\",\"weight\":1,\"loss\":true}]}", "user:a")]
+    [TestCase("{\"conversations\":[{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"assistant\",\"value\":\"b\"},{\"from\":\"tool\",\"value\":\"c\"},"
+        + "{\"from\":\"gpt\",\"value\":\"d\"},{\"from\":\"gpt\",\"value\":\"e\"}]}", "user:a|assistant:b|tool:c")]
+    [TestCase("{\"system\":\"s\",\"conversations\":[{\"from\":\"human\",\"value\":\"a\"}]}", "system:s|user:a")]
+    [TestCase("{\"system_prompt\":\"t\",\"conversations\":[{\"from\":\"system\",\"value\":\"s\"},{\"from\":\"human\",\"value\":\"a\"}]}",
+        "system:s|user:a")]
+    [TestCase("{\"conversation\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"b\"}],\"model\":\"m\"}", "user:a")]
+    [TestCase("[{\"from\":\"human\",\"value\":\"a\"},{\"from\":\"gpt\",\"value\":\"b\"}]", "user:a")]
+    [TestCase("{\"prompt\":\"a\",\"conversations\":[{\"from\":\"human\",\"value\":\"b\"}]}", null)] // the usual fields first
+    public void A_recorded_conversation_becomes_the_chat_before_its_last_answer(string item, string? expected)
+    {
+        string nothing = "{\"conversations\":[]}\n{\"conversations\":[{\"from\":\"gpt\",\"value\":\"b\"}]}";
+        foreach (string path in (string[])[
+            Write("p.jsonl", $"{item}\n{nothing}\n"), Write("p.json", $"[{item},{nothing.Replace('\n', ',')}]"),
+            Write("q.json", item), Write("p.txt", item[0] == '{' ? item : $"{{\"conversations\":{item}}}")])
+        {
+            Prompt prompt = PromptFile.Read(path).Single();
+            string? messages = prompt is ChatPrompt chat ? string.Join('|', chat.Messages.Select(x => $"{x.Role}:{x.Content}")) : null;
+            Assert.That(messages, Is.EqualTo(expected));
+        }
+    }
+
+    [Test]
+    public void A_recorded_conversation_is_read_from_a_cell_and_by_the_name_of_its_field()
+    {
+        const string Cell = "\"[{\"\"from\"\":\"\"human\"\",\"\"value\"\":\"\"a\"\"},{\"\"from\"\":\"\"gpt\"\",\"\"value\"\":\"\"b\"\"}]\"";
+        ChatMessage[] expected = [new("user", "a")];
+        var cell = PromptFile.Read(Write("p.csv", $"id,conversations\n1,{Cell}\n2,\n")).Single();
+        var field = PromptFile.Read(
+            Write("p.json", "{\"data\":[{\"talk\":[{\"from\":\"human\",\"value\":\"a\"}]}]}"), new PromptSelection { Field = "data.talk" }).Single();
+        Assert.That(((ChatPrompt)cell).Messages, Is.EqualTo(expected));
+        Assert.That(((ChatPrompt)field).Messages, Is.EqualTo(expected));
+        Assert.That(
+            () => PromptFile.Read(Write("q.csv", "id,conversations\n1,\"[{\"\"from\"\":\"\"secret\"\n")),
+            Throws.TypeOf<PromptFileException>().With.Message.Not.Contains("secret"));
+        Assert.That(
+            () => PromptFile.Read(Write("q.csv", "id,conversations\n1,secret\n")),
+            Throws.TypeOf<PromptFileException>().With.Message.Contains("line 2").And.Message.Contains("an array of messages in JSON"));
+        Assert.That(
+            () => PromptFile.Read(Write("q.csv", $"id,conversations\n1,{Cell.Replace("human", "elf", StringComparison.Ordinal)}\n")),
+            Throws.TypeOf<PromptFileException>().With.Message.Contains("line 2").And.Message.Contains("got 'elf'"));
+    }
+
     // Line breaks stand before each item, so that the index and not the line tells where.
     [TestCase("1", "$", "got a number")]
     [TestCase("{}", "$", "got an empty object")]
@@ -117,6 +165,17 @@ public class PromptFileTests
     [TestCase("{\"messages\":[{\"role\":\"user\",\"content\":\"\\ud800secret\"}]}", "$.messages[0].content", "surrogate")]
     [TestCase("{\"messages\":[{\"role\":\"assistant\",\"content\":\"secret\",\"tool_calls\":[]}]}", "$.messages[0].tool_calls", "nothing else")]
     [TestCase("[{\"role\":\"user\",\"content\":\"secret\"},\"secret\"]", "$[1]", "got a string")]
+    [TestCase("{\"conversations\":\"secret\"}", "$.conversations", "expected an array of messages; got a string")]
+    [TestCase("{\"conversations\":[\"secret\"]}", "$.conversations[0]", "got a string")]
+    [TestCase("{\"conversations\":[{\"from\":\"human\"}]}", "$.conversations[0]", "no \"value\"")]
+    [TestCase("{\"conversations\":[{\"value\":\"secret\"}]}", "$.conversations[0].value", "\"role\" and \"content\"")]
+    [TestCase("{\"conversations\":[{\"from\":\"elf\",\"value\":\"secret\"}]}", "$.conversations[0].from", "got 'elf'")]
+    [TestCase("{\"conversations\":[{\"from\":1,\"value\":\"secret\"}]}", "$.conversations[0].from", "got a number")]
+    [TestCase("{\"conversations\":[{\"from\":\"gpt\",\"value\":[\"secret\"]}]}", "$.conversations[0].value", "got an array")]
+    [TestCase("{\"conversations\":[{\"from\":\"gpt\",\"value\":\"\\ud800secret\"}]}", "$.conversations[0].value", "surrogate")]
+    [TestCase("{\"conversations\":[{\"from\":\"human\",\"value\":\"secret\",\"tools\":\"secret\"}]}", "$.conversations[0].tools",
+        "besides only numbers")]
+    [TestCase("{\"conversations\":[{\"from\":\"human\",\"value\":\"secret\",\"role\":\"user\"}]}", "$.conversations[0].role", "besides only numbers")]
     public void A_bad_shape_is_told_with_its_place_and_without_its_content(string item, string jsonPath, string says)
     {
         string lines = Write("p.jsonl", $"\"fine\"\n\n{item}\n"), array = Write("p.json", $"[\n\"fine\",\n{item}\n]");

@@ -157,6 +157,121 @@ public sealed class SchedulerTests
         Assert.That(scheduler.Status.KvBytes, Is.Zero);
     }
 
+    // A law whose condition every prompt meets, and one that is pushed less far.
+    private static FeedbackLaw Asking(double push = 0.5)
+    {
+        float[] c = Numbers.Unit(new Random(4), Model.Config.D);
+        float[] by = [.. c.Select(x => (float)push * x)];
+        float[] All(float value) => [.. Enumerable.Repeat(value, c.Length)];
+        return new FeedbackLaw(
+            Model.Config.L, Model.Config.D, [], [],
+            edits: [new AffineEdit(1, EditPoint.Output, 1, All(1), by, All(-1e9f), All(1e9f)) { Condition = 0 }],
+            conditions: [new PromptCondition([new ConditionProbe(2, c)], -2, Above: true)]);
+    }
+
+    [Test]
+    public async Task Conditions_ask_a_long_prompt_in_chunks_between_steps_and_decide_as_alone()
+    {
+        const int Chunks = 5;
+        int[] prompt = TestModels.LongPrompt("demo", Chunks * Chunk);
+        var asked = Endless(6) with { Law = Asking(), SteeredTokens = SteeredTokens.All };
+        using var generation = new Generation(Model, prompt, asked);
+        var alone = new List<int>();
+        while (generation.MoveNext())
+        {
+            alone.Add(generation.Current.Id);
+        }
+
+        using var turns = new Turns(Model, new SchedulerOptions { PrefillChunk = Chunk });
+        using var running = turns.Scheduler.Submit([3], Endless(200));
+        turns.Wait(2);
+        int before = turns.Seen.Count;
+        using var text = turns.Scheduler.Submit(prompt, asked);
+        turns.Wait(before + (2 * Chunks) + 1);
+        var during = turns.Seen.Skip(before).Where(turn => turn.PrefillTokens > 0).ToArray();
+        Assert.That(during, Has.Length.EqualTo(2 * Chunks), "it is read once to be asked, and once to be continued");
+        Assert.That(during.Select(turn => turn.PrefillTokens), Is.All.EqualTo(Chunk));
+        Assert.That(during.Select(turn => turn.Rows), Is.All.GreaterThanOrEqualTo(1), "the other text has a token in every turn");
+        turns.Go();
+        Assert.That((await Read(text)).Tokens.Select(token => token.Id), Is.EqualTo(alone));
+        running.Cancel();
+    }
+
+    [Test]
+    public async Task What_conditions_need_counts_as_keys_and_values_until_they_are_decided()
+    {
+        int[] prompt = TestModels.LongPrompt("demo", 3 * Chunk);
+        var plain = Endless(4);
+        var asked = plain with { Law = Asking() };
+        long whole = KvCache.SizeInBytesFor(Model.Config, prompt.Length + 3), more = KvCache.SizeInBytesFor(Model.Config, prompt.Length);
+        using var turns = new Turns(Model, new SchedulerOptions { PrefillChunk = Chunk, MaxKvBytes = whole + more });
+        var held = new List<(long Kv, long Kept)>();
+        turns.Scheduler.AfterTurn += _ => held.Add((turns.Scheduler.Status.KvBytes, turns.Scheduler.Status.KeptBytes));
+        using var first = turns.Scheduler.Submit(prompt, asked);
+        using var second = turns.Scheduler.Submit(prompt, asked with { Law = Asking(0.25) });
+        turns.Wait(1);
+        var status = turns.Scheduler.Status;
+        Assert.That((status.Running, status.KvBytes), Is.EqualTo((1, whole + more)), "the second does not fit beside it");
+        turns.Wait(4);
+        Assert.That(turns.Scheduler.Status.KvBytes, Is.EqualTo(whole), "asked, it needs no more than another text");
+        turns.Go();
+        Assert.That((await Read(first)).Tokens, Has.Length.EqualTo(4));
+        Assert.That((await Read(second)).Tokens, Has.Length.EqualTo(4));
+        Assert.That(held.Select(x => x.Kv + x.Kept), Is.All.LessThanOrEqualTo(whole + more));
+
+        using var small = new Scheduler(Model, new SchedulerOptions { MaxKvBytes = whole + more - 1 });
+        using var fits = small.Submit(prompt, plain);
+        var refused = Refused(() => small.Submit(prompt, asked));
+        Assert.That(refused.Reason, Is.EqualTo(RefusalReason.KvMemory));
+        Assert.That(refused.Message, Does.Contain("conditions on the prompt"));
+        Assert.That(small.MaxNewTokensAfter(prompt.Length, asked.Law), Is.LessThan(small.MaxNewTokensAfter(prompt.Length)));
+    }
+
+    [Test]
+    public async Task A_law_that_asks_in_the_middle_of_a_text_asks_in_chunks_too()
+    {
+        const int Tokens = 40;
+        var law = Asking();
+        int[] prompt = TestModels.LongPrompt("demo", 3 * Chunk);
+        using var turns = new Turns(Model, new SchedulerOptions { PrefillChunk = Chunk });
+        using var other = turns.Scheduler.Submit([3], Endless(200));
+        using var text = turns.Scheduler.Submit(prompt, Endless(Tokens));
+        turns.Wait(6);
+        int before = turns.Seen.Count;
+        Assert.That(text.Use(law), Is.True);
+        turns.Wait(before + 6);
+        var during = turns.Seen.Skip(before).Where(turn => turn.PrefillTokens > 0).ToArray();
+        Assert.That(during, Has.Length.GreaterThanOrEqualTo(3));
+        Assert.That(during.Select(turn => turn.PrefillTokens), Is.All.LessThanOrEqualTo(Chunk));
+        Assert.That(turns.Seen.Skip(before).Select(turn => turn.Rows), Is.All.GreaterThanOrEqualTo(1), "the other text goes on");
+        turns.Go();
+        Outcome outcome = await Read(text);
+
+        // As a session whose law is changed after as many tokens.
+        int[] drawn = [.. outcome.Tokens.Select(token => token.Id)];
+        bool isThere = Enumerable.Range(0, Tokens).Any(changedAt => Changed(changedAt).SequenceEqual(drawn));
+        Assert.That(isThere, "its tokens are those of a session that changes the law at some token");
+        other.Cancel();
+
+        IEnumerable<int> Changed(int at)
+        {
+            using var session = new Session(Model);
+            Array.ForEach([.. prompt.Chunk(Chunk)], part => session.Append(part));
+            var sampler = new Sampler(new SamplingOptions(), Model.Config.V);
+            for (int i = 0; i < Tokens; i++)
+            {
+                if (i == at)
+                {
+                    session.Use(law);
+                }
+
+                int id = session.Draw(sampler);
+                session.Append([id]);
+                yield return id;
+            }
+        }
+    }
+
     [Test]
     public async Task A_cancelled_text_is_in_no_further_step()
     {

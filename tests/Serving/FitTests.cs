@@ -1,6 +1,8 @@
 using System.Text;
 using System.Text.Json;
+using Tiller.Controllers;
 using Tiller.Decode;
+using Tiller.Features;
 using Tiller.Serving;
 using Tiller.Synthesis;
 using Tiller.Tests.Tool;
@@ -54,6 +56,57 @@ public sealed class FitTests
     }
 
     [Test]
+    public async Task A_fit_with_held_out_prompts_has_a_certificate_and_texts_have_a_step_between_its_prompts()
+    {
+        using var folder = new Scratch();
+        await using var server = await RunningServer.Start(new ServiceOptions { ControllersDirectory = folder["controllers"] });
+        var scheduler = server.Service.Scheduler;
+        int waits = 0;
+        bool hasFitted = false;
+        scheduler.AfterTurn = turn =>
+        {
+            if (turn.Rows > 0 && !Volatile.Read(ref hasFitted))
+            {
+                Patience.Until(() => scheduler.IsAwaited || Volatile.Read(ref hasFitted), "the fit lets a step go first");
+                waits++;
+            }
+        };
+        using var text = scheduler.Submit([3], new GenerationOptions { MaxNewTokens = 1000, StopIds = [] });
+        var read = Task.Run(async () =>
+        {
+            await foreach (var _ in text.ReadAllAsync())
+            {
+            }
+        });
+        string[] heldOut = ["The sea has many fish.", "The dog has no bone."];
+        var plain = await server.Post("/v1/controllers/fit", PromptsOf(4)).InTime();
+        int without = Volatile.Read(ref waits);
+        var fit = await server.Post("/v1/controllers/fit", PromptsOf(4, "certified", heldOut)).InTime();
+        int with = Volatile.Read(ref waits) - without;
+        Volatile.Write(ref hasFitted, true);
+        Assert.That(Events.Of(plain.Body)[^1], Does.Contain("\"fitted\""), plain.Body);
+        Assert.That(Events.Of(fit.Body)[^1], Does.Contain("\"certified\""), fit.Body);
+
+        // A step for every prompt of the fit, and for every prompt that is held out.
+        Assert.That(with - without, Is.GreaterThanOrEqualTo(8 + heldOut.Length - 1));
+        Assert.That(Events.Of(fit.Body).Count(e => e.Contains("\"certificate\",\"done\"", StringComparison.Ordinal)), Is.GreaterThan(0), fit.Body);
+        var shown = (await server.Send(HttpMethod.Get, "/v1/controllers/certified", null)).Json.GetProperty("inspect");
+        var certificate = shown.GetProperty("certificate");
+        Assert.That(certificate.GetProperty("error").GetArrayLength(), Is.EqualTo(heldOut.Length));
+        Assert.That(certificate.GetProperty("bound")[0].GetArrayLength(), Is.EqualTo(RunningServer.Model.Config.L + 1));
+        shown = (await server.Send(HttpMethod.Get, "/v1/controllers/fitted", null)).Json.GetProperty("inspect");
+        Assert.That(shown.TryGetProperty("certificate", out _), Is.False);
+
+        // The same certificate as the fit alone gives.
+        var alone = ControllerFit.Run(
+            RunningServer.Model, new ContrastSet([.. Texts(4, sea: true)], [.. Texts(4, sea: false)]),
+            new FitOptions { HeldOut = [.. heldOut.Select(x => new TextPrompt(x))] }).Controller.Source.Certificate!;
+        Assert.That(certificate.GetProperty("bound")[1].EnumerateArray().Select(x => x.GetDouble()), Is.EqualTo(alone.Bound[1]));
+        text.Cancel();
+        await read.InTime();
+    }
+
+    [Test]
     public async Task A_fit_is_given_up_by_its_id_and_leaves_nothing()
     {
         using var folder = new Scratch();
@@ -82,12 +135,20 @@ public sealed class FitTests
         Assert.That(Events.Of(again.Body)[^1], Does.Contain("\"fitted\""), again.Body);
     }
 
+    private static IEnumerable<Prompt> Texts(int count, bool sea) =>
+        Enumerable.Range(0, count).Select(i => (Prompt)(sea ? $"The sea has {i} gulls." : $"The dog has {i} bones!"));
+
     // As many of each, and the whole state costs: every layer's Jacobian is formed.
-    private static string PromptsOf(int count) => JsonSerializer.Serialize(new Dictionary<string, object>
+    private static string PromptsOf(int count, string name = "fitted", string[]? certify = null)
     {
-        ["name"] = "fitted",
-        ["cost"] = "state",
-        ["positive"] = Enumerable.Range(0, count).Select(i => $"The sea has {i} gulls.").ToArray(),
-        ["negative"] = Enumerable.Range(0, count).Select(i => $"The dog has {i} bones!").ToArray(),
-    });
+        var request = new Dictionary<string, object?>
+        {
+            ["name"] = name,
+            ["cost"] = "state",
+            ["positive"] = Texts(count, sea: true).Select(x => ((TextPrompt)x).Text).ToArray(),
+            ["negative"] = Texts(count, sea: false).Select(x => ((TextPrompt)x).Text).ToArray(),
+            ["certify"] = certify,
+        };
+        return JsonSerializer.Serialize(request);
+    }
 }

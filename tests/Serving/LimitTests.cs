@@ -40,6 +40,8 @@ public sealed class LimitTests
         Assert.That((refused.Status, server.Service.Scheduler.Status.Queued), Is.EqualTo((429, 1)), "a part of it would have had room");
         var never = await server.Post("/v1/completions", """{"model":"demo","prompt":"One day","n":4}""");
         Assert.That((never.Status, never.Param, never.Message.Contains("Scheduler", StringComparison.Ordinal)), Is.EqualTo((400, "n", false)));
+        var many = await server.Post("/v1/completions", """{"model":"demo","prompt":["One day","Once","A","B"]}""");
+        Assert.That((many.Status, many.Param), Is.EqualTo((400, "prompt")), "there are too many prompts, each once");
         running.Dispose();
         queued.Dispose();
         hold.Release(int.MaxValue);

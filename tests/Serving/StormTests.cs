@@ -29,7 +29,7 @@ public sealed class StormTests
         Assert.That(report.Dropped, Is.EqualTo(5));
         Assert.That(report.Cancelled, Is.GreaterThanOrEqualTo(40));
         Assert.That(report.Answers, Is.Positive);
-        Assert.That(report.Moved, Is.Positive);
+        Assert.That(report.Moved + report.Overtaken, Is.Positive, "λ is moved while texts stream, however fast they are");
         Assert.That(report.Texts, Is.GreaterThanOrEqualTo(report.Answers + report.Cancelled + (8 * report.Dropped)));
     }
 

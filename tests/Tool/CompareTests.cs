@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Tiller.Tool;
 
 namespace Tiller.Tests.Tool;
 
@@ -57,6 +58,36 @@ public sealed class CompareTests
         var twice = await ToolRun.Of([.. command, "--task", folder]);
         Assert.That((twice.Code, twice.Error), Is.EqualTo((4, twice.Error)));
         Assert.That(twice.Error, Does.Contain("Two of the tasks are named bare"));
+    }
+
+    [Test]
+    public async Task Other_splits_have_reports_of_their_own_with_the_same_controllers()
+    {
+        string folder = Directory.CreateDirectory(_scratch["split"]).FullName;
+        File.WriteAllLines(Path.Combine(folder, "p.txt"), ["Once upon a time", "One day"]);
+        File.WriteAllLines(Path.Combine(folder, "other.txt"), ["A guest wrote."]);
+        File.WriteAllLines(Path.Combine(folder, "a.txt"), ["The sea was calm.", "A gull flew over the harbor."]);
+        File.WriteAllLines(Path.Combine(folder, "b.txt"), ["The kennel was full.", "A dog barked."]);
+        File.WriteAllText(
+            Path.Combine(folder, "task.yaml"),
+            "name: split\ncontrast: {positive: a.txt, negative: b.txt}\nprompts: {test: p.txt, off: other.txt}\n"
+            + "generation: {max_tokens: 4}\nscorers: [repetition]\n");
+        string[] command =
+            ["compare", "--model", ToolRun.Model, "--task", folder, "--method", "actadd-lfs", "--lambda", "1", "--out", _scratch["splits"]];
+        var stages = new List<StageProgress>();
+        var run = await ToolRun.Of([.. command, "--split", "test", "--split", "off"], [], default, onStage: stages.Add);
+        Assert.That(run.Code, Is.Zero, run.Error);
+        Assert.That(run.Output, Does.StartWith("## split\n").And.Contain("## split, off\n"));
+        Assert.That(stages.Count(static x => x.Stage == "contrast" && x.Done == x.Total), Is.EqualTo(1), "fitted once");
+        string cell = await File.ReadAllTextAsync(Path.Combine(_scratch["splits"], "cells", "split--off", "actadd-lfs", "1-0.json"));
+        using (var json = JsonDocument.Parse(cell))
+        {
+            Assert.That(json.RootElement.GetProperty("scores")[0].GetProperty("without").GetArrayLength(), Is.EqualTo(1), "its one prompt");
+        }
+
+        var wrong = await ToolRun.Of([.. command, "--split", "train"]);
+        Assert.That((wrong.Code, wrong.Error), Is.EqualTo((2, wrong.Error)));
+        Assert.That(wrong.Error, Does.Contain("--split must be one of test, off, those of the tasks, got 'train'."));
     }
 
     [Test]

@@ -1,8 +1,8 @@
 namespace Tiller.Bench;
 
 /// <summary>
-/// Nothing is faster than its limit. A row on the CPU above its ceiling shows that the ceiling was measured too low, so the percentages of its run mean
-/// nothing.
+/// Nothing is faster than its limit. A row on the CPU above its ceiling shows that the ceiling was measured too low, so the percentages of its run
+/// mean nothing.
 /// </summary>
 internal sealed class CeilingCheck
 {

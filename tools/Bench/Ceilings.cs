@@ -76,7 +76,8 @@ internal sealed unsafe class Ceilings : IDisposable
             List<Func<double>> ways = [];
             foreach (bool huge in new[] { false, true })
             {
-                ways.AddRange(copies ? [() => Copy(size, huge)] : ReadKernel.All.Select<ReadKernel, Func<double>>(way => () => Read(size, huge, way)));
+                ways.AddRange(copies ? [() => Copy(size, huge)]
+                    : ReadKernel.All.Select<ReadKernel, Func<double>>(way => () => Read(size, huge, way)));
             }
 
             _sweeps.Add((copies, size), best = new BestOf(ways));

@@ -3,9 +3,9 @@ using System.Diagnostics;
 namespace Tiller.Bench;
 
 /// <summary>
-/// Times several works in turn, so that other load on the machine affects all of them alike. A sample is the mean of as many consecutive runs as fill
-/// <see cref="Machine.SampleSeconds"/>, as in a user's loop. The ceilings are measured before the works, again and again between them, and after them, and
-/// each time is compared with the ceilings right before and after it, so that a state of the machine hits both.
+/// Times several works in turn, so that other load on the machine affects all of them alike. A sample is the mean of as many consecutive runs as
+/// fill <see cref="Machine.SampleSeconds"/>, as in a user's loop. The ceilings are measured before the works, again and again between them, and after
+/// them. Each time is compared with the ceilings right before and after it, so that a state of the machine hits both.
 /// </summary>
 internal sealed class Meter : IDisposable
 {

@@ -60,6 +60,9 @@ internal sealed record SampleColumn(string Name, byte[] Pages, int Count)
 
     public int Repetition { get; init; }
 
+    /// <summary>The list of whose records it is a field, with the columns beside it of the same list; null for a column of its own.</summary>
+    public string? List { get; init; }
+
     public int Codec { get; init; }
 
     public long? Offset { get; init; }
@@ -145,9 +148,27 @@ internal static class ParquetBytes
             bytes.AddRange(column.Pages);
         }
 
-        ThriftBytes[] schema = [new ThriftBytes().Binary(4, "schema").Int32(5, columns.Length),
-            .. columns.Select(static x => new ThriftBytes().Int32(1, x.Type).Int32(3, x.Repetition).Binary(4, x.Name).Int32(6, x.Converted))];
-        return WithFooter([.. bytes], new ThriftBytes().Int32(1, 1).Structs(2, schema).Int64(3, rows)
+        List<ThriftBytes> schema = [];
+        int tops = 0;
+        for (int i = 0; i < columns.Length; tops++)
+        {
+            int end = i + 1;
+            if (columns[i].List is { } list)
+            {
+                end += columns[end..].TakeWhile(x => x.List == list).Count();
+                schema.Add(new ThriftBytes().Int32(3, 0).Binary(4, list).Int32(5, 1).Int32(6, 3));
+                schema.Add(new ThriftBytes().Int32(3, 2).Binary(4, "list").Int32(5, end - i));
+            }
+
+            for (; i < end; i++)
+            {
+                SampleColumn x = columns[i];
+                schema.Add(new ThriftBytes().Int32(1, x.Type).Int32(3, x.Repetition).Binary(4, x.Name).Int32(6, x.Converted));
+            }
+        }
+
+        schema.Insert(0, new ThriftBytes().Binary(4, "schema").Int32(5, tops));
+        return WithFooter([.. bytes], new ThriftBytes().Int32(1, 1).Structs(2, [.. schema]).Int64(3, rows)
             .Structs(4, new ThriftBytes().Structs(1, [.. chunks]).Int64(2, 0).Int64(3, rows)).End());
     }
 

@@ -32,6 +32,7 @@ internal sealed record ServeStormPlan
 /// <summary>The results of a storm over HTTP.</summary>
 /// <param name="Answers">Answers that were read to their end.</param>
 /// <param name="Moved">Answers among them whose λ was moved on the way.</param>
+/// <param name="Overtaken">Moves of λ that came after the end of their answer.</param>
 /// <param name="Cancelled">Streams whose client left.</param>
 /// <param name="Dropped">Clients that did not read, and were dropped.</param>
 /// <param name="Late">Answers whose reader, in a process as busy as this, was late for the server's patience and dropped, too.</param>
@@ -43,9 +44,8 @@ internal sealed record ServeStormPlan
 /// <param name="HeldSockets">Sockets open after the run, minus those before it.</param>
 /// <param name="Failures">Descriptions of failures; empty if there were none.</param>
 internal sealed record ServeStormReport(
-    long Answers, long Moved, long Cancelled, long Dropped, long Late, long Refused, long Texts, long Tokens, long PrefixHits, long HeldInBytes,
-    int HeldSockets,
-    IReadOnlyList<string> Failures);
+    long Answers, long Moved, long Overtaken, long Cancelled, long Dropped, long Late, long Refused, long Texts, long Tokens, long PrefixHits,
+    long HeldInBytes, int HeldSockets, IReadOnlyList<string> Failures);
 
 /// <summary>One request and what it must give.</summary>
 /// <param name="Body">The request, without its last brace, streamed or not.</param>
@@ -81,6 +81,7 @@ internal sealed class ServeStorm : IDisposable
     private long _slow;
     private long _late;
     private long _refused;
+    private long _overtaken;
     private long _taken;
 
     private ServeStorm(ServeStormPlan plan, IReadOnlyList<ServeCase> cases, TillerService service, Uri address)
@@ -156,8 +157,8 @@ internal sealed class ServeStorm : IDisposable
         storm.Check(held <= StressRun.MaxHeldInBytes, $"{held} bytes of buffers are still held after the server was stopped");
         storm.Check(sockets <= MaxHeldSockets, $"{sockets} sockets more than before are open after the server was stopped");
         return new ServeStormReport(
-            storm._answers, storm._moved, storm._cancelled, storm._dropped, storm._late, storm._refused, status.Ended, status.NewTokens,
-            status.PrefixHits, held, sockets, storm._failures);
+            storm._answers, storm._moved, storm._overtaken, storm._cancelled, storm._dropped, storm._late, storm._refused, status.Ended,
+            status.NewTokens, status.PrefixHits, held, sockets, storm._failures);
     }
 
     /// <summary>Requests with prompts of several lengths, plain and steered at several λ, and their texts from sessions alone.</summary>
@@ -270,8 +271,13 @@ internal sealed class ServeStorm : IDisposable
             {
                 line = await reader.ReadLineAsync(cancellationToken);
             }
-            catch (IOException)
+            catch (IOException e)
             {
+                // The server cuts the connection of a reader who is late. Anything else is a fault.
+                Check(
+                    e is HttpIOException { HttpRequestError: HttpRequestError.ResponseEnded }
+                        || e.InnerException is SocketException { SocketErrorCode: SocketError.ConnectionReset or SocketError.ConnectionAborted },
+                    $"a stream could not be read: {e.Message}");
                 CheckText(text.ToString(), asked, moved, isWhole: false);
                 Interlocked.Increment(ref _late);
                 return;
@@ -324,6 +330,7 @@ internal sealed class ServeStorm : IDisposable
             $$"""{"controllers":{"{{ControllerName}}":{{lambda}} } }""", Encoding.UTF8, new MediaTypeHeaderValue("application/json"));
         using var response = await _client.PatchAsync($"/v1/steering/{id}", content, cancellationToken);
         Check(response.IsSuccessStatusCode || (int)response.StatusCode == 404, $"λ was moved with the status {(int)response.StatusCode}");
+        _ = response.IsSuccessStatusCode ? 0 : Interlocked.Increment(ref _overtaken);
         return response.IsSuccessStatusCode;
     }
 

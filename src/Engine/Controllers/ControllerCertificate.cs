@@ -91,12 +91,14 @@ public sealed record ControllerCertificate
     /// <param name="calibration">Token ids of the prompts on which the remainders are measured.</param>
     /// <param name="heldOut">Token ids of the prompts that are compared with the bound.</param>
     /// <param name="set">Hash and number of the held-out prompts.</param>
+    /// <param name="report">Gets the number of prompts that were run, and of all, after every pass over a prompt.</param>
     /// <param name="cancellationToken">Checked between blocks.</param>
     internal static ControllerCertificate Of(
         LanguageModel model, LayerSet layers, IReadOnlyList<Matrix<double>> jacobians, IReadOnlyList<Gain> gains, PromptState nominal,
-        Feature feature, IReadOnlyList<int[]> calibration, IReadOnlyList<int[]> heldOut, PromptSet set, CancellationToken cancellationToken)
+        Feature feature, IReadOnlyList<int[]> calibration, IReadOnlyList<int[]> heldOut, PromptSet set, Action<int, int> report,
+        CancellationToken cancellationToken)
     {
-        int first = layers.First, steps = jacobians.Count;
+        int first = layers.First, steps = jacobians.Count, done = 0, total = calibration.Count + heldOut.Count;
         var closed = jacobians.Select((a, i) =>
         {
             var (left, right) = gains[first + i].Factors();
@@ -112,7 +114,8 @@ public sealed record ControllerCertificate
 
         IReadOnlyList<double[]> Deviation(int[] ids)
         {
-            float[][] x = BlockProbe.Steered(model, ids, law, SteeredTokens.Last, cancellationToken);
+            float[][] x = BlockProbe.Steered(model, ids, law, SteeredTokens.Last, () => report(done, total), cancellationToken);
+            report(++done, total);
             return [.. Enumerable.Range(first, steps + 1).Select(k => x[k].Zip(nominal.X[k], (a, b) => (double)a - b).ToArray())];
         }
     }

@@ -360,7 +360,8 @@ public static class ControllerFit
                     job.Stage = FitStage.Certificate;
                     certificate = ControllerCertificate.Of(
                         model, layers, job.Jacobians(), fitted.Gains!, positive[0], feature,
-                        own ? [.. ids[0], .. ids[1]] : ids[2], ids[^1], Describe(held), cancellationToken);
+                        own ? [.. ids[0], .. ids[1]] : ids[2], ids[^1], Describe(held),
+                        (done, all) => progress?.Report(new FitProgress(FitStage.Certificate, done, all)), cancellationToken);
                 }
 
                 double certificateMs = clock.Elapsed.TotalMilliseconds - beginMs - solveMs;

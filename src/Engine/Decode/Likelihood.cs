@@ -122,17 +122,18 @@ public static class Likelihood
         if (longer.Length > 0)
         {
             int positions = prompt.Length + longer.Max(i => continuations[i].Length);
-            bool shares = prompt.Length > 1 && Session.CanHandOver(law, steered) && !first.Cache.TurnsOtherwise(positions);
+            bool follows = !first.Cache.TurnsOtherwise(positions);
             using var batch = new SessionBatch(model);
             foreach (int[] some in longer.Chunk(BatchRows))
             {
-                Continue(some, prompt, shares, batch);
+                Continue(some, prompt, follows, batch);
             }
         }
 
         return sums;
 
-        void Continue(int[] some, ReadOnlySpan<int> prompt, bool shares, SessionBatch batch)
+        // The prompt is run once, and asked once what the law's conditions want to know, unless a longer text turns its keys otherwise.
+        void Continue(int[] some, ReadOnlySpan<int> prompt, bool follows, SessionBatch batch)
         {
             var sessions = new List<Session>();
             try
@@ -141,13 +142,15 @@ public static class Likelihood
                 {
                     var session = new Session(model, law, steered);
                     sessions.Add(session);
-                    if (shares)
+                    if (follows)
                     {
                         session.ReservePositions(prompt.Length + continuations[i].Length);
-                        session.TakeOver(prompt[..^1], first.Cache);
+                        session.Follow(first);
                     }
-
-                    session.Append(shares ? prompt[^1..] : prompt, cancellationToken);
+                    else
+                    {
+                        session.Append(prompt, cancellationToken);
+                    }
                 }
 
                 // A step appends a token of each continuation that has another one to be scored behind it.

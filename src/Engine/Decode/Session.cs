@@ -38,6 +38,7 @@ public sealed class Session : IDisposable
     private SteeringState? _steering;
     private FeedbackLaw? _law; // as it was given, before its conditions are decided
     private bool _isDecided; // for a prompt that is read in parts, of which some are still to come
+    private PromptConditions? _conditions; // of a prompt that is asked in parts
     private TokenTally? _tally;
     private float[] _errorsBefore = [];
     private int[] _ids = []; // (cache's capacity)
@@ -163,15 +164,23 @@ public sealed class Session : IDisposable
         Forget();
         if (law is null)
         {
+            EndConditions();
             _steering?.Release();
             (_steering, _law) = (null, null);
             return;
         }
 
         _model.CheckLaw(law);
-        var decided = !AsksAnew(law) ? law.Decide(_steering!.Law.Decisions)
+        bool asksAnew = AsksAnew(law);
+        var decided = !asksAnew ? law.Decide(_steering!.Law.Decisions)
             : Length == 0 ? Closed(law)
+            : _conditions is { Left: 0 } asked && asked.Of(law) && asked.Read == Length ? asked.Decided()
             : PromptConditions.Decide(_model, _pass, law, Ids, CancellationToken.None);
+        if (asksAnew)
+        {
+            EndConditions();
+        }
+
         if (_steering is null)
         {
             _steering = NewSteering(decided);
@@ -260,14 +269,48 @@ public sealed class Session : IDisposable
         Advance(ids.Length);
     }
 
-    /// <summary>Decides the law's conditions for a prompt that will be read in parts.</summary>
-    /// <param name="prompt">The whole sequence up to the prompt's end.</param>
-    internal void DecideAhead(ReadOnlySpan<int> prompt)
+    /// <summary>Number of tokens of a prompt that <see cref="DecideAhead"/> has still to read before the prompt can be read in parts.</summary>
+    /// <param name="length">Length of the sequence up to the prompt's end.</param>
+    internal int LeftToDecide(int length) => _law is not { Conditions.Count: > 0 } || _isDecided ? 0 : _conditions?.Left ?? length;
+
+    /// <summary>Number of tokens that <see cref="AskAhead"/> has still to read before <see cref="Use"/> has nothing to ask.</summary>
+    /// <param name="law">The law that will be used; null for none.</param>
+    internal int LeftToAsk(FeedbackLaw? law) =>
+        law is not { Conditions.Count: > 0 } || Length == 0 || !AsksAnew(law) ? 0 : _conditions?.Of(law) == true ? _conditions.Left : Length;
+
+    /// <summary>Reads tokens of the sequence, to decide the conditions of a law that will be used next.</summary>
+    /// <param name="law">The law.</param>
+    /// <param name="count">Number of tokens to be read.</param>
+    internal void AskAhead(FeedbackLaw law, int count)
+    {
+        using var call = Enter();
+        Forget();
+        if (_conditions?.Of(law) != true)
+        {
+            EndConditions();
+            _conditions = new PromptConditions(_model, law, Length);
+        }
+
+        _conditions.Continue(_pass, Ids, count, CancellationToken.None);
+    }
+
+    /// <summary>
+    /// Reads tokens of a prompt that will be read in parts, to decide the law's conditions. They are decided when <see cref="LeftToDecide"/> is 0.
+    /// </summary>
+    /// <param name="prompt">The whole sequence up to the prompt's end, the same in every call.</param>
+    /// <param name="count">Number of tokens to be read.</param>
+    internal void DecideAhead(ReadOnlySpan<int> prompt, int count)
     {
         using var call = Enter();
         CheckIds(prompt);
-        Decide(prompt, isWhole: true, CancellationToken.None);
-        _isDecided = true;
+        _conditions ??= new PromptConditions(_model, _law!, prompt.Length);
+        _conditions.Continue(_pass, prompt, count, CancellationToken.None);
+        if (_conditions.Left == 0)
+        {
+            _steering!.Use(_conditions.Decided());
+            _isDecided = true;
+            EndConditions();
+        }
     }
 
     /// <summary>
@@ -416,6 +459,7 @@ public sealed class Session : IDisposable
         }
 
         _isDecided = false;
+        EndConditions();
         _decoder.TakeLogits(this, other);
         Advance(other.Length - Length);
     }
@@ -601,6 +645,12 @@ public sealed class Session : IDisposable
         }
     }
 
+    private void EndConditions()
+    {
+        _conditions?.Dispose();
+        _conditions = null;
+    }
+
     private SteeringState NewSteering(FeedbackLaw law)
     {
         var steering = _model.NewSteering(law);
@@ -667,6 +717,7 @@ public sealed class Session : IDisposable
         _decoder.Dispose(); // waits for the queued work; no call can add to it any more
         _steering?.Release();
         _tally?.Dispose();
+        EndConditions();
         _cache.Dispose();
     }
 

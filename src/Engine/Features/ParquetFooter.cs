@@ -19,11 +19,16 @@ internal enum ParquetType
 /// <summary>A column of a table, or a group of columns that takes the place of one.</summary>
 /// <param name="Name">Its name.</param>
 /// <param name="Type">Physical type of its values.</param>
-/// <param name="IsOptional">Whether a value may be missing.</param>
+/// <param name="Definition">
+/// The definition level of a value: the number of levels, from the column to the value, at which something may be missing.
+/// </param>
 /// <param name="IsUnsigned">Whether its numbers are unsigned.</param>
 /// <param name="Leaf">Its index among all columns, including those within groups.</param>
-/// <param name="Other">The kind of its values if they are not texts, numbers or Booleans; null otherwise.</param>
-internal sealed record ParquetColumn(string Name, ParquetType Type, bool IsOptional, bool IsUnsigned, int Leaf, string? Other);
+/// <param name="Other">The kind of its values if they are not texts, numbers, Booleans or lists of records of these; null otherwise.</param>
+/// <param name="Items">If it is a list of records, the definition level of a record that is there; 0 otherwise.</param>
+/// <param name="Fields">The fields of these records, each the column of a value; null otherwise.</param>
+internal sealed record ParquetColumn(
+    string Name, ParquetType Type, int Definition, bool IsUnsigned, int Leaf, string? Other, int Items = 0, ParquetColumn[]? Fields = null);
 
 /// <summary>The values of a column in a group of rows.</summary>
 /// <param name="Type">Physical type of the values.</param>
@@ -45,6 +50,7 @@ internal sealed record ParquetRowGroup(long Rows, ParquetChunk[] Chunks);
 /// </summary>
 internal sealed class ParquetFooter
 {
+    private const int Optional = 1;
     private const int Repeated = 2;
 
     private ParquetFooter(List<ParquetColumn> columns, List<ParquetRowGroup> groups)
@@ -125,6 +131,7 @@ internal sealed class ParquetFooter
         {
             Element top = elements[i];
             int first = leaves;
+            int start = i;
             for (long open = 1; open > 0; open--, i++)
             {
                 if (i == elements.Count)
@@ -136,10 +143,43 @@ internal sealed class ParquetFooter
                 leaves += elements[i].Children == 0 ? 1 : 0;
             }
 
-            columns.Add(new ParquetColumn(top.Name, top.Type, top.Repetition == 1, top.IsUnsigned, first, top.Other));
+            columns.Add(ListOf(elements, start, i, first)
+                ?? new ParquetColumn(top.Name, top.Type, top.Repetition == Optional ? 1 : 0, top.IsUnsigned, first, top.Other));
         }
 
         return columns;
+    }
+
+    // A list of records of plain values (LogicalTypes.md, "Lists"): a group, in it a repeated group, and in that the record or its fields. Null for
+    // other columns.
+    private static ParquetColumn? ListOf(List<Element> elements, int start, int end, int leaf)
+    {
+        Element top = elements[start];
+        if (!top.IsList || top.Children != 1 || elements[start + 1] is not { Repetition: Repeated, Children: > 0 } repeated)
+        {
+            return null;
+        }
+
+        int at = start + 2;
+        int items = (top.Repetition == Optional ? 1 : 0) + 1;
+        if (repeated.Children == 1)
+        {
+            Element record = elements[at];
+            if (record.Children == 0)
+            {
+                return null; // a list of plain values
+            }
+
+            items += record.Repetition == Optional ? 1 : 0;
+            at++;
+        }
+
+        Element[] fields = [.. elements[at..end]];
+        return Array.TrueForAll(fields, static x => x.Children == 0 && x.Other is null)
+            ? new ParquetColumn(top.Name, default, 0, false, leaf, null, items,
+                [.. fields.Select((x, i) =>
+                    new ParquetColumn(x.Name, x.Type, items + (x.Repetition == Optional ? 1 : 0), x.IsUnsigned, leaf + i, null))])
+            : null;
     }
 
     private static Element ReadElement(ref ThriftReader reader)
@@ -294,6 +334,8 @@ internal sealed class ParquetFooter
         public int Logical;
 
         public readonly bool IsUnsigned => Converted is >= 11 and <= 14;
+
+        public readonly bool IsList => Children > 0 && (Converted == 3 || Logical == 3);
 
         // Converted types: 0 UTF8, 1 and 2 MAP, 3 LIST, 4 ENUM, 11 to 18 integers, 19 JSON. Logical types: 1 STRING, 2 MAP, 3 LIST, 4 ENUM, 10
         // INTEGER, 12 JSON.

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using System.IO.Compression;
+using System.Numerics;
 using Snappier;
 
 namespace Tiller.Features;
@@ -11,16 +12,21 @@ namespace Tiller.Features;
 internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
 {
     private long _left = PromptFile.MaxBytes;
+    private long _cells = ParquetTable.MaxCells;
 
     /// <summary>Reads a column of a group of rows.</summary>
     /// <param name="column">The column.</param>
     /// <param name="group">The rows.</param>
     /// <param name="cancellationToken">Checked at every page.</param>
-    /// <returns>The text of each value; an empty text for a missing value.</returns>
-    public string[] Read(ParquetColumn column, ParquetRowGroup group, CancellationToken cancellationToken)
+    /// <returns>The text of each value; an empty text for a missing value. Lists of records are written as JSON.</returns>
+    public string[] Read(ParquetColumn column, ParquetRowGroup group, CancellationToken cancellationToken) => column.Fields is { } fields
+        ? ParquetLists.Write(column, Array.ConvertAll(fields, x => ReadValues(x, group, isRepeated: true, cancellationToken)), group.Rows)
+        : ReadValues(column, group, isRepeated: false, cancellationToken).Cells;
+
+    private ParquetValues ReadValues(ParquetColumn column, ParquetRowGroup group, bool isRepeated, CancellationToken cancellationToken)
     {
         ParquetChunk chunk = group.Chunks[column.Leaf];
-        if (chunk.Count != group.Rows || chunk.Type != column.Type)
+        if ((!isRepeated && chunk.Count != group.Rows) || chunk.Count < group.Rows || chunk.Type != column.Type)
         {
             throw new InvalidDataException($"its row group has {group.Rows} rows, but {chunk.Count} values of this column, of type {chunk.Type}");
         }
@@ -30,9 +36,15 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
             throw new InvalidDataException($"its pages, {chunk.Length} bytes at offset {chunk.Offset}, are not within the file");
         }
 
+        _cells -= isRepeated ? Math.Min(chunk.Count, _cells + 1) : 0;
+        if (_cells < 0)
+        {
+            throw new NotSupportedException($"its lists have more than {ParquetTable.MaxCells} values");
+        }
+
         ReadOnlySpan<byte> pages = file.Span.Slice((int)chunk.Offset, (int)chunk.Length);
         string[]? dictionary = null;
-        string[] cells = new string[chunk.Count];
+        var result = new ParquetValues(new string[chunk.Count], new int[chunk.Count], new int[isRepeated ? chunk.Count : 0]);
         int row = 0;
         while (row < chunk.Count)
         {
@@ -57,7 +69,7 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
                         throw new InvalidDataException($"a page has {head.Count} values where {chunk.Count - row} are left");
                     }
 
-                    ReadData(column, chunk.Codec, head, content, dictionary, cells.AsSpan(row, head.Count));
+                    ReadData(column, chunk.Codec, head, content, dictionary, result, row);
                     row += head.Count;
                     break;
                 default:
@@ -65,16 +77,18 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
             }
         }
 
-        return cells;
+        return result;
     }
 
     private void ReadData(
-        ParquetColumn column, int codec, PageHead head, ReadOnlySpan<byte> content, string[]? dictionary, Span<string> cells)
+        ParquetColumn column, int codec, PageHead head, ReadOnlySpan<byte> content, string[]? dictionary, ParquetValues result, int row)
     {
-        ReadOnlySpan<byte> levels, values;
+        bool isRepeated = result.Repetitions.Length > 0;
+        ReadOnlySpan<byte> repetitions = default, levels = default, values;
         if (head.Kind == PageKind.DataV2)
         {
             // The levels precede the values and are not compressed. Without lists there are no repetition levels.
+            repetitions = ParquetEncoding.Part(content, 0, head.RepetitionSize);
             levels = ParquetEncoding.Part(content, head.RepetitionSize, head.DefinitionSize);
             ReadOnlySpan<byte> rest = content[(head.RepetitionSize + levels.Length)..];
             values = Decompress(rest, head.Size - head.RepetitionSize - levels.Length, head.IsCompressed ? codec : 0);
@@ -82,29 +96,34 @@ internal sealed class ParquetPages(ReadOnlyMemory<byte> file)
         else
         {
             values = Decompress(content, head.Size, codec);
-            levels = default;
-            if (column.IsOptional)
-            {
-                levels = ParquetEncoding.Part(values, 4, values.Length < 4 ? -1 : BinaryPrimitives.ReadInt32LittleEndian(values));
-                values = values[(4 + levels.Length)..];
-            }
+            repetitions = isRepeated ? TakeLevels(ref values) : default;
+            levels = column.Definition > 0 ? TakeLevels(ref values) : default;
         }
 
-        int[] isThere = new int[head.Count];
-        if (column.IsOptional)
+        if (isRepeated)
         {
-            ParquetEncoding.Runs(levels, 1, isThere);
-        }
-        else
-        {
-            Array.Fill(isThere, 1);
+            ParquetEncoding.Runs(repetitions, 1, result.Repetitions.AsSpan(row, head.Count));
         }
 
-        string[] read = Decode(values, column, head, isThere.Sum(), dictionary);
-        for (int i = 0, next = 0; i < isThere.Length; i++)
+        Span<int> definitions = result.Definitions.AsSpan(row, head.Count);
+        if (column.Definition > 0)
         {
-            cells[i] = isThere[i] == 1 ? read[next++] : "";
+            ParquetEncoding.Runs(levels, BitOperations.Log2((uint)column.Definition) + 1, definitions);
         }
+
+        string[] read = Decode(values, column, head, definitions.Count(column.Definition), dictionary);
+        for (int i = 0, next = 0; i < definitions.Length; i++)
+        {
+            result.Cells[row + i] = definitions[i] == column.Definition ? read[next++] : "";
+        }
+    }
+
+    // In the first version of pages, levels are preceded by their length.
+    private static ReadOnlySpan<byte> TakeLevels(scoped ref ReadOnlySpan<byte> values)
+    {
+        ReadOnlySpan<byte> levels = ParquetEncoding.Part(values, 4, values.Length < 4 ? -1 : BinaryPrimitives.ReadInt32LittleEndian(values));
+        values = values[(4 + levels.Length)..];
+        return levels;
     }
 
     private string[] Decode(ReadOnlySpan<byte> bytes, ParquetColumn column, PageHead head, int count, string[]? dictionary)

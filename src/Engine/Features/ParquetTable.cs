@@ -3,8 +3,8 @@ using System.Text;
 namespace Tiller.Features;
 
 /// <summary>
-/// Reads Parquet files as tables: columns of texts, numbers and Booleans, in row groups. Columns of other kinds keep their number and name, but have
-/// no cells.
+/// Reads Parquet files as tables: columns of texts, numbers and Booleans, and of lists of records of these, in row groups. Columns of other kinds
+/// keep their number and name, but have no cells.
 /// </summary>
 internal static class ParquetTable
 {
@@ -60,7 +60,9 @@ internal static class ParquetTable
                 }
             }
 
-            return new PromptTable(path, [.. columns.Select(static x => x.Name)], records, [.. columns.Select(static x => x.Other)]);
+            return new PromptTable(
+                path, [.. columns.Select(static x => x.Name)], records, [.. columns.Select(static x => x.Other)],
+                [.. columns.Select(static x => x.Fields is not null)]);
         }
         catch (NotSupportedException e)
         {

@@ -12,7 +12,7 @@ internal static class PromptJson
     private const int MaxDepth = 64;
 
     private const string Shapes = "a prompt: a string, an object with \"prompt\" or \"text\" or another usual name (a string), or a chat, "
-        + "which is an object with \"messages\" or an array of messages";
+        + "which is an object with \"messages\" or \"conversations\", or an array of messages";
 
     private static readonly JsonDocumentOptions s_line = new() { AllowDuplicateProperties = false, MaxDepth = MaxDepth };
     private static readonly JsonDocumentOptions s_file = s_line with { MaxDepth = MaxDepth + 1 };
@@ -99,6 +99,34 @@ internal static class PromptJson
         return items;
     }
 
+    /// <summary>Reads a chat that is written in the cell of a table.</summary>
+    /// <param name="cell">An array of messages, each with "from" and "value" or with "role" and "content".</param>
+    /// <param name="isConversation">Whether it is a conversation by the name of its column; otherwise its messages decide.</param>
+    /// <param name="system">A system message for a conversation without one; null for none.</param>
+    /// <param name="fail">Makes an error of the row.</param>
+    /// <returns>Null if it is a conversation without a prompt.</returns>
+    /// <exception cref="PromptFileException">It is no such array.</exception>
+    public static ChatPrompt? Cell(string cell, bool isConversation, string? system, Func<string, PromptFileException> fail)
+    {
+        try
+        {
+            using var json = JsonDocument.Parse(cell, s_line);
+            JsonElement chat = json.RootElement;
+            return Guarded(new Place("", 0, "$"), place => isConversation || chat.ValueKind != JsonValueKind.Array
+                || ConversationRecipe.IsMessage(chat.EnumerateArray().FirstOrDefault())
+                ? ConversationRecipe.Prompt(chat, system, place)
+                : Chat(chat, place));
+        }
+        catch (PromptFileException e)
+        {
+            throw fail($"a chat that cannot be read{e.Message}");
+        }
+        catch (Exception e) when (IsMalformed(e))
+        {
+            throw fail($"expected a chat, which is an array of messages in JSON. {e.Message}");
+        }
+    }
+
     /// <summary>Whether a text is one JSON array, or has an array on every line.</summary>
     public static bool IsArray(string text) =>
         text.AsSpan().TrimStart().StartsWith('[')
@@ -140,7 +168,7 @@ internal static class PromptJson
     private static bool IsMalformed(Exception e) => e is JsonException or InvalidOperationException;
 
     // A value with the escape of a lone surrogate is JSON, but cannot be read as text.
-    private static T Guarded<T>(Place place, Func<Place, T> read)
+    internal static T Guarded<T>(Place place, Func<Place, T> read)
     {
         try
         {
@@ -186,7 +214,8 @@ internal static class PromptJson
             }
         }
 
-        if (root.ValueKind != JsonValueKind.Array || IsMessage(root.EnumerateArray().FirstOrDefault()))
+        JsonElement first = root.ValueKind == JsonValueKind.Array ? root.EnumerateArray().FirstOrDefault() : root;
+        if (root.ValueKind != JsonValueKind.Array || IsMessage(first) || ConversationRecipe.IsMessage(first))
         {
             RefuseSeveralChats(root, place);
             return [Sieved(root, field, place, sieve)];
@@ -225,6 +254,8 @@ internal static class PromptJson
                 return value.ValueEquals("") ? null : Text(value, place);
             case JsonValueKind.Array when IsMessage(value.EnumerateArray().FirstOrDefault()):
                 return Chat(value, place);
+            case JsonValueKind.Array when ConversationRecipe.IsMessage(value.EnumerateArray().FirstOrDefault()):
+                return ConversationRecipe.Prompt(value, system: null, place);
             case JsonValueKind.Object:
                 bool hasText = value.TryGetProperty("text", out var text);
                 bool hasPrompt = value.TryGetProperty("prompt", out var prompt);
@@ -242,6 +273,8 @@ internal static class PromptJson
                             : Text(prompt, place.At("prompt"));
                     case (false, false, true):
                         return Chat(messages, place.At("messages"));
+                    case (false, false, false) when ConversationRecipe.Find(value) is var (name, conversation):
+                        return ConversationRecipe.Prompt(conversation, ConversationRecipe.SystemOf(new JsonRecord(value)), place.At(name));
                     case (false, false, false) when PromptRecipe.Text(new JsonRecord(value)) is { } usual:
                         return usual.Length > 0
                             ? new TextPrompt(usual)
@@ -308,17 +341,24 @@ internal static class PromptJson
             }
         }
 
-        string role = Member(value, "role", place);
+        string role = Member(value, "role", "content", "role", place);
         return Array.IndexOf(s_roles, role) >= 0
-            ? new ChatMessage(role, Member(value, "content", place))
+            ? new ChatMessage(role, Member(value, "role", "content", "content", place))
             : throw place.At("role").Fail($"expected one of {string.Join(", ", s_roles)}; got '{Shown(role)}'.");
     }
 
-    private static string Member(JsonElement message, string name, Place place)
+    /// <summary>The text of a member of a message.</summary>
+    /// <param name="message">The message.</param>
+    /// <param name="who">The name of the member that tells who speaks.</param>
+    /// <param name="what">The name of the member with the text.</param>
+    /// <param name="name">The one of them that is wanted.</param>
+    /// <param name="place">Where the message is.</param>
+    /// <exception cref="PromptFileException">It has no such member, or no text in it.</exception>
+    internal static string Member(JsonElement message, string who, string what, string name, Place place)
     {
         if (!message.TryGetProperty(name, out var value))
         {
-            throw place.Fail($"expected a message, an object with \"role\" and \"content\"; this has no \"{name}\".");
+            throw place.Fail($"expected a message, an object with \"{who}\" and \"{what}\"; this has no \"{name}\".");
         }
 
         return Guarded(
@@ -346,7 +386,8 @@ internal static class PromptJson
         return names.Length == 0 ? "an empty object" : $"an object with {named}{(names.Length > Max ? " and more" : "")}";
     }
 
-    private static string Shown(string name) => TokenizerException.Escape(name.Length <= 40 ? name : name[..40] + "…");
+    /// <summary>The beginning of a name, for messages.</summary>
+    internal static string Shown(string name) => TokenizerException.Escape(name.Length <= 40 ? name : name[..40] + "…");
 
     // The position of a value in a file.
     internal readonly record struct Place(string File, int Line, string Path)

@@ -12,14 +12,17 @@ internal sealed class PromptTable
     private readonly List<TableRecord> _rows;
     private readonly int _columns;
     private readonly string?[]? _others;
+    private readonly bool[] _chats; // columns whose cells are chats in JSON
 
-    private PromptTable(string path, string[]? names, List<TableRecord> rows, int columns, string?[]? others = null)
+    private PromptTable(
+        string path, string[]? names, List<TableRecord> rows, int columns, string?[]? others = null, IReadOnlyList<bool>? lists = null)
     {
         _path = path;
         _names = names;
         _rows = rows;
         _columns = columns;
         _others = others;
+        _chats = [.. Enumerable.Range(0, columns).Select(i => lists?[i] == true || (names is not null && ConversationRecipe.IsUsual(names[i])))];
     }
 
     /// <summary>Makes a table of a file without lines.</summary>
@@ -27,8 +30,9 @@ internal sealed class PromptTable
     /// <param name="names">Names of the columns.</param>
     /// <param name="rows">The rows, each with its number.</param>
     /// <param name="others">For each column, the kind of its values if they are not texts; null if they are.</param>
-    public PromptTable(string path, string[] names, List<TableRecord> rows, string?[] others)
-        : this(path, names, rows, names.Length, others)
+    /// <param name="lists">For each column, whether its texts are lists of records, written as JSON.</param>
+    public PromptTable(string path, string[] names, List<TableRecord> rows, string?[] others, IReadOnlyList<bool> lists)
+        : this(path, names, rows, names.Length, others, lists)
     {
     }
 
@@ -92,7 +96,7 @@ internal sealed class PromptTable
     private static bool IsNamed(TableRecord first, string? column)
     {
         string? name = column is null || column.All(char.IsAsciiDigit) ? null : column;
-        return Array.Exists(first.Cells, x => PromptRecipe.IsUsual(x) || Same(x, name));
+        return Array.Exists(first.Cells, x => PromptRecipe.IsUsual(x) || ConversationRecipe.IsUsual(x) || Same(x, name));
     }
 
     /// <summary>The prompts of a column; empty cells are skipped.</summary>
@@ -111,21 +115,40 @@ internal sealed class PromptTable
                 continue;
             }
 
-            string? text = index >= 0 ? row.Cells[index] : PromptRecipe.Text(record);
-            if (text is null)
+            if (Of(row, record, index) is { } prompt)
             {
-                throw Fail(row.Line,
-                    $"cannot tell which column holds the prompts: set PromptSelection.Column to its name or number. {Preview()}");
-            }
-
-            if (text.Length > 0)
-            {
-                prompts.Add(new TextPrompt(text));
+                prompts.Add(prompt);
                 sieve?.Took(record);
             }
         }
 
         return prompts;
+    }
+
+    // The prompt of a row, from a column or, if that is -1, from the usual one; null for an empty cell.
+    private Prompt? Of(TableRecord row, Row record, int column)
+    {
+        string? text = column >= 0 ? row.Cells[column] : PromptRecipe.Text(record);
+        if (text is null)
+        {
+            column = ChatColumn();
+            text = column >= 0 ? row.Cells[column] : throw Fail(row.Line,
+                $"cannot tell which column holds the prompts: set PromptSelection.Column to its name or number. {Preview()}");
+        }
+
+        return text.Length == 0 ? null
+            : column >= 0 && _chats[column]
+                ? PromptJson.Cell(text, _names is not null && ConversationRecipe.IsUsual(_names[column]), ConversationRecipe.SystemOf(record),
+                    problem => Fail(row.Line, $"column {column + 1}: {problem}"))
+            : new TextPrompt(text);
+    }
+
+    // The column of a chat: one with a usual name, or the only one; -1 if neither tells.
+    private int ChatColumn()
+    {
+        int[] chats = [.. Enumerable.Range(0, _columns).Where(i => _chats[i])];
+        int[] usual = [.. chats.Where(i => ConversationRecipe.IsUsual(_names![i]) || Same(_names[i], "messages") || Same(_names[i], "prompt"))];
+        return usual.Length > 0 ? usual[0] : chats.Length == 1 ? chats[0] : -1;
     }
 
     /// <summary>
@@ -138,7 +161,7 @@ internal sealed class PromptTable
         string[]? all = _names is null && _columns > 3 && letters
             ? ["question", .. Enumerable.Range(0, _columns - 2).Select(static i => $"choice{i}"), "answer"]
             : _names;
-        var table = new PromptTable(_path, all, _rows, _columns, _others);
+        var table = new PromptTable(_path, all, _rows, _columns, _others, _chats);
         return _rows.Select(row => (row.Line, (DataRecord)new Row(table, row)));
     }
 
@@ -181,7 +204,7 @@ internal sealed class PromptTable
         public override string? Text(string name)
         {
             int index = Array.FindIndex(table._names ?? [], x => Same(x, name));
-            return index >= 0 && table._others?[index] is null ? row.Cells[index] : null;
+            return index >= 0 && table._others?[index] is null && !table._chats[index] ? row.Cells[index] : null;
         }
 
         public override string? Scalar(string name) => Text(name);

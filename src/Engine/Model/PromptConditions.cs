@@ -1,12 +1,62 @@
 using System.Runtime.InteropServices;
 using Tiller.Law;
+using Tiller.Ops;
 
 namespace Tiller.Model;
 
-/// <summary>Asks a prompt what a law's conditions want to know, by a pass of the plain model up to the last block that is read.</summary>
-internal static class PromptConditions
+/// <summary>
+/// Asks a prompt what a law's conditions want to know, by passes of the plain model up to the last block that is read. The prompt may be read in
+/// parts, with other work between them.
+/// </summary>
+internal sealed class PromptConditions : IDisposable
 {
-    /// <summary>The law for a prompt; the law itself where it has no conditions.</summary>
+    private readonly LanguageModel _model;
+    private readonly FeedbackLaw _law;
+    private readonly int _length;
+    private readonly KvCache _cache;
+    private readonly Dictionary<int, double[]> _sums = []; // of the states of the tokens so far, by layer
+    private readonly int _last;
+    private float[] _states = [];
+
+    /// <summary>Prepares to read a prompt.</summary>
+    /// <param name="model">The model.</param>
+    /// <param name="law">A law with conditions.</param>
+    /// <param name="length">Number of tokens of the prompt with all tokens before it, at least one.</param>
+    public PromptConditions(LanguageModel model, FeedbackLaw law, int length)
+    {
+        (_model, _law, _length) = (model, law, length);
+        foreach (int layer in law.Conditions.SelectMany(condition => condition.Probes, (_, probe) => probe.Layer))
+        {
+            _sums.TryAdd(layer, new double[model.Config.D]);
+        }
+
+        _last = _sums.Keys.Max();
+        _cache = model.NewCache();
+        try
+        {
+            _cache.Reserve(length, used: 0);
+        }
+        catch
+        {
+            _cache.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Number of tokens that have been read.</summary>
+    public int Read { get; private set; }
+
+    /// <summary>Number of tokens that are left to be read.</summary>
+    public int Left => _length - Read;
+
+    /// <summary>Whether it asks for this law.</summary>
+    public bool Of(FeedbackLaw law) => ReferenceEquals(law, _law);
+
+    /// <summary>Size of the keys and values that are needed while a prompt is read, in bytes; 0 for a law without conditions.</summary>
+    public static long SizeInBytesFor(LanguageModel model, FeedbackLaw? law, int length) =>
+        law is { Conditions.Count: > 0 } ? KvCache.SizeInBytesFor(model.Config, length) : 0;
+
+    /// <summary>The law for a prompt that is read at once; the law itself where it has no conditions.</summary>
     /// <param name="model">The model.</param>
     /// <param name="pass">Runs the prompt; what it held is gone.</param>
     /// <param name="law">The law.</param>
@@ -20,41 +70,48 @@ internal static class PromptConditions
             return law;
         }
 
-        int d = model.Config.D;
-        var sums = new Dictionary<int, double[]>();
-        foreach (int layer in law.Conditions.SelectMany(condition => condition.Probes, (_, probe) => probe.Layer))
+        using var conditions = new PromptConditions(model, law, ids.Length);
+        conditions.Continue(pass, ids, ids.Length, cancellationToken);
+        return conditions.Decided();
+    }
+
+    /// <summary>Reads on.</summary>
+    /// <param name="pass">Runs the tokens; what it held is gone.</param>
+    /// <param name="ids">The whole prompt.</param>
+    /// <param name="count">Number of tokens to be read, at most <see cref="Left"/>.</param>
+    /// <param name="cancellationToken">Checked between blocks. A cancelled part cannot be continued.</param>
+    public void Continue(PromptPass pass, ReadOnlySpan<int> ids, int count, CancellationToken cancellationToken)
+    {
+        for (int end = Read + count; Read < end; Read += pass.Rows.Values)
         {
-            sums.TryAdd(layer, new double[d]);
+            pass.Fill(ids[..end], Read, position: 0, _cache);
+            pass.Run(Add, cancellationToken);
+        }
+    }
+
+    /// <summary>The law with its conditions decided, after the whole prompt has been read.</summary>
+    public FeedbackLaw Decided()
+    {
+        var means = _sums.ToDictionary(pair => pair.Key, pair => Array.ConvertAll(pair.Value, sum => (float)(sum / _length)));
+        return _law.Decide([.. _law.Conditions.Select(condition => condition.IsMet([.. condition.Probes.Select(probe => means[probe.Layer])]))]);
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _cache.Dispose();
+
+    private bool Add(PromptPass current, int k)
+    {
+        if (_sums.TryGetValue(k, out double[]? sum))
+        {
+            int count = current.Rows.Values * sum.Length;
+            _states = _states.Length < count ? new float[count] : _states;
+            _model.Ops.Download(current.A.X.Address, MemoryMarshal.AsBytes(_states.AsSpan(0, count)));
+            for (int i = 0; i < count; i++)
+            {
+                sum[i % sum.Length] += _states[i];
+            }
         }
 
-        int last = sums.Keys.Max();
-        float[] states = [];
-        using var cache = model.NewCache();
-        cache.Reserve(ids.Length, used: 0);
-        for (int begin = 0; begin < ids.Length; begin += pass.Rows.Values)
-        {
-            pass.Fill(ids, begin, position: 0, cache);
-            pass.Run(
-                (current, k) =>
-                {
-                    if (sums.TryGetValue(k, out double[]? sum))
-                    {
-                        int count = current.Rows.Values * d;
-                        states = states.Length < count ? new float[count] : states;
-                        model.Ops.Download(current.A.X.Address, MemoryMarshal.AsBytes(states.AsSpan(0, count)));
-                        for (int i = 0; i < count; i++)
-                        {
-                            sum[i % d] += states[i];
-                        }
-                    }
-
-                    return k < last;
-                },
-                cancellationToken);
-        }
-
-        int count = ids.Length;
-        var means = sums.ToDictionary(pair => pair.Key, pair => Array.ConvertAll(pair.Value, sum => (float)(sum / count)));
-        return law.Decide([.. law.Conditions.Select(condition => condition.IsMet([.. condition.Probes.Select(probe => means[probe.Layer])]))]);
+        return k < _last;
     }
 }

@@ -109,7 +109,6 @@ public sealed class ScheduledText : IDisposable
     /// <summary>The most positions that the text's KV cache can need.</summary>
     internal int Positions { get; }
 
-
     /// <summary>Whether the text was cancelled.</summary>
     internal bool IsCancelled => _isCancelled;
 

@@ -1,4 +1,5 @@
 using Tiller.Decode;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Ops;
 
@@ -89,20 +90,17 @@ public sealed class Scheduler : IDisposable
     }
 
     /// <summary>Most positions that a text, prompt and all, may come to: by the context, and by what is allowed for keys and values.</summary>
-    public int MaxPositions
-    {
-        get
-        {
-            // A cache begins with a few positions, so one is measured by many.
-            int context = Model.Config.MaxPositions;
-            return (int)Math.Min(context, Options.MaxKvBytes / (KvCache.SizeInBytesFor(Model.Config, context) / context));
-        }
-    }
+    public int MaxPositions => PositionsIn(Options.MaxKvBytes);
 
     /// <summary>Maximum number of new tokens after a prompt, by the context, the limits, and the memory for keys and values.</summary>
     /// <param name="promptTokens">Number of tokens in the prompt.</param>
+    /// <param name="law">The law that steers; null for the plain model. One with conditions needs memory to read the prompt for them.</param>
     /// <returns>At least 1; a prompt that is too long is refused when it is submitted.</returns>
-    public int MaxNewTokensAfter(int promptTokens) => Math.Clamp(MaxPositions - promptTokens + 1, 1, Options.MaxNewTokens);
+    public int MaxNewTokensAfter(int promptTokens, FeedbackLaw? law = null)
+    {
+        int most = PositionsIn(Options.MaxKvBytes - PromptConditions.SizeInBytesFor(Model, law, promptTokens));
+        return Math.Clamp(most - promptTokens + 1, 1, Options.MaxNewTokens);
+    }
 
     /// <summary>Whether a call of <see cref="LetStep"/> waits for the next turn.</summary>
     internal bool IsAwaited
@@ -292,15 +290,28 @@ public sealed class Scheduler : IDisposable
                 $"{asked} new tokens are asked for, and this scheduler allows at most {most}: ask for fewer.");
         }
 
-        long needed = KvCache.SizeInBytesFor(Model.Config, text.Positions);
+        long needed = KvBytesOf(text);
         if (needed > Options.MaxKvBytes)
         {
             throw new RefusedException(
                 RefusalReason.KvMemory,
-                $"The KV cache of {text.Positions} positions takes {needed} bytes, and all texts together may use {Options.MaxKvBytes} "
-                + "(SchedulerOptions.MaxKvBytes): shorten the prompt, or ask for fewer new tokens.");
+                $"The KV cache of {text.Positions} positions{(ConditionBytesOf(text) > 0 ? " and of the conditions on the prompt" : "")} takes "
+                + $"{needed} bytes, and all texts together may use {Options.MaxKvBytes} (SchedulerOptions.MaxKvBytes): shorten the prompt, or ask "
+                + "for fewer new tokens.");
         }
     }
+
+    private int PositionsIn(long bytes)
+    {
+        // A cache begins with a few positions, so one is measured by many.
+        int context = Model.Config.MaxPositions;
+        return (int)Math.Min(context, bytes / (KvCache.SizeInBytesFor(Model.Config, context) / context));
+    }
+
+    // Keys and values of the whole text, and those with which its prompt is asked before it is run.
+    private long KvBytesOf(ScheduledText text) => KvCache.SizeInBytesFor(Model.Config, text.Positions) + ConditionBytesOf(text);
+
+    private long ConditionBytesOf(ScheduledText text) => PromptConditions.SizeInBytesFor(Model, text.Options.Law, text.Prompt.Length);
 
     // The recent mean duration of a text, times the number of times that all rows must become free.
     private TimeSpan RetryAfter()
@@ -394,7 +405,7 @@ public sealed class Scheduler : IDisposable
             ScheduledText? text;
             lock (_lock)
             {
-                if (!_queue.TryPeek(out text) || _kvBytes + KvCache.SizeInBytesFor(Model.Config, text.Positions) > Options.MaxKvBytes)
+                if (!_queue.TryPeek(out text) || _kvBytes + KvBytesOf(text) > Options.MaxKvBytes)
                 {
                     return;
                 }
@@ -420,7 +431,7 @@ public sealed class Scheduler : IDisposable
 
     private Sequence Begin(ScheduledText text)
     {
-        long kvBytes = KvCache.SizeInBytesFor(Model.Config, text.Positions), budget = Options.MaxKvBytes - _kvBytes - kvBytes;
+        long kvBytes = KvBytesOf(text), budget = Options.MaxKvBytes - _kvBytes - kvBytes;
         var continuation = new Continuation(Model, text.Prompt, text.Options);
         try
         {
@@ -434,7 +445,12 @@ public sealed class Scheduler : IDisposable
             }
 
             _kvBytes += kvBytes;
-            return new Sequence(text, continuation, kvBytes, length, Options.Clock.GetTimestamp()) { LastChunk = ++_chunks };
+            return new Sequence(text, continuation, length, Options.Clock.GetTimestamp())
+            {
+                KvBytes = kvBytes,
+                ConditionBytes = ConditionBytesOf(text),
+                LastChunk = ++_chunks,
+            };
         }
         catch
         {
@@ -463,7 +479,8 @@ public sealed class Scheduler : IDisposable
         for (int i = 0; i < _sequences.Count; i++)
         {
             var sequence = _sequences[i];
-            if (!sequence.IsPrefilled && (next is null || sequence.LastChunk < next.LastChunk) && !FollowsAnother(i))
+            if ((!sequence.IsPrefilled || sequence.NextLaw is not null) && (next is null || sequence.LastChunk < next.LastChunk)
+                && (sequence.NextLaw is not null || !FollowsAnother(i)))
             {
                 next = sequence;
             }
@@ -507,13 +524,23 @@ public sealed class Scheduler : IDisposable
                 continue;
             }
 
+            FreeConditions(other);
             _prefixHits += other.ReusedTokens == 0 ? 1 : 0;
             _reusedTokens += other.Text.Prompt.Length - begin;
             other.ReusedTokens = other.Text.Prompt.Length;
         }
     }
 
-    private int NextChunk(Sequence sequence) => Math.Min(Options.PrefillChunk, sequence.Text.Prompt.Length - sequence.Continuation.Session.Length);
+    // A prompt is first asked by the law's conditions, then run. A text that goes on is asked by those of its next law.
+    private int NextChunk(Sequence sequence)
+    {
+        var session = sequence.Continuation.Session;
+        int length = sequence.Text.Prompt.Length;
+        int left = sequence.NextLaw is { } law ? session.LeftToAsk(law)
+            : session.LeftToDecide(length) is > 0 and var asked ? asked
+            : length - session.Length;
+        return Math.Min(Options.PrefillChunk, left);
+    }
 
     private int RunChunk(Sequence sequence)
     {
@@ -523,7 +550,31 @@ public sealed class Scheduler : IDisposable
         sequence.LastChunk = ++_chunks;
         try
         {
-            session.DecideAhead(prompt); // asks once; a text that takes over another's prompt takes its answer too
+            if (sequence.NextLaw is { } law)
+            {
+                session.AskAhead(law, count);
+                if (session.LeftToAsk(law) == 0)
+                {
+                    sequence.Continuation.Use(law);
+                    sequence.NextLaw = null;
+                    FreeConditions(sequence);
+                }
+
+                return count;
+            }
+
+            // A text that takes over another's prompt takes its answers too.
+            if (session.LeftToDecide(prompt.Length) > 0)
+            {
+                session.DecideAhead(prompt, count);
+                if (session.LeftToDecide(prompt.Length) == 0)
+                {
+                    FreeConditions(sequence);
+                }
+
+                return count;
+            }
+
             session.Prefill(prompt.AsSpan(begin, count), _ => sequence.Continuation.ObservePass(), CancellationToken.None,
                 toCome: prompt.Length - begin - count);
         }
@@ -543,6 +594,39 @@ public sealed class Scheduler : IDisposable
         return count;
     }
 
+    // The keys and values with which a text was asked are freed.
+    private void FreeConditions(Sequence sequence)
+    {
+        _kvBytes -= sequence.ConditionBytes;
+        sequence.KvBytes -= sequence.ConditionBytes;
+        sequence.ConditionBytes = 0;
+    }
+
+    // Gives a text its next law, or makes room to ask the text for the law's conditions first.
+    private void Use(Sequence sequence, FeedbackLaw? law)
+    {
+        var session = sequence.Continuation.Session;
+        FreeConditions(sequence);
+        sequence.NextLaw = session.LeftToAsk(law) > 0 ? law : null;
+        if (sequence.NextLaw is null)
+        {
+            sequence.Continuation.Use(law);
+            return;
+        }
+
+        long bytes = PromptConditions.SizeInBytesFor(Model, law, session.Length);
+        if (_kvBytes + bytes > Options.MaxKvBytes)
+        {
+            throw new RefusedException(
+                RefusalReason.KvMemory,
+                $"The conditions of the new law take {bytes} bytes to read the text of {session.Length} tokens, and all texts together may use "
+                + $"{Options.MaxKvBytes} (SchedulerOptions.MaxKvBytes), of which {_kvBytes} are in use.");
+        }
+
+        (sequence.ConditionBytes, sequence.KvBytes, _kvBytes) = (bytes, sequence.KvBytes + bytes, _kvBytes + bytes);
+        _prefixes.MakeRoom(Options.MaxKvBytes - _kvBytes);
+    }
+
     // Draws and appends the next token of every text whose prompt has been run and whose reader's buffer has room.
     private int Step()
     {
@@ -551,7 +635,7 @@ public sealed class Scheduler : IDisposable
         bool goesOn = false;
         foreach (var sequence in _sequences)
         {
-            if (sequence.IsPrefilled && sequence.Text.HasRoom())
+            if (sequence.IsPrefilled && sequence.NextLaw is null && sequence.Text.HasRoom())
             {
                 _ready.Add(sequence);
             }
@@ -569,11 +653,15 @@ public sealed class Scheduler : IDisposable
             {
                 try
                 {
-                    sequence.Continuation.Use(law);
+                    Use(sequence, law);
                 }
                 catch (Exception e) when (IsOfAText(e))
                 {
                     End(sequence, TextEnd.Failed, e);
+                }
+
+                if (sequence.HasEnded || sequence.NextLaw is not null)
+                {
                     _ready.RemoveAt(i--);
                     continue;
                 }
@@ -581,6 +669,11 @@ public sealed class Scheduler : IDisposable
 
             _rows.Add(sequence.Continuation.Row);
             goesOn |= sequence.Continuation.GoesOn;
+        }
+
+        if (_ready.Count == 0)
+        {
+            return 0;
         }
 
         int drawn = _ready.Count;
@@ -754,13 +847,20 @@ public sealed class Scheduler : IDisposable
     private static bool IsOfAText(Exception e) => e is TillerException or ObjectDisposedException;
 
     /// <summary>A text under way.</summary>
-    private sealed class Sequence(ScheduledText text, Continuation continuation, long kvBytes, int reusedTokens, long admittedAt)
+    private sealed class Sequence(ScheduledText text, Continuation continuation, int reusedTokens, long admittedAt)
     {
         public ScheduledText Text => text;
 
         public Continuation Continuation => continuation;
 
-        public long KvBytes => kvBytes;
+        /// <summary>Size of the keys and values, with those that conditions need at the moment.</summary>
+        public required long KvBytes { get; set; }
+
+        /// <summary>The part of <see cref="KvBytes"/> that is freed when the conditions are decided.</summary>
+        public required long ConditionBytes { get; set; }
+
+        /// <summary>The law that is used as soon as its conditions are decided; null for none.</summary>
+        public FeedbackLaw? NextLaw { get; set; }
 
         public int ReusedTokens { get; set; } = reusedTokens;
 

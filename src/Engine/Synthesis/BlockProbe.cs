@@ -34,8 +34,15 @@ internal sealed class BlockProbe(LanguageModel model, PromptState prompt) : IDis
     }
 
     /// <summary>Runs a prompt under a law, and returns the states x_0..x_L of its last token // (L+1, D).</summary>
+    /// <param name="model">The plain model.</param>
+    /// <param name="ids">Token ids of the prompt.</param>
+    /// <param name="law">The law.</param>
+    /// <param name="tokens">The tokens that it steers.</param>
+    /// <param name="betweenPasses">Called between two passes over the prompt; null for nothing.</param>
+    /// <param name="cancellationToken">Checked between blocks.</param>
     public static float[][] Steered(
-        LanguageModel model, ReadOnlySpan<int> ids, FeedbackLaw law, SteeredTokens tokens, CancellationToken cancellationToken)
+        LanguageModel model, ReadOnlySpan<int> ids, FeedbackLaw law, SteeredTokens tokens, Action? betweenPasses,
+        CancellationToken cancellationToken)
     {
         using var use = model.Enter();
         using var cache = model.NewCache();
@@ -47,6 +54,11 @@ internal sealed class BlockProbe(LanguageModel model, PromptState prompt) : IDis
         float[][] x = [.. Enumerable.Range(0, model.Config.L + 1).Select(_ => new float[model.Config.D])];
         for (int begin = 0; begin < ids.Length; begin += pass.Rows.Values)
         {
+            if (begin > 0)
+            {
+                betweenPasses?.Invoke();
+            }
+
             pass.Fill(ids, begin, position: 0, cache, sequence);
             pass.Run(
                 (current, k) =>

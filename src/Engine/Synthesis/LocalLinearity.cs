@@ -105,7 +105,7 @@ public sealed record LinearityReport(IReadOnlyList<double> Sizes, int Pairs, IRe
     {
         int width = model.Config.D, pairs = Math.Min(options.Pairs ?? Math.Max(1, width / 20), width);
         float[][][]? steered = options.Law is { } law
-            ? [.. ids.Select(one => BlockProbe.Steered(model, one, law, options.SteeredTokens, cancellationToken))] : null;
+            ? [.. ids.Select(one => BlockProbe.Steered(model, one, law, options.SteeredTokens, null, cancellationToken))] : null;
         var layers = new LinearityLayer[model.Config.L];
 
         // The mean model carries δ_0 of neighbouring prompts, and of a prompt's steered and plain run, through the blocks.

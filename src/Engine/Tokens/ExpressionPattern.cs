@@ -1,12 +1,10 @@
-using System.Globalization;
 using System.Text.RegularExpressions;
 
 namespace Tiller.Tokens;
 
 /// <summary>
-/// A regular expression in Oniguruma's syntax that has no scanner of its own, run by .NET. It searches a copy of the text with one UTF-16 unit for
-/// each code point. Code points beyond U+FFFF are replaced by a unit of the same general category, from which these expressions cannot distinguish
-/// them.
+/// A regular expression in Oniguruma's syntax that has no scanner of its own, run by .NET. It searches a copy of the text with one symbol for each
+/// code point (<see cref="SymbolAlphabet"/>).
 /// </summary>
 internal sealed class ExpressionPattern : TextPattern
 {
@@ -16,13 +14,13 @@ internal sealed class ExpressionPattern : TextPattern
 
     private readonly string _source;
     private readonly Regex _regex;
-    private readonly char[] _standIns; // indexed by general category
+    private readonly SymbolAlphabet _alphabet;
 
-    private ExpressionPattern(string source, Regex regex, char[] standIns)
+    private ExpressionPattern(string source, Regex regex, SymbolAlphabet alphabet)
     {
         _source = source;
         _regex = regex;
-        _standIns = standIns;
+        _alphabet = alphabet;
     }
 
     /// <summary>Reads an expression.</summary>
@@ -31,8 +29,8 @@ internal sealed class ExpressionPattern : TextPattern
     public static ExpressionPattern Read(TokenizerNode node)
     {
         string text = node.Text();
-        var translation = OnigurumaExpression.Translate(text, node.Path);
-        return new ExpressionPattern(text, Compile(text, translation.Text, node.Path), translation.StandIns(text, node.Path));
+        (string translation, SymbolAlphabet alphabet) = OnigurumaExpression.Translate(text, node.Path);
+        return new ExpressionPattern(text, Compile(text, translation, node.Path), alphabet);
     }
 
     public override void Begin(ReadOnlySpan<byte> text, PatternState state)
@@ -46,7 +44,7 @@ internal sealed class ExpressionPattern : TextPattern
         for (int i = 0; i < text.Length;)
         {
             int code = CharClasses.CodeAt(text, i, out int length);
-            state.Copy[count++] = code < 0x10000 ? (char)code : StandIn(code);
+            state.Copy[count++] = _alphabet.Symbol(code);
             i += length;
         }
 
@@ -124,13 +122,5 @@ internal sealed class ExpressionPattern : TextPattern
         }
 
         return state.ByteAt;
-    }
-
-    private char StandIn(int code)
-    {
-        UnicodeCategory category = CharUnicodeInfo.GetUnicodeCategory(code);
-        return category == UnicodeCategory.OtherSymbol && CharClasses.IsWord(code)
-            ? OnigurumaExpression.WordSymbol
-            : _standIns[(int)category];
     }
 }

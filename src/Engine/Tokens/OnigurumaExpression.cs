@@ -1,42 +1,51 @@
+using System.Buffers;
 using System.Globalization;
 using System.Text;
 
 namespace Tiller.Tokens;
 
 /// <summary>
-/// Translates an expression from Oniguruma's Ruby syntax, which tokenizer.json uses, to .NET, so that it has the same meaning. Syntax that both share
-/// is kept, syntax that differs is translated, and an error names syntax that .NET cannot express or that is not known to have the same meaning.
-/// Groups capture nothing, because no caller needs captures.
+/// Translates an expression from Oniguruma's own syntax, which tokenizer.json uses, to .NET, so that it has the same meaning. Every class, property
+/// and character becomes a set of code points, and the translation is an expression over the symbols of these sets (<see cref="SymbolAlphabet"/>). An
+/// error names syntax that .NET cannot express, and syntax with a meaning that depends on Oniguruma's version. Groups capture nothing, because no
+/// caller needs captures.
 /// </summary>
 internal sealed class OnigurumaExpression
 {
-    /// <summary>A symbol that \w matches.</summary>
-    internal const char WordSymbol = '\u24B6';
-
     private const int LongestSource = 8192;
+    private const int LongestText = 1 << 20;
     private const int Deepest = 64;
     private const int MaxRepeats = 1000;
 
-    // \w: Alphabetic, marks, decimal digits and connectors. The alphabetic symbols are the circled letters. .NET's \w lacks these symbols and \p{Nl}.
-    private const string Word = @"\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\u24B6-\u24E9";
+    // Stands for the first set in a text whose other characters are ASCII; the next set has the next character.
+    private const char FirstSet = '\u4000';
 
     // Outside a class, \w also matches the numbers of Latin-1 that are not digits: ² ³ ¹ ¼ ½ ¾. So do \W, \b and \B.
-    private const string WordAlone = Word + @"\u00B2\u00B3\u00B9\u00BC-\u00BE";
+    private static readonly CodePointSet s_wordAlone = CharacterProperties.Word | CodePointSet.Of([0xB2, 0xB3, 0xB9, 0xBC, 0xBD, 0xBE]);
 
-    private static readonly HashSet<string> Categories = new(StringComparer.Ordinal)
+    private static readonly CodePointSet s_beyondAscii = CodePointSet.Of(0x80, 0x10FFFF);
+
+    private static readonly CodePointSet s_lineFeed = CodePointSet.Of('\n', '\n');
+
+    private static readonly SearchValues<char> s_nameCharacters =
+        SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_");
+
+    private static readonly HashSet<string> s_brackets = new(StringComparer.Ordinal)
     {
-        "L", "Lu", "Ll", "Lt", "Lm", "Lo", "M", "Mn", "Mc", "Me", "N", "Nd", "Nl", "No", "P", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po",
-        "S", "Sm", "Sc", "Sk", "So", "Z", "Zs", "Zl", "Zp", "C", "Cc", "Cf", "Co", "Cn",
+        "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "space", "upper", "word", "xdigit",
     };
 
     private readonly string _source;
     private readonly string _path;
-    private readonly StringBuilder _ranges = new(); // first and last characters of the ranges that the expression names
+    private readonly List<CodePointSet> _sets = [];
+    private readonly Dictionary<CodePointSet, int> _indices = [];
+    private readonly List<int> _literals = []; // where case is ignored: the folded characters directly before this position
     private int _at;
     private int _depth;
     private bool _ignoreCase;
+    private bool _dotTakesLines;
     private bool _lookingBehind;
-    private char _before; // the previous letter if case is ignored: two letters may fold to one character
+    private bool _mayBeEmpty; // whether what was read last may match nothing
 
     private OnigurumaExpression(string source, string path)
     {
@@ -44,77 +53,64 @@ internal sealed class OnigurumaExpression
         _path = path;
     }
 
-    /// <summary>The translated expression.</summary>
-    public string Text { get; private set; } = "";
-
     /// <summary>Translates an expression.</summary>
     /// <param name="source">The expression in the file.</param>
     /// <param name="path">Its path in the file, for errors.</param>
+    /// <returns>The expression over symbols, and the symbols of code points.</returns>
     /// <exception cref="TokenizerException">Unsupported: the expression is invalid, or not known to have the same meaning.</exception>
-    public static OnigurumaExpression Translate(string source, string path)
+    public static (string Text, SymbolAlphabet Alphabet) Translate(string source, string path)
     {
         var result = new OnigurumaExpression(source, path);
         if (source.Length is 0 or > LongestSource)
         {
-            throw result.Refused($"an expression of {source.Length} characters (1 to {LongestSource} can be read)");
+            throw result.Refused($"{source.Length} characters (1 to {LongestSource} can be read)");
         }
 
-        result.Text = result.Alternatives();
-        return result._at == source.Length ? result : throw result.Refused("a ')' without '('");
+        string text = result.Alternatives();
+        if (result._at < source.Length)
+        {
+            throw result.Refused("a ')' without '('");
+        }
+
+        var alphabet = new SymbolAlphabet(result._sets);
+        return (result.OverSymbols(text, alphabet), alphabet);
     }
 
-    /// <summary>Finds, for each general category, a character that the expression does not name.</summary>
-    /// <exception cref="TokenizerException">Unsupported: the expression names all characters of a category.</exception>
-    public char[] StandIns(string expression, string place)
+    private string OverSymbols(string text, SymbolAlphabet alphabet)
     {
-        var result = new char[(int)UnicodeCategory.OtherNotAssigned + 1];
-        int missing = result.Length - 1; // valid text has no surrogates
-        for (int code = 0xFFFD; code > 0 && missing > 0; code--)
+        var symbols = new StringBuilder();
+        foreach (char c in text)
         {
-            char c = (char)code;
-            UnicodeCategory category = CharUnicodeInfo.GetUnicodeCategory(c);
-            if (category != UnicodeCategory.Surrogate && result[(int)category] == 0 && !Names(c) && c is not (>= WordSymbol and <= '\u24E9'))
+            _ = c < FirstSet ? symbols.Append(c) : symbols.Append(alphabet.Class(c - FirstSet));
+            if (symbols.Length > LongestText)
             {
-                result[(int)category] = c;
-                missing--;
+                throw Refused("too many different classes");
             }
         }
 
-        // Categories without characters beyond U+FFFF need none.
-        foreach (UnicodeCategory category in (UnicodeCategory[])[UnicodeCategory.UppercaseLetter, UnicodeCategory.LowercaseLetter,
-            UnicodeCategory.OtherLetter,
-            UnicodeCategory.ModifierLetter, UnicodeCategory.NonSpacingMark, UnicodeCategory.SpacingCombiningMark, UnicodeCategory.DecimalDigitNumber,
-            UnicodeCategory.LetterNumber, UnicodeCategory.OtherNumber, UnicodeCategory.OtherPunctuation, UnicodeCategory.DashPunctuation,
-            UnicodeCategory.MathSymbol, UnicodeCategory.CurrencySymbol, UnicodeCategory.ModifierSymbol, UnicodeCategory.OtherSymbol,
-            UnicodeCategory.Format, UnicodeCategory.PrivateUse, UnicodeCategory.OtherNotAssigned])
-        {
-            if (result[(int)category] == 0)
-            {
-                throw new TokenizerException(TokenizerError.Unsupported, place, expression,
-                    $"this expression names every character of the category {category} up to U+FFFF, but none beyond, so that the latter cannot be "
-                    + "distinguished here.");
-            }
-        }
-
-        return result;
+        return symbols.ToString();
     }
 
-    private bool Names(char c)
+    // The atom that matches one character of a set.
+    private string One(CodePointSet set)
     {
-        for (int i = 0; i < _ranges.Length; i += 2)
+        _literals.Clear();
+        return Reference(set);
+    }
+
+    private string Reference(CodePointSet set)
+    {
+        if (!_indices.TryGetValue(set, out int index))
         {
-            if (c >= _ranges[i] && c <= _ranges[i + 1])
-            {
-                return true;
-            }
+            _indices[set] = index = _sets.Count;
+            _sets.Add(set);
         }
 
-        return false;
+        return ((char)(FirstSet + index)).ToString();
     }
 
     private TokenizerException Refused(string what) =>
-        new(TokenizerError.Unsupported, _path, _source, $"this expression has {what}, which .NET writes differently or not at all. "
-            + "Only known and simple expressions can be read.");
+        new(TokenizerError.Unsupported, _path, _source, $"this expression has {what}, which cannot be read here with Oniguruma's meaning.");
 
     private bool Takes(string text)
     {
@@ -135,23 +131,27 @@ internal sealed class OnigurumaExpression
         }
 
         var text = new StringBuilder();
-        _before = '\0';
+        bool any = false;
+        bool all = true;
         while (_at < _source.Length && _source[_at] != ')')
         {
             if (_source[_at] == '|')
             {
                 _at++;
-                _before = '\0';
+                _literals.Clear();
                 text.Append('|');
+                any |= all;
+                all = true;
             }
             else
             {
                 text.Append(Repeated());
+                all &= _mayBeEmpty;
             }
         }
 
+        _mayBeEmpty = any || all;
         _depth--;
-        _before = '\0';
         return text.ToString();
     }
 
@@ -159,8 +159,11 @@ internal sealed class OnigurumaExpression
     private string Repeated()
     {
         int start = _at;
+        _mayBeEmpty = false;
         string atom = Atom(out bool isPlace);
+        _mayBeEmpty |= isPlace;
         bool any = false;
+        bool once = true;
         while (_at < _source.Length && Quantifier() is { } quantifier)
         {
             if (isPlace)
@@ -170,8 +173,14 @@ internal sealed class OnigurumaExpression
 
             atom = any ? $"(?:{atom})" : atom;
             any = true;
+            once &= quantifier is "{1}" or "{1,1}";
             bool braces = quantifier[0] == '{';
             bool exact = braces && !quantifier.Contains(',', StringComparison.Ordinal);
+            if (braces && _mayBeEmpty && !once)
+            {
+                throw Refused("a counted repetition of what may be empty");
+            }
+
             atom += quantifier;
             if (!braces && Takes("+"))
             {
@@ -179,11 +188,23 @@ internal sealed class OnigurumaExpression
             }
             else if (!exact && Takes("?"))
             {
+                // .NET's engine ends such a loop elsewhere, even beyond the text (.NET 10).
+                if (_mayBeEmpty && quantifier != "?")
+                {
+                    throw Refused("a lazy repetition of what may be empty");
+                }
+
                 atom += "?"; // {n}? is an optional {n}, and {n,m}+ repeats {n,m}: the next turn reads both
             }
+
+            _mayBeEmpty |= quantifier is "*" or "?" || quantifier.StartsWith("{0", StringComparison.Ordinal);
         }
 
-        _before = any ? '\0' : _before;
+        if (!once)
+        {
+            _literals.Clear();
+        }
+
         return atom;
     }
 
@@ -227,17 +248,15 @@ internal sealed class OnigurumaExpression
             case '(':
                 return Group(out isPlace);
             case '[':
-                _before = '\0';
-                return Class();
+                return One(Class());
             case '.':
-                _before = '\0';
-                return @"[^\n]";
+                return One(_dotTakesLines ? CodePointSet.All : ~s_lineFeed);
             case '^':
                 isPlace = true;
-                return @"(?:\A|(?<=\n)(?!\z))"; // start of a line, but not after a newline at the end of the text
+                return $@"(?:\A|(?<={Reference(s_lineFeed)})(?!\z))"; // start of a line, but not after a newline at the end of the text
             case '$':
                 isPlace = true;
-                return "(?m:$)"; // end of a line
+                return $@"(?={Reference(s_lineFeed)}|\z)"; // end of a line
             case '\\':
                 return Escape(out isPlace);
             case '*' or '+' or '?':
@@ -250,56 +269,75 @@ internal sealed class OnigurumaExpression
 
     private string Group(out bool isPlace)
     {
-        isPlace = false;
-        bool outerCase = _ignoreCase;
-        bool outerBehind = _lookingBehind;
-        string open;
-        if (Takes("?:"))
+        (bool, bool, bool) outer = (_ignoreCase, _dotTakesLines, _lookingBehind);
+        bool toTheEnd = false;
+        string open = "(?:";
+        if (Takes("?=") || Takes("?!"))
         {
-            open = "(?:";
+            open = $"(?{_source[_at - 1]}";
         }
-        else if (Takes("?="))
+        else if (Takes("?<=") || Takes("?<!"))
         {
-            open = "(?=";
-        }
-        else if (Takes("?!"))
-        {
-            open = "(?!";
-        }
-        else if (Takes("?<="))
-        {
-            (open, _lookingBehind) = ("(?<=", true);
-        }
-        else if (Takes("?<!"))
-        {
-            (open, _lookingBehind) = ("(?<!", true);
+            (open, _lookingBehind) = ($"(?<{_source[_at - 1]}", true);
         }
         else if (Takes("?>"))
         {
             open = _lookingBehind ? throw Refused("an atomic group in a look-behind") : "(?>";
         }
-        else if (Takes("?i:"))
+        else if (_at < _source.Length && _source[_at] is '?' or '*' && !Takes("?:") && !TakesName())
         {
-            (open, _ignoreCase) = ("(?:", true);
-        }
-        else if (Takes("?-i:"))
-        {
-            (open, _ignoreCase) = ("(?:", false);
-        }
-        else if (_at < _source.Length && _source[_at] is '?' or '*')
-        {
-            int end = Math.Min(_at + 4, _source.Length);
-            throw Refused($"'({_source[_at..end]}'");
-        }
-        else
-        {
-            open = "(?:";
+            toTheEnd = Options();
         }
 
         isPlace = open is "(?=" or "(?!" or "(?<=" or "(?<!";
         string inside = Alternatives();
-        (_ignoreCase, _lookingBehind) = (outerCase, outerBehind);
-        return Takes(")") ? $"{open}{inside})" : throw Refused("a '(' without ')'");
+        (_ignoreCase, _dotTakesLines, _lookingBehind) = outer;
+        return toTheEnd || Takes(")") ? $"{open}{inside})" : throw Refused("a '(' without ')'");
+    }
+
+    // ?<name>: a name is of no use here, because groups capture nothing.
+    private bool TakesName()
+    {
+        int end = _source.IndexOf('>', _at);
+        if (end < _at + 3 || !_source.AsSpan(_at).StartsWith("?<") || char.IsAsciiDigit(_source[_at + 2])
+            || _source.AsSpan(_at + 2, end - _at - 2).ContainsAnyExcept(s_nameCharacters))
+        {
+            return false;
+        }
+
+        _at = end + 1;
+        return true;
+    }
+
+    // ?i-m: or ?i-m) after the bracket. The latter holds to the end of the group around it, over its alternatives.
+    private bool Options()
+    {
+        int start = _at - 1;
+        bool on = true;
+        bool any = false;
+        for (bool mayBe = Takes("?"); mayBe && _at < _source.Length && _source[_at] is 'i' or 'm' or '-'; _at++)
+        {
+            any = true;
+            switch (_source[_at])
+            {
+                case 'i':
+                    _ignoreCase = on;
+                    break;
+                case 'm':
+                    _dotTakesLines = on; // what other dialects call s
+                    break;
+                default:
+                    on = on ? false : throw Refused($"'{_source[start..(_at + 1)]}'");
+                    break;
+            }
+        }
+
+        if (any && Takes(":"))
+        {
+            return false;
+        }
+
+        return any && Takes(")") ? true : throw Refused($"'{_source[start..Math.Min(start + 5, _source.Length)]}'");
     }
 
     private string Escape(out bool isPlace)
@@ -310,82 +348,82 @@ internal sealed class OnigurumaExpression
             throw Refused("a '\\' at its end");
         }
 
+        int start = _at - 1;
         switch (_source[_at])
         {
-            case 'A' or 'z' or 'Z':
+            case 'A' or 'z':
                 isPlace = true;
                 return $"\\{_source[_at++]}";
-            case 'b':
+            case 'Z':
                 _at++;
                 isPlace = true;
-                return $"(?:(?<=[{WordAlone}])(?![{WordAlone}])|(?<![{WordAlone}])(?=[{WordAlone}]))";
-            case 'B':
-                _at++;
+                return $@"(?={Reference(s_lineFeed)}?\z)";
+            case 'b' or 'B':
+                string word = Reference(s_wordAlone);
                 isPlace = true;
-                return $"(?:(?<=[{WordAlone}])(?=[{WordAlone}])|(?<![{WordAlone}])(?![{WordAlone}]))";
+                return _source[_at++] == 'b' ? $"(?:(?<={word})(?!{word})|(?<!{word})(?={word}))"
+                    : $"(?:(?<={word})(?={word})|(?<!{word})(?!{word}))";
             case 'w':
                 _at++;
-                _before = '\0';
-                return $"[{WordAlone}]";
+                return One(s_wordAlone);
             case 'W':
                 _at++;
-                _before = '\0';
-                return $"[^{WordAlone}]";
-            case 'H':
+                return One(~s_wordAlone);
+            case 'N':
                 _at++;
-                _before = '\0';
-                return "[^0-9A-Fa-f]";
+                return One(~s_lineFeed);
+            case 'O':
+                _at++;
+                return One(CodePointSet.All);
+            case 'R':
+                throw Refused(@"'\R', which Oniguruma 6.9.8 and 6.9.10 match differently");
             default:
-                if (SetEscape() is { } set)
+                if (SetEscape() is not { } set)
                 {
-                    _before = '\0';
-                    return $"[{set}]";
+                    return Literal(CharacterEscape());
                 }
 
-                return Literal(CharacterEscape());
+                // \p{Word} alone is [\p{Word}] in 6.9.8, and \w in 6.9.10.
+                return !set.Equals(CharacterProperties.Word) && !set.Equals(~CharacterProperties.Word) ? One(set)
+                    : throw Refused($"'{_source[start.._at]}' outside a class, which Oniguruma 6.9.8 and 6.9.10 match differently");
         }
     }
 
-    // \s, \d, \w, \h or \p{…} after the backslash, in the syntax of a class; null for another escape.
-    private string? SetEscape()
+    // \s, \d, \w, \h or \p{…} after the backslash, and their complements; null for another escape.
+    private CodePointSet? SetEscape()
     {
         char c = _source[_at];
-        switch (c)
+        CodePointSet? set = char.ToLowerInvariant(c) switch
         {
-            case 's' or 'S' or 'd' or 'D':
-                _at++;
-                return $"\\{c}";
-            case 'w':
-                _at++;
-                return Word;
-            case 'h':
-                _at++;
-                return "0-9A-Fa-f";
-            case 'p' or 'P':
-                _at++;
-                int end = _source.IndexOf('}', _at);
-                if (!Takes("{") || end < 0)
-                {
-                    throw Refused($"'\\{c}'");
-                }
-
-                bool not = c == 'P';
-                if (Takes("^"))
-                {
-                    not = !not;
-                }
-
-                string name = _source[_at..end];
-                _at = end + 1;
-                if (!Categories.Contains(name) || (_ignoreCase && name is "Lu" or "Ll" or "Lt"))
-                {
-                    throw Refused($"the property '{name}'");
-                }
-
-                return name == "C" && !not ? @"\p{Cc}\p{Cf}\p{Co}\p{Cn}" : $"\\{(not ? 'P' : 'p')}{{{name}}}";
-            default:
-                return null;
+            's' => CharacterProperties.Space,
+            'd' => CharacterProperties.Digit,
+            'w' => CharacterProperties.Word,
+            'h' => CharacterProperties.HexDigit,
+            _ => null,
+        };
+        if (set is not null)
+        {
+            _at++;
+            return char.IsAsciiLetterUpper(c) ? ~set : set;
         }
+
+        if (c is not ('p' or 'P'))
+        {
+            return null;
+        }
+
+        _at++;
+        int end = _source.IndexOf('}', _at);
+        if (!Takes("{") || end < 0)
+        {
+            throw Refused($"'\\{c}'");
+        }
+
+        bool not = c == 'P' ^ Takes("^");
+        string name = _source[_at..end];
+        _at = end + 1;
+        CodePointSet found = CharacterProperties.Find(name) ?? throw Refused($"the property '{name}'");
+        return not ? ~found : found;
     }
 
     // A character escape, after the backslash.
@@ -431,7 +469,7 @@ internal sealed class OnigurumaExpression
         }
 
         int code = _at - start >= least ? int.Parse(_source.AsSpan(start, _at - start), NumberStyles.HexNumber, CultureInfo.InvariantCulture) : -1;
-        return code >= 0 && code <= most ? code : throw Refused("a hexadecimal escape out of range");
+        return code >= 0 && code <= most && code is not (>= 0xD800 and <= 0xDFFF) ? code : throw Refused("a hexadecimal escape out of range");
     }
 
     private int CodePoint()
@@ -445,115 +483,142 @@ internal sealed class OnigurumaExpression
         return _source[_at++];
     }
 
-    // Records a character or range that the expression names, and returns its first character.
-    private char Named(int first, int last)
-    {
-        if (last > 0xFFFF || (first <= 0xDFFF && last >= 0xD800))
-        {
-            throw Refused($"a character beyond U+FFFF (U+{last:X4})");
-        }
-
-        _ranges.Append((char)first).Append((char)last);
-        return (char)first;
-    }
-
-    private static string Escaped(int code) => $"\\u{code:X4}";
-
     private string Literal(int code)
     {
-        char c = Named(code, code);
-        char previous = _before;
-        _before = c;
-        if (!_ignoreCase || (c < 0x80 && !char.IsAsciiLetter(c)))
+        if (!_ignoreCase)
         {
-            return Escaped(c);
+            return One(CodePointSet.Of(code, code));
         }
 
-        // Two letters may equal one character of the text: ß, ﬀ, ﬁ, ﬂ, ﬆ.
-        string pair = $"{char.ToLowerInvariant(previous)}{char.ToLowerInvariant(c)}";
-        if (pair is "ss" or "ff" or "fi" or "fl" or "st")
+        // Where case is ignored, characters side by side may equal one character (ss and ß), and one character several.
+        ReadOnlySpan<int> folded = CharacterProperties.Fold(code);
+        _literals.Add(folded[0]);
+        if (folded.Length > 1 || CharacterProperties.LongFolds.Any(x => _literals.Count >= x.Length && _literals[^x.Length..].SequenceEqual(x)))
         {
-            throw Refused($"'{pair}' where case is ignored, which is also one character");
+            throw Refused($"'{char.ConvertFromUtf32(code)}' where case is ignored, which alone or with the characters before it equals another "
+                + "number of characters");
         }
 
-        return $"[{Folded(c, c)}]";
+        return Reference(CharacterProperties.Closed(CodePointSet.Of(code, code)));
     }
 
-    // A range with the other case of its letters.
-    private string Folded(char first, char last)
+    // The class after its '['. Where case is ignored, the set is closed after all operations, before it is negated.
+    private CodePointSet Class()
     {
-        if (last >= 0x80)
+        (CodePointSet set, bool not) = ClassInside();
+        if (_ignoreCase)
         {
-            throw Refused("a character beyond ASCII where case is ignored");
+            if (!not && CharacterProperties.LongFoldIn(set) is >= 0 and var code)
+            {
+                throw Refused($"a class with '{char.ConvertFromUtf32(code)}' where case is ignored, which is also several characters");
+            }
+
+            set = CharacterProperties.Closed(set);
         }
 
-        var text = new StringBuilder($"{Escaped(first)}-{Escaped(last)}");
-        for (char c = first; c <= last; c++)
-        {
-            text.Append(char.IsAsciiLetter(c) ? Escaped(c ^ 0x20) : "");
-            int third = (c | 0x20) == 's' && char.IsAsciiLetter(c) ? 0x17F : (c | 0x20) == 'k' && char.IsAsciiLetter(c) ? 0x212A : 0;
-            text.Append(third > 0 ? Escaped(Named(third, third)) : "");
-        }
-
-        return text.ToString();
+        return not ? ~set : set;
     }
 
-    private string Class()
+    private (CodePointSet Set, bool Not) ClassInside()
     {
-        var text = new StringBuilder(Takes("^") ? "[^" : "[");
+        if (++_depth > Deepest)
+        {
+            throw Refused($"groups nested deeper than {Deepest}");
+        }
+
+        bool not = Takes("^");
         if (_at < _source.Length && _source[_at] == ']')
         {
             throw Refused("an empty class, or a ']' at the start of one");
         }
 
+        CodePointSet before = CodePointSet.All; // intersection of the operands before the last &&
+        CodePointSet set = CodePointSet.Empty;
         while (_at < _source.Length && _source[_at] != ']')
         {
-            if (_source[_at] == '[' || string.CompareOrdinal(_source, _at, "&&", 0, 2) == 0)
+            if (Takes("&&"))
             {
-                throw Refused("a class within a class, or '&&'");
+                (before, set) = (before & set, CodePointSet.Empty);
             }
-
-            if (_source[_at] == '\\' && _at + 1 < _source.Length)
+            else if (ClassItem() is { } item)
             {
-                _at++;
-                if (SetEscape() is { } set)
+                if (_at + 1 < _source.Length && _source[_at] == '-' && _source[_at + 1] != ']')
                 {
-                    if (_at + 1 < _source.Length && _source[_at] == '-' && _source[_at + 1] != ']')
-                    {
-                        throw Refused("a range that begins with a class");
-                    }
-
-                    text.Append(set);
-                    continue;
+                    throw Refused("a range that begins with a class");
                 }
 
-                _at--;
+                set |= item;
             }
-
-            text.Append(Range());
+            else
+            {
+                set |= Range();
+            }
         }
 
-        return Takes("]") ? text.Append(']').ToString() : throw Refused("a '[' without ']'");
+        _depth--;
+        return Takes("]") ? (before & set, not) : throw Refused("a '[' without ']'");
+    }
+
+    // A class within a class, [:name:], or an escape of a set; null for a character.
+    private CodePointSet? ClassItem()
+    {
+        if (Takes("[:"))
+        {
+            return Bracket();
+        }
+
+        if (Takes("["))
+        {
+            // Oniguruma forgets that nothing is left beyond ASCII when the class around is negated.
+            (CodePointSet set, bool not) = ClassInside();
+            return !not ? set
+                : (~set & s_beyondAscii).Equals(CodePointSet.Empty) ? throw Refused("a negated class within a class that leaves nothing beyond ASCII")
+                : ~set;
+        }
+
+        if (_source[_at] != '\\' || _at + 1 == _source.Length)
+        {
+            return null;
+        }
+
+        _at++;
+        CodePointSet? escaped = SetEscape();
+        _at -= escaped is null ? 1 : 0;
+        return escaped;
+    }
+
+    private CodePointSet Bracket()
+    {
+        bool not = Takes("^");
+        int end = _source.IndexOf(":]", _at, StringComparison.Ordinal);
+        string name = end < 0 ? "" : _source[_at..end];
+        if (name == "punct")
+        {
+            throw Refused("'[:punct:]', which Oniguruma 6.9.8 and 6.9.10 match differently");
+        }
+
+        if (!s_brackets.Contains(name) || CharacterProperties.Find(name) is not { } set)
+        {
+            throw Refused("'[:' without one of the names of POSIX");
+        }
+
+        _at = end + 2;
+        return not ? ~set : set;
     }
 
     // a, or a-z.
-    private string Range()
+    private CodePointSet Range()
     {
         int first = ClassCharacter();
         int last = first;
         if (_at + 1 < _source.Length && _source[_at] == '-' && _source[_at + 1] != ']')
         {
             _at++;
-            last = _source[_at] == '[' ? throw Refused("a range to a class") : ClassCharacter();
+            last = _source[_at] == '[' || string.CompareOrdinal(_source, _at, "&&", 0, 2) == 0 ? throw Refused("a range to a class")
+                : ClassCharacter();
         }
 
-        if (last < first)
-        {
-            throw Refused("a range that ends before it begins");
-        }
-
-        Named(first, last);
-        return _ignoreCase ? Folded((char)first, (char)last) : first == last ? Escaped(first) : $"{Escaped(first)}-{Escaped(last)}";
+        return last >= first ? CodePointSet.Of(first, last) : throw Refused("a range that ends before it begins");
     }
 
     private int ClassCharacter()
@@ -564,11 +629,11 @@ internal sealed class OnigurumaExpression
         }
 
         _at++;
-        if (_at == _source.Length || _source[_at] is 's' or 'S' or 'd' or 'D' or 'w' or 'W' or 'h' or 'H' or 'p' or 'P' or 'b' or 'B')
+        if (_at == _source.Length || _source[_at] is 's' or 'S' or 'd' or 'D' or 'w' or 'W' or 'h' or 'H' or 'p' or 'P')
         {
-            throw Refused("a range to a class, or a negated class within one");
+            throw Refused("a range to a class");
         }
 
-        return CharacterEscape();
+        return Takes("b") ? '\b' : CharacterEscape();
     }
 }

@@ -25,7 +25,7 @@ internal abstract class TextPattern
 /// <summary>State of a search, for patterns that search a copy of the text.</summary>
 internal sealed class PatternState
 {
-    /// <summary>The copy, with one UTF-16 unit for each code point.</summary>
+    /// <summary>The copy, with one symbol for each code point.</summary>
     public char[] Copy { get; set; } = [];
 
     public int Length { get; set; }

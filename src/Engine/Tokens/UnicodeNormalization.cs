@@ -1,4 +1,3 @@
-using System.IO.Compression;
 using System.Text;
 
 namespace Tiller.Tokens;
@@ -29,29 +28,25 @@ internal sealed class UnicodeNormalization
 
     private UnicodeNormalization()
     {
-        using var packed = new MemoryStream(Convert.FromBase64String(NormalizationData.Packed));
-        using var inflate = new DeflateStream(packed, CompressionMode.Decompress);
-        using var plain = new MemoryStream();
-        inflate.CopyTo(plain);
-        ReadOnlySpan<byte> data = plain.GetBuffer().AsSpan(0, (int)plain.Length);
+        ReadOnlySpan<byte> data = PackedNumbers.Unpack(NormalizationData.Packed);
 
         int code = 0;
-        for (int n = ReadNumber(ref data); n > 0; n--)
+        for (int n = PackedNumbers.Read(ref data); n > 0; n--)
         {
-            code += ReadNumber(ref data);
-            _classes[code] = (byte)ReadNumber(ref data);
+            code += PackedNumbers.Read(ref data);
+            _classes[code] = (byte)PackedNumbers.Read(ref data);
         }
 
         code = 0;
         var single = new Dictionary<int, (bool Compat, int[] Codes)>();
-        for (int n = ReadNumber(ref data); n > 0; n--)
+        for (int n = PackedNumbers.Read(ref data); n > 0; n--)
         {
-            code += ReadNumber(ref data);
-            int flags = ReadNumber(ref data);
-            var codes = new int[ReadNumber(ref data)];
+            code += PackedNumbers.Read(ref data);
+            int flags = PackedNumbers.Read(ref data);
+            var codes = new int[PackedNumbers.Read(ref data)];
             for (int i = 0; i < codes.Length; i++)
             {
-                codes[i] = ReadNumber(ref data);
+                codes[i] = PackedNumbers.Read(ref data);
             }
 
             single[code] = ((flags & 1) != 0, codes);
@@ -218,23 +213,6 @@ internal sealed class UnicodeNormalization
             Run(text, compat, parts, output);
             return !output.Span.SequenceEqual(text);
         }
-    }
-
-    private static int ReadNumber(ref ReadOnlySpan<byte> data)
-    {
-        int value = 0;
-        int shift = 0;
-        int used = 0;
-        byte b;
-        do
-        {
-            b = data[used++];
-            value |= (b & 0x7F) << shift;
-            shift += 7;
-        }
-        while (b >= 0x80);
-        data = data[used..];
-        return value;
     }
 
     private static void Expand(int code, Dictionary<int, (bool Compat, int[] Codes)> single, bool compat, List<int> output)

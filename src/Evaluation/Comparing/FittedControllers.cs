@@ -1,5 +1,6 @@
 using Tiller.Checkpoint;
 using Tiller.Controllers;
+using Tiller.Features;
 using Tiller.Model;
 
 namespace Tiller.Evaluation.Comparing;
@@ -15,7 +16,8 @@ internal sealed class FittedControllers(LanguageModel model, string? folder)
 {
     private static readonly TimeSpan s_pause = TimeSpan.FromSeconds(1);
 
-    private readonly Dictionary<(EvaluationTask Task, ComparedMethod Method), Controller?> _fitted = [];
+    // By all of a task that a fit depends on, so that tasks with other prompts share a controller.
+    private readonly Dictionary<(ContrastSet? Contrast, TaskFit? Fit, ComparedMethod Method), Controller?> _fitted = [];
 
     /// <summary>The controller of a method on a task; null for a method that does not steer.</summary>
     /// <param name="task">The task.</param>
@@ -25,11 +27,12 @@ internal sealed class FittedControllers(LanguageModel model, string? folder)
     /// <exception cref="TillerException">The fit failed.</exception>
     public Controller? Of(EvaluationTask task, ComparedMethod method, IProgress<EvaluationProgress>? progress, CancellationToken cancellationToken)
     {
-        if (!_fitted.TryGetValue((task, method), out var controller))
+        var key = (task.Contrast, task.Fit, method);
+        if (!_fitted.TryGetValue(key, out var controller))
         {
             string? file = folder is not null && method is ComparedFit fit ? FileOf(folder, task, fit) : null;
             var told = new Relay<FitProgress>(x => progress?.Report(new EvaluationProgress(StageOf(x.Stage), x.Done, x.Total)));
-            _fitted[(task, method)] = controller = Fit(task, method, file, told, progress, cancellationToken);
+            _fitted[key] = controller = Fit(task, method, file, told, progress, cancellationToken);
         }
 
         return controller;

@@ -90,10 +90,9 @@ internal sealed class Answer : IDisposable
 
         void Add(int draw, int[] prompt, bool isSteered)
         {
-            var options = Request.ToOptions(draw, prompt, _service);
+            var options = Request.ToOptions(draw, prompt, isSteered ? Steering!.First : null, _service);
             asked.Add((prompt, !isSteered ? options : options with
             {
-                Law = Steering!.First,
                 SteeredTokens = Request.Steering!.Tokens,
                 ShowsSteering = Request.Steering.Telemetry != Telemetry.None,
             }, isSteered));

@@ -3,6 +3,7 @@ using System.Security.Cryptography;
 using System.Text.Json;
 using Tiller.Chat;
 using Tiller.Decode;
+using Tiller.Law;
 using Tiller.Model;
 
 namespace Tiller.Serving;
@@ -116,9 +117,10 @@ internal sealed record CompletionRequest
     }
 
     /// <summary>The options for one choice of a prompt.</summary>
-    public GenerationOptions ToOptions(int choice, int[] prompt, TillerService service) => new()
+    public GenerationOptions ToOptions(int choice, int[] prompt, FeedbackLaw? law, TillerService service) => new()
     {
-        MaxNewTokens = MaxTokens ?? service.Scheduler.MaxNewTokensAfter(prompt.Length),
+        Law = law,
+        MaxNewTokens = MaxTokens ?? service.Scheduler.MaxNewTokensAfter(prompt.Length, law),
         Sampling = Sampling with { Seed = unchecked(Sampling.Seed!.Value + (ulong)choice) },
         StopStrings = Stop,
         StopIds = IgnoresEnd ? [] : IsChat ? service.ChatEndIds : null,

@@ -46,7 +46,7 @@ internal sealed partial class CompletionRoutes(TillerService service, ILogger lo
                 request = CompletionRequest.Read(body.RootElement, isChat, service, context.RequestAborted);
             }
 
-            var answer = Answer.Begin(service, request, GuardedRoute.KeyOf(context));
+            var answer = Begin(request, GuardedRoute.KeyOf(context));
             telemetry.Follow([.. answer.Choices.Select(choice => choice.Text)], request.Prompts.Sum(ids => (long)ids.Length));
             return answer;
         }
@@ -54,6 +54,20 @@ internal sealed partial class CompletionRoutes(TillerService service, ILogger lo
         {
             telemetry.Fail(e);
             throw;
+        }
+    }
+
+    private Answer Begin(CompletionRequest request, int key)
+    {
+        try
+        {
+            return Answer.Begin(service, request, key);
+        }
+        catch (RefusedException e) when (e.Reason == RefusalReason.TooManyTexts)
+        {
+            // The texts are n for each prompt, or a plain and a steered one.
+            string field = request.N > 1 ? "n" : request.Prompts.Count > 1 ? "prompt" : "steering.compare";
+            throw ApiException.Bad(field, ApiException.Of(e)!.Message, "invalid_value");
         }
     }
 

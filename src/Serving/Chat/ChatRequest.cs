@@ -26,14 +26,15 @@ internal sealed record ChatRequest(int[] Prompt, GenerationOptions Options)
         CheckSupport(options, client);
         int[] prompt = client.Format.Encode(Messages(messages, options.Instructions), cancellationToken: cancellationToken);
         var steering = SteeringOf(options, client);
-        int room = client.MaxNewTokensAfter(prompt.Length);
+        var law = steering is null ? null : LawOf(steering, client);
+        int room = client.Scheduler.MaxNewTokensAfter(prompt.Length, law);
         return new ChatRequest(prompt, new GenerationOptions
         {
             MaxNewTokens = options.MaxOutputTokens is { } most ? Positive(most, nameof(options.MaxOutputTokens)) : room,
             Sampling = Sampling(options),
             StopStrings = client.WithChatStops(options.StopSequences is { Count: > 0 } stops ? new StopStrings([.. stops]) : StopStrings.None),
             StopIds = client.EndIds,
-            Law = steering is null ? null : LawOf(steering, client),
+            Law = law,
             SteeredTokens = steering?.Tokens ?? SteeredTokens.Last,
         });
     }

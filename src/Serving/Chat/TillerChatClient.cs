@@ -146,8 +146,8 @@ internal sealed class TillerChatClient : IChatClient
     /// <summary>The stop strings of an answer, including those of the chat format.</summary>
     public StopStrings WithChatStops(StopStrings stops) => _service?.WithChatStops(stops) ?? stops;
 
-    /// <summary>Maximum number of new tokens after a prompt.</summary>
-    public int MaxNewTokensAfter(int promptTokens) => _scheduler.MaxNewTokensAfter(promptTokens);
+    /// <summary>Continues the answers.</summary>
+    public Scheduler Scheduler => _scheduler;
 
     private ScheduledText Begin(IEnumerable<ChatMessage> messages, ChatOptions? options, CancellationToken cancellationToken)
     {

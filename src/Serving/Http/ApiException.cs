@@ -103,7 +103,7 @@ internal sealed class ApiException(int status, string type, string message, stri
         },
         RefusalReason.Draining => Stopping("The server is stopping and accepts no more requests: use another server."),
         RefusalReason.TooManyNewTokens => Bad("max_tokens", e.Message, "invalid_value"),
-        RefusalReason.TooManyTexts => Bad("n", e.Message.Replace(" (SchedulerOptions.MaxQueued)", "", StringComparison.Ordinal), "invalid_value"),
+        RefusalReason.TooManyTexts => Bad(null, e.Message.Replace(" (SchedulerOptions.MaxQueued)", "", StringComparison.Ordinal), "invalid_value"),
         _ => Bad(null, e.Message.Replace(" (SchedulerOptions.MaxPromptTokens)", "", StringComparison.Ordinal)
             .Replace(" (SchedulerOptions.MaxKvBytes)", "", StringComparison.Ordinal), "context_length_exceeded"),
     };

@@ -100,7 +100,12 @@ internal sealed partial class FitRoutes(TillerService service, ILogger log)
                 await events.SendAsync(json =>
                 {
                     json.WriteStartObject();
-                    json.WriteString("stage", progress.Stage == FitStage.Activations ? "activations" : "riccati");
+                    json.WriteString("stage", progress.Stage switch
+                    {
+                        FitStage.Activations => "activations",
+                        FitStage.Certificate => "certificate",
+                        _ => "riccati",
+                    });
                     json.WriteNumber("done", progress.Done);
                     json.WriteNumber("total", progress.Total);
                     json.WriteEndObject();

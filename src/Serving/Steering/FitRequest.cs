@@ -19,10 +19,9 @@ internal sealed record FitRequest(string Name, bool Replace, ContrastSet Contras
         bool replace = fields.TakeFlag("replace") ?? false;
         service.Controllers.CheckFree(name, "name", replace);
         Prompt[] positive = Prompts(fields.Need("positive"), "positive"), negative = Prompts(fields.Need("negative"), "negative");
-        if (positive.Concat(negative).Select(prompt => prompt is ChatPrompt).Distinct().Count() > 1)
-        {
-            throw ApiException.Bad("negative", "'positive' and 'negative' must be all texts or all lists of messages.", "invalid_value");
-        }
+        Prompt[]? heldOut = fields.Take("certify") is { } certify ? Prompts(certify, "certify") : null;
+        RefuseMixed(positive, negative, "negative", "'positive' and 'negative'");
+        RefuseMixed(positive, heldOut ?? [], "certify", "'positive', 'negative' and 'certify'");
 
         var standard = FitOptions.StandardWeights;
         double q = Weight("q", standard.Q), r = Weight("r", standard.R), qf = Weight("qf", standard.Qf);
@@ -33,6 +32,7 @@ internal sealed record FitRequest(string Name, bool Replace, ContrastSet Contras
             Weights = new LqrWeights(q, r, qf),
             Cost = cost,
             Order = (int?)fields.TakeWhole("order", 1, config.D),
+            HeldOut = heldOut,
             Layers = fields.TakeText("layers") is { } layers ? SteeringRequest.Blocks(layers, "layers", config.L) : null,
         };
         if (fields.TakeText("model") is { } model)
@@ -54,6 +54,14 @@ internal sealed record FitRequest(string Name, bool Replace, ContrastSet Contras
             bool isRight = field == "r" ? weight > 0 : weight >= 0;
             return isRight ? weight : throw JsonFields.Wrong(
                 field, $"'{field}'", field == "r" ? "a number above 0" : "a number of at least 0", value, JsonValueKind.Number);
+        }
+    }
+
+    private static void RefuseMixed(Prompt[] first, Prompt[] second, string param, string lists)
+    {
+        if (first.Concat(second).Select(prompt => prompt is ChatPrompt).Distinct().Count() > 1)
+        {
+            throw ApiException.Bad(param, $"{lists} must be all texts or all lists of messages.", "invalid_value");
         }
     }
 

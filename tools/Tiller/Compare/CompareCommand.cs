@@ -1,5 +1,6 @@
 using System.CommandLine;
 using Tiller.Controllers;
+using Tiller.Evaluation;
 using Tiller.Synthesis;
 
 namespace Tiller.Tool;
@@ -20,6 +21,9 @@ internal sealed record CompareRequest
     public required string? Model { get; init; }
 
     public required DeviceRequest Device { get; init; }
+
+    /// <summary>Splits of the tasks' prompts, at least one.</summary>
+    public required IReadOnlyList<string> Splits { get; init; }
 
     /// <summary>Names of methods.</summary>
     public required IReadOnlyList<FitMethod> Methods { get; init; }
@@ -58,6 +62,13 @@ internal sealed class CompareCommand : TillerCommand
 
     private readonly Option<string[]> _tasks = new("--task") { Description = "Folder of a task; repeated for more.", HelpName = "DIR" };
 
+    private readonly Option<string[]> _splits = new("--split")
+    {
+        Description = "A split of the tasks' prompts; repeated for more, such as one that shows over-refusal. Tasks without it are left out. "
+            + $"[default: {EvaluationTask.DefaultSplit}]",
+        HelpName = "name",
+    };
+
     private readonly Option<string[]> _methods = new("--method")
     {
         Description = $"A method that tiller methods lists; repeated for more. [default: {string.Join(", ", s_standard)}]",
@@ -92,7 +103,7 @@ internal sealed class CompareCommand : TillerCommand
     public CompareCommand(Func<CompareRequest, CancellationToken, Task<int>> run)
         : base("compare", "Compare methods of steering on tasks: scores with errors, at equal effort, KL and perplexity.")
     {
-        Option[] options = [_demo, _model, _tasks, _methods, _lambdas, _seeds, _limit, _batch, _controls, _out];
+        Option[] options = [_demo, _model, _tasks, _splits, _methods, _lambdas, _seeds, _limit, _batch, _controls, _out];
         foreach (var option in options)
         {
             Add(option);
@@ -110,6 +121,8 @@ internal sealed class CompareCommand : TillerCommand
           tiller compare --demo --out comparison
           # two methods on a task of one's own, with controls; the same command goes on after an interruption
           tiller compare --model DIR --task mytask --method a-lqr --method caa --lambda 0.5 1 2 --seeds 3 --controls --out comparison
+          # refusal of harmful and of harmless requests, with one controller
+          tiller compare --model DIR --data ~/data --task tasks/refusal --split test --split over_refusal --method a-lqr --out refusal
           # a quarter of it, as one task of an array; tiller merge puts the quarters together
           tiller compare --model DIR --task mytask --out comparison --shard 3/4
         """;
@@ -134,6 +147,9 @@ internal sealed class CompareCommand : TillerCommand
             Shard = _shard.Read(parse),
             Model = model,
             Device = _device.Read(parse),
+            Splits = parse.GetValue(_splits) is { Length: > 0 } splits
+                ? [.. splits.Distinct(StringComparer.Ordinal)]
+                : [EvaluationTask.DefaultSplit],
             Methods = [.. names.Select(MethodOf)],
             Strengths = strengths,
             Seeds = parse.GetValue(_seeds),

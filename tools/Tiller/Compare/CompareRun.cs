@@ -2,6 +2,7 @@ using Tiller.Checkpoint;
 using Tiller.Controllers;
 using Tiller.Evaluation;
 using Tiller.Evaluation.Comparing;
+using Tiller.Features;
 
 namespace Tiller.Tool;
 
@@ -16,7 +17,15 @@ internal static class CompareRun
         bool demo = request.Model is null;
         string[] folders = demo ? [.. s_demoTasks.Select(TaskFolder)] : [.. request.Tasks];
         var reading = new TaskOptions { Data = request.Data, Kinds = kinds };
-        EvaluationTask[] tasks = [.. folders.Select(folder => EvaluationTask.Read(folder, reading, cancellationToken))];
+        EvaluationTask[] read = [.. folders.Select(folder => EvaluationTask.Read(folder, reading, cancellationToken))];
+        if (request.Splits.FirstOrDefault(split => !Array.Exists(read, task => task.Splits.ContainsKey(split))) is { } unknown)
+        {
+            throw new UsageException(
+                $"--split must be one of {string.Join(", ", read.SelectMany(static x => x.Splits.Keys).Distinct())}, those of the tasks, "
+                + $"got '{unknown}'.");
+        }
+
+        EvaluationTask[] tasks = [.. read.SelectMany(task => request.Splits.Where(task.Splits.ContainsKey).Select(split => Part(task, split)))];
         var comparison = new Comparison
         {
             Tasks = tasks,
@@ -61,6 +70,16 @@ internal static class CompareRun
 
         terminal.Error.WriteLine($"tiller: {cells.Count} cells in {folder}, with report.html and report.md");
     }
+
+    // The controllers of a task's splits are the same, and so are its settings.
+    private static EvaluationTask Part(EvaluationTask task, string split) => split == EvaluationTask.DefaultSplit ? task : task with
+    {
+        Name = $"{task.Name}, {split}",
+        Splits = new Dictionary<string, IReadOnlyList<Prompt>>(StringComparer.Ordinal)
+        {
+            [EvaluationTask.DefaultSplit] = task.PromptsOf(split),
+        },
+    };
 
     private static ComparedFit Fitted(FitMethod method, bool demo)
     {
