@@ -35,13 +35,16 @@ internal sealed class CudaSteeringRecord : IDisposable
     /// <summary>Number of floats of a line that <see cref="HeadKernels.Advance"/> copies to the host.</summary>
     public static int HandedOut(FeedbackLaw law) => law.Sensors.Count + (2 * law.Stages) + law.EditStages;
 
-    public static int LineLength(FeedbackLaw law) => Widths(law).Sum();
+    /// <summary>Number of floats of a line.</summary>
+    public static int LineLength(FeedbackLaw law) => HandedOut(law) + law.Stages + Joined(law);
 
     /// <summary>Whether two laws leave lines of the same kinds.</summary>
     public static bool AreAlike(FeedbackLaw law, FeedbackLaw other) => Widths(law).SequenceEqual(Widths(other)) && HasFlows(law) == HasFlows(other);
 
     // α; |u|, |x|; |Δz|; |u| before the bound; |z| before and after
-    private static int[] Widths(FeedbackLaw law) => [law.Sensors.Count, law.Stages, law.Stages, law.EditStages, law.Stages, law.JoinsRows ? 2 : 0];
+    private static int[] Widths(FeedbackLaw law) => [law.Sensors.Count, law.Stages, law.Stages, law.EditStages, law.Stages, Joined(law)];
+
+    private static int Joined(FeedbackLaw law) => law.JoinsRows ? 2 : 0;
 
     private static bool HasFlows(FeedbackLaw law) => law.Edits.Any(e => e is FlowEdit);
 
