@@ -22,7 +22,7 @@ internal sealed class VectorTarget : FuzzTarget
     public override IReadOnlyList<byte[]> Seeds { get; } =
     [
         Written(feature => new OpenLoopAddition(feature, new LayerSet(1, 2))), Written(feature => new Ablation(feature, new LayerSet(1, 1))),
-        "{\"model_type\":\"llama\",\"directions\":{\"0\":[1,0,0.5,-2],\"2\":[0,1,0,1e-3]},\"explained_variances\":{\"0\":0.5}}"u8.ToArray(),
+        "{\"model_type\":\"llama\",\"directions\":{\"1\":[1,0,0.5,-2],\"2\":[0,1,0,1e-3]},\"explained_variances\":{\"1\":0.5}}"u8.ToArray(),
     ];
 
     public override IReadOnlyList<byte[]> Words { get; } =
