@@ -119,16 +119,18 @@ public sealed class ShardTests
             Stream.Null, inputIsTerminal: false, TextWriter.Null, outputIsLive: false, TextWriter.Null, errorIsLive: false);
         Assert.That(CommandLine.RunAsync([command], ["fit", .. words], terminal, default).GetAwaiter().GetResult(), Is.Zero);
         string[] expected = ["--chat", "--jacobians=j", "--layers=1-3", "--model=m", "--pairs=p.json", "--q=1", "--q=2", "--system", ""];
-        Assert.That(kept!.Words, Is.EqualTo(expected));
-        Assert.That(kept.Directory, Is.EqualTo(Environment.CurrentDirectory));
+        var part = kept!;
+        Assert.That(part.Words, Is.EqualTo(expected));
+        Assert.That(part.Directory, Is.EqualTo(Environment.CurrentDirectory));
 
         // Given again, it is the same request, from wherever.
         var first = asked!;
-        string[] again = ["fit", .. ShardedCommand.Read(kept.ToString()).Words, "--out", "x-{q}.tiller"];
+        string[] again = ["fit", .. ShardedCommand.Read(part.ToString()).Words, "--out", "x-{q}.tiller"];
         Assert.That(CommandLine.RunAsync([command], again, terminal, default).GetAwaiter().GetResult(), Is.Zero);
         Assert.That((asked!.Weights, asked.Layers, asked.System, asked.Chat), Is.EqualTo((first.Weights, first.Layers, first.System, first.Chat)));
+        Assert.That(kept, Is.Null, "a whole fit keeps no command");
         using var scratch = new Scratch();
-        var moved = kept with { Directory = scratch["."] };
+        var moved = part with { Directory = scratch["."] };
         var there = asked.In(moved);
         Assert.That((there.Pairs, there.Jacobians, there.Positive), Is.EqualTo((scratch["p.json"], scratch["j"], (string?)null)));
         Assert.That(there.Model, Is.EqualTo("m"), "a name, as long as there is no such folder");

@@ -75,7 +75,7 @@ internal sealed record FitRequest
     /// <summary>The part that is measured into the folder <see cref="Out"/>; null for a whole fit.</summary>
     public Shard? Shard { get; init; }
 
-    /// <summary>The command line but for the part and its folder.</summary>
+    /// <summary>The command line but for the part and its folder; null for the whole.</summary>
     public ShardedCommand? Command { get; init; }
 
     /// <summary>Folders with all parts, which are put together; null to measure.</summary>

@@ -38,7 +38,7 @@ internal sealed record LinearityRequest
     /// <summary>Folder of a part; null for the whole.</summary>
     public string? Out { get; init; }
 
-    /// <summary>The command line but for the part and its folder.</summary>
+    /// <summary>The command line but for the part and its folder; null for the whole.</summary>
     public ShardedCommand? Command { get; init; }
 
     /// <summary>Folders with all parts, which are put together; null to measure.</summary>

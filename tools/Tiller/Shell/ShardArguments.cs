@@ -37,8 +37,14 @@ internal sealed class ShardArguments
     /// <summary>What a command was asked for but for the part, to be kept with the part: all parts of a whole have it alike.</summary>
     /// <param name="parse">The command line.</param>
     /// <param name="folder">The option that names the folder of the parts, which may differ between them.</param>
-    public ShardedCommand Asked(ParseResult parse, Option folder)
+    /// <returns>Null for the whole.</returns>
+    public ShardedCommand? Asked(ParseResult parse, Option folder)
     {
+        if (parse.GetValue(_shard) is null)
+        {
+            return null;
+        }
+
         var given = parse.CommandResult.Children.OfType<OptionResult>()
             .Where(option => !option.Implicit && option.Option != _shard && option.Option != folder)
             .OrderBy(option => option.Option.Name, StringComparer.Ordinal);
