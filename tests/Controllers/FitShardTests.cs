@@ -167,6 +167,14 @@ public sealed class FitShardTests
                 Throws.TypeOf<ShardException>().With.Message.Contains(problem), string.Join(' ', folders));
         }
 
+        // A name can say anything.
+        string many = folder["many"];
+        Directory.CreateDirectory(many);
+        File.Copy(Path.Combine(two, "fit-0-of-2.states.safetensors"), Path.Combine(many, "fit-0-of-2000000000.states.safetensors"));
+        Assert.That(
+            () => Saved(Tiny, s_contrast, new FitOptions { Shards = [many] }),
+            Throws.TypeOf<ShardException>().With.Message.Contains("one of 2000000000 shards"));
+
         // What is put together is what is asked for now.
         Assert.That(
             () => Saved(Tiny, Contrast(Family, 12, 11), new FitOptions { Shards = [two] }),

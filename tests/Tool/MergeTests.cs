@@ -39,6 +39,18 @@ public sealed class MergeTests
     }
 
     [Test]
+    public async Task Parts_may_run_on_other_devices_and_print_otherwise()
+    {
+        byte[] whole = await Controller([.. Fit, "--out", _scratch["whole.tiller"]]);
+        string parts = _scratch["parts"];
+        await Controller([.. Fit, "--threads", "1", "--json", "--out", parts, "--shard", "0/2"]);
+        await Controller([.. Fit, "--device", "cpu", "--threads", "2", "--out", parts, "--shard", "1/2"]);
+        var merged = await ToolRun.Of("merge", parts, "--out", _scratch["merged.tiller"], "--device", "cpu", "--threads", "1");
+        Assert.That((merged.Code, merged.Output.StartsWith("model ", StringComparison.Ordinal)), Is.EqualTo((0, true)), merged.Error + merged.Output);
+        Assert.That(await File.ReadAllBytesAsync(_scratch["merged.tiller"]), Is.EqualTo(whole));
+    }
+
+    [Test]
     public async Task Several_controllers_and_the_file_of_Jacobians_come_of_parts_too()
     {
         string[] command = [.. Fit, "--q", "0.03", "1", "--cost", "feature", "--jacobians"];

@@ -155,7 +155,7 @@ public sealed class TypedNumberTests
             "bench" => [argument.Length > 0 ? argument : "decode"],
             "tune" => ["--model", "m", "--task", "t", "--out", "o"],
             "convert" => ["file", "--out", "o"],
-            "verify" or "inspect" => ["folder"],
+            "verify" or "inspect" or "merge" => ["folder"],
             _ => [],
         };
         return [.. found.Parse([.. required, .. text.Length == 0 ? [option, text] : new[] { $"{option}={text}" }]).Errors.Select(e => e.Message)];

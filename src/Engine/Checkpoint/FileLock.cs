@@ -38,27 +38,41 @@ internal static class FileLock
     /// <param name="path">The lock file. Its folder must exist.</param>
     public static FileStream? TryTake(string path)
     {
-        FileStream? stream = null;
-        try
+        while (true)
         {
-            // FileShare.None is LOCK_EX | LOCK_NB on Unix.
-            stream = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
-            // Other clients delete a lock's file when they are done. A lock on a deleted file excludes nobody.
-            if (!OperatingSystem.IsLinux() || AtomicFile.IsNamed(stream.SafeFileHandle, path))
+            FileStream stream;
+            try
             {
-                return stream;
+                // FileShare.None is LOCK_EX | LOCK_NB on Unix.
+                stream = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, bufferSize: 0);
+            }
+            catch (IOException e) when (IsTaken(e))
+            {
+                return null;
+            }
+
+            bool holds = false;
+            try
+            {
+                // Others delete a lock's file when they are done. A lock on a deleted file excludes nobody.
+                holds = !OperatingSystem.IsLinux() || AtomicFile.IsNamed(stream.SafeFileHandle, path);
+                if (holds)
+                {
+                    return stream;
+                }
+            }
+            finally
+            {
+                if (!holds)
+                {
+                    stream.Dispose();
+                }
             }
         }
-        catch (IOException e) when (IsTaken(e))
-        {
-            return null;
-        }
-
-        stream.Dispose();
-        return null;
     }
 
-    private static bool IsTaken(IOException error)
+    /// <summary>Whether a file could not be opened because another has locked it.</summary>
+    internal static bool IsTaken(IOException error)
     {
         const int SharingViolation = unchecked((int)0x80070020);
         int wouldBlock = OperatingSystem.IsLinux() ? 11 : 35; // EWOULDBLOCK

@@ -89,7 +89,7 @@ internal record FittedJson
     public CertificateJson? Certificate { get; }
 
     /// <summary>A number, or null for NaN and infinities, which JSON does not have.</summary>
-    protected static double? Finite(double? value) => value is { } known && double.IsFinite(known) ? known : null;
+    internal static double? Finite(double? value) => value is { } known && double.IsFinite(known) ? known : null;
 }
 
 /// <summary>The JSON of everything that is known about a controller.</summary>
@@ -149,7 +149,7 @@ internal sealed record CertificateJson
     public CertificateJson(ControllerCertificate certificate)
     {
         (HeldOut, Inside, First) = (certificate.HeldOut.Count, certificate.Inside, certificate.First);
-        Looseness = double.IsFinite(certificate.Looseness) ? certificate.Looseness : null;
+        Looseness = FittedJson.Finite(certificate.Looseness);
         (Contraction, Propagation, Curvature) = (certificate.Contraction, certificate.Propagation, certificate.Curvature);
         (Error, Bound) = (certificate.Error, certificate.Bound);
     }

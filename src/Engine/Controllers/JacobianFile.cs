@@ -122,14 +122,15 @@ internal sealed class JacobianFile : IDisposable
             return null;
         }
 
-        var file = Open(path, identity, FileAccess.Read, FileShare.Read);
+        // Who fills the file has claimed it, so that these modes need not exclude anybody: a short look by others must not stop the filling.
+        var file = Open(path, identity, FileAccess.Read, FileShare.ReadWrite);
         if (!fills || file.IsComplete)
         {
             return file;
         }
 
         file.Dispose();
-        return Open(path, identity, FileAccess.ReadWrite, FileShare.None);
+        return Open(path, identity, FileAccess.ReadWrite, FileShare.Read);
     }
 
     /// <summary>
@@ -301,7 +302,7 @@ internal sealed class JacobianFile : IDisposable
                 path, $"cannot be opened for {(access == FileAccess.Read ? "reading" : "adding blocks")}; if another fit is filling it, wait for it: "
                 + e.Message, e)
             {
-                IsInUse = e.GetType() == typeof(IOException), // what is missing or forbidden has types of its own
+                IsInUse = e is IOException error && FileLock.IsTaken(error),
             };
         }
         finally
@@ -348,13 +349,21 @@ internal sealed class JacobianFile : IDisposable
     {
         public void Dispose()
         {
-            // Where a lock does not notice that its file was deleted, the file stays.
-            if (OperatingSystem.IsLinux())
+            using (hold)
             {
-                File.Delete(path);
+                try
+                {
+                    // Where a lock does not notice that its file was deleted, the file stays.
+                    if (OperatingSystem.IsLinux())
+                    {
+                        File.Delete(path);
+                    }
+                }
+                catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+                {
+                    // The lock is given back all the same; the file is locked again by the next fit.
+                }
             }
-
-            hold.Dispose();
         }
     }
 

@@ -370,7 +370,7 @@ internal sealed class Linearization : BlockMaps
 
         public void Reserve(int values, int directions, bool pulls, int slots)
         {
-            if (slots > 0 && Slots.Count > 0 && Slots[0].Columns < directions)
+            if (slots > 0 && Slots.Exists(slot => slot.Columns < directions))
             {
                 FreeSlots();
             }

@@ -23,6 +23,8 @@ internal sealed record ShardFile(string Path, string Kind, Shard Shard, string P
 /// <summary>All shards of a piece of work, from one folder or several.</summary>
 internal sealed class ShardSet
 {
+    private const int MaxCount = 1 << 20;
+
     private readonly Dictionary<(int Shard, string Part), ShardFile> _files = [];
 
     private ShardSet(ShardedWork work, int count) => (Work, Count) = (work, count);
@@ -45,6 +47,12 @@ internal sealed class ShardSet
 
         ShardFile[] files = [.. folders.SelectMany(ShardFiles.In)];
         var first = files.FirstOrDefault(file => file.Part == ShardFiles.States) ?? files[0];
+        if (first.Shard.Count > MaxCount)
+        {
+            throw new ShardException(
+                $"{first.Path} is named as one of {first.Shard.Count} shards; at most {MaxCount} are put together. Delete the file.");
+        }
+
         using var opened = first.Open();
         var set = new ShardSet(ShardFiles.WorkOf(first, opened), first.Shard.Count);
         foreach (var file in files)

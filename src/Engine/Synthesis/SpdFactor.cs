@@ -20,7 +20,8 @@ internal sealed class SpdFactor
     public Matrix<double> Lower => _l.LowerTriangle();
 
     /// <summary>
-    /// Factors rI + Z'Z for Z // (D, n). The error is rounding times the square root of the condition number, not times the number itself.
+    /// Factors rI + Z'Z for Z // (D, n). The error is rounding times 10³ or times the square root of the condition number, whichever is larger, not
+    /// times the number itself. The diagonal of L tells the condition.
     /// </summary>
     /// <remarks>
     /// Z'Z keeps of a pivot that is r alone what rounding leaves of it, |Z|²/r times as much as of the largest. Where that matters, L is corrected by
@@ -34,9 +35,10 @@ internal sealed class SpdFactor
         var l = Shift(DenseAlgebra.TransposeMultiply(z, z, cancellationToken), r);
         double largest = l.RowCount == 0 ? 0 : l.Diagonal().Maximum();
         var pivots = DenseAlgebra.Cholesky(l, cancellationToken);
-        if (pivots.Failed < 0 && pivots.Condition <= MaxCondition)
+        if (pivots.Failed < 0 && pivots.Condition <= MaxCondition
+            && (pivots.Condition <= Harmless ? l : Corrected(z, r, l, cancellationToken)) is { } factor)
         {
-            return new SpdFactor(pivots.Condition <= Harmless ? l : Corrected(z, r, l, cancellationToken), pivots.Condition);
+            return new SpdFactor(factor, pivots.Condition);
         }
 
         int n = z.ColumnCount;
@@ -51,16 +53,17 @@ internal sealed class SpdFactor
             : throw RiccatiException.FailedPivot(layer, pivots.Failed, pivots.Value, r, largest);
     }
 
-    // L M with M M' = Q'Q = L^{-1} (Z'Z + rI) L^{-T}, which is formed from Q's columns and so loses nothing of the small ones.
-    private static Matrix<double> Corrected(Matrix<double> z, double r, Matrix<double> l, CancellationToken cancellationToken)
+    // L M with M M' = Q'Q = L^{-1} (Z'Z + rI) L^{-T}, which is formed from Q's columns and so loses nothing of the small ones. Null if Q'Q is so far
+    // from I that it has no factor.
+    private static Matrix<double>? Corrected(Matrix<double> z, double r, Matrix<double> l, CancellationToken cancellationToken)
     {
         var top = Matrix<double>.Build.Dense(z.RowCount, z.ColumnCount, z.ToColumnMajorArray());
         var below = Matrix<double>.Build.DenseDiagonal(l.RowCount, Math.Sqrt(r));
         DenseAlgebra.SolveRight(top, l);
         DenseAlgebra.SolveRight(below, l);
         var m = DenseAlgebra.TransposeMultiply(top, top, cancellationToken) + DenseAlgebra.TransposeMultiply(below, below, cancellationToken);
-        DenseAlgebra.Cholesky(m, cancellationToken);
-        return DenseAlgebra.Multiply(l.LowerTriangle(), m.LowerTriangle(), cancellationToken);
+        return DenseAlgebra.Cholesky(m, cancellationToken).Failed >= 0 ? null
+            : DenseAlgebra.Multiply(l.LowerTriangle(), m.LowerTriangle(), cancellationToken);
     }
 
     /// <summary>Row of the first pivot of Q + shift·I that is not positive; -1 if there is none.</summary>

@@ -334,11 +334,6 @@ internal sealed class FitCommand : TillerCommand
 
         CheckSweep(request);
         CheckShard(request);
-        if (request is { Jacobians: { } kept, Out: { } written } && Path.GetFullPath(kept) == Path.GetFullPath(written))
-        {
-            throw new UsageException("--jacobians and --out name the same file: the controller would take the Jacobians' place. Give two names.");
-        }
-
         return !request.Weights.Any(w => w is { Q: 0, Qf: 0 }) || !request.Method.Takes(FitInputs.Gains)
             ? request
             : throw new UsageException(
@@ -486,7 +481,7 @@ internal sealed class FitCommand : TillerCommand
     private FitRequest Asked(ParseResult parse) => new()
     {
         Shard = _shard.Read(parse),
-        Command = _shard.Asked(parse, _out),
+        Command = _shard.Asked(parse, [_out, .. _device.Options]),
         Model = parse.GetRequiredValue(_model),
         Device = _device.Read(parse),
         Strict = parse.GetValue(_strict),

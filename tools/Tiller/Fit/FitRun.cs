@@ -21,6 +21,11 @@ internal static class FitRun
 {
     public static int Run(Terminal terminal, FitRequest request, CancellationToken cancellationToken)
     {
+        if (request is { Jacobians: { } kept, Out: { } written } && Path.GetFullPath(kept) == Path.GetFullPath(written))
+        {
+            throw new UsageException("--jacobians and --out name the same file: the controller would take the Jacobians' place. Give two names.");
+        }
+
         if (request.Out is null || request.Plan)
         {
             PlanOutput.Write(terminal, request.Json, [PlanRun.OfCheckpoint(request, cancellationToken)]);

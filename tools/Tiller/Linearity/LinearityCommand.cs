@@ -140,7 +140,7 @@ internal sealed class LinearityCommand : TillerCommand
             Page = parse.GetValue(_page),
             Shard = _shard.Read(parse),
             Out = parse.GetValue(_out),
-            Command = _shard.Asked(parse, _out),
+            Command = _shard.Asked(parse, [_out, .. _device.Options]),
             Strict = parse.GetValue(_strict),
             Json = parse.GetValue(Json),
         };

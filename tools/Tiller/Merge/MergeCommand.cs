@@ -6,8 +6,9 @@ namespace Tiller.Tool;
 /// <param name="Parts">Folders that shards wrote in.</param>
 /// <param name="Out">The controller of a fit, or the folder of a comparison; null for none, or the one folder that all shards wrote in.</param>
 /// <param name="Page">Where a page with plots of linearity goes; null for none.</param>
+/// <param name="Device">The device that runs the model for what the shards of a fit or of linearity leave to it.</param>
 /// <param name="Json">Whether results are JSON.</param>
-internal sealed record MergeRequest(IReadOnlyList<string> Parts, string? Out, string? Page, bool Json);
+internal sealed record MergeRequest(IReadOnlyList<string> Parts, string? Out, string? Page, DeviceRequest Device, bool Json);
 
 /// <summary><c>tiller merge</c>: puts together what shards computed.</summary>
 internal sealed class MergeCommand : TillerCommand
@@ -31,14 +32,19 @@ internal sealed class MergeCommand : TillerCommand
         HelpName = "FILE",
     };
 
+    private readonly DeviceArguments _device = new();
+
     public MergeCommand(Func<MergeRequest, CancellationToken, Task<int>> run)
         : base("merge", "Put together what the shards of a job computed; the result is bit for bit that of one process.")
     {
         Add(_parts);
         Add(_out);
         Add(_page);
+        _device.AddTo(this);
         SetAction((parse, cancellationToken) => run(
-            new MergeRequest(parse.GetRequiredValue(_parts), parse.GetValue(_out), parse.GetValue(_page), parse.GetValue(Json)), cancellationToken));
+            new MergeRequest(
+                parse.GetRequiredValue(_parts), parse.GetValue(_out), parse.GetValue(_page), _device.Read(parse), parse.GetValue(Json)),
+            cancellationToken));
     }
 
     public override string Examples =>

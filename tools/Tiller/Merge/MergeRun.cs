@@ -50,9 +50,10 @@ internal static class MergeRun
 
         TillerCommand[] commands =
         [
-            new FitCommand((fit, token) => Task.FromResult(FitRun.Run(terminal, fit.In(command) with { Shards = request.Parts }, token))),
+            new FitCommand((fit, token) => Task.FromResult(FitRun.Run(
+                terminal, fit.In(command) with { Device = request.Device, Shards = request.Parts }, token))),
             new LinearityCommand((linearity, token) => Task.FromResult(LinearityRun.Run(
-                terminal, linearity.In(command) with { Page = request.Page, Shards = request.Parts }, token))),
+                terminal, linearity.In(command) with { Device = request.Device, Page = request.Page, Shards = request.Parts }, token))),
         ];
         List<string> words = [shards.Work.Kind, .. command.Words];
         if (fits)
@@ -60,7 +61,7 @@ internal static class MergeRun
             words.Add($"--out={request.Out}");
         }
 
-        if (request.Json && !words.Contains("--json"))
+        if (request.Json)
         {
             words.Add("--json");
         }

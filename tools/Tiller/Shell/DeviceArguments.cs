@@ -41,10 +41,15 @@ internal sealed class DeviceArguments
         OptionKinds.Number(
             "--threads", "Number of CPU threads; 0 for one per processor.", 0, n => n is >= 0 and <= 1024, "a whole number, 0 to 1024");
 
+    /// <summary>These options.</summary>
+    public IReadOnlyList<Option> Options => [_device, _threads];
+
     public void AddTo(Command command)
     {
-        command.Add(_device);
-        command.Add(_threads);
+        foreach (var option in Options)
+        {
+            command.Add(option);
+        }
     }
 
     public DeviceRequest Read(ParseResult parse) => new(parse.GetValue(_device), parse.GetValue(_threads));

@@ -36,9 +36,9 @@ internal sealed class ShardArguments
 
     /// <summary>What a command was asked for but for the part, to be kept with the part: all parts of a whole have it alike.</summary>
     /// <param name="parse">The command line.</param>
-    /// <param name="folder">The option that names the folder of the parts, which may differ between them.</param>
+    /// <param name="differing">The options that may differ between the parts.</param>
     /// <returns>Null for the whole.</returns>
-    public ShardedCommand? Asked(ParseResult parse, Option folder)
+    public ShardedCommand? Asked(ParseResult parse, params IEnumerable<Option> differing)
     {
         if (parse.GetValue(_shard) is null)
         {
@@ -46,7 +46,7 @@ internal sealed class ShardArguments
         }
 
         var given = parse.CommandResult.Children.OfType<OptionResult>()
-            .Where(option => !option.Implicit && option.Option != _shard && option.Option != folder)
+            .Where(option => !option.Implicit && option.Option != _shard && option.Option != TillerCommand.Json && !differing.Contains(option.Option))
             .OrderBy(option => option.Option.Name, StringComparer.Ordinal);
         return new ShardedCommand([.. given.SelectMany(WordsOf)], Environment.CurrentDirectory);
 

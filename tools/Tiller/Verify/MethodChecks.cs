@@ -594,8 +594,9 @@ internal static class SystemChecks
             var factored = FactoredRiccati.Solve(
                 a.Length, (k, z) => a[k].TransposeThisAndMultiply(z), new FactoredCost([.. c], weights.R), cancellationToken: cancellationToken);
 
-            // With r = 1e-8, the factored form loses accuracy in float64, up to 1/r. The golden H∞ gains do too, because their recursion subtracts:
-            // compared with 60 digits, those of r_tiny_q0 have an error of 1.8e-6, and HInfinityRiccati's an error of 3e-15.
+            // Golden values with r = 1e-8 are off themselves. w is of q v v' rounded to float64, whose remainder beside rank one is rounding/r of r:
+            // against 60 digits of C = √q v, that of r_tiny has an error of 5.8e-8, and FactoredRiccati one of 2e-16. The H∞ gains come from a
+            // recursion that subtracts: those of r_tiny_q0 have an error of 1.8e-6, and HInfinityRiccati's one of 3e-15.
             double lost = Math.Max(1, 100 * Rounding / weights.R / MethodChecks.FromStored);
             double error = Error(tensor(name + "w_feature_cost")!, factored.Gains.SelectMany((gain, k) => gain.Apply(v[k])));
             worstFactored = Verification.Worse(worstFactored, error / lost);
@@ -616,7 +617,7 @@ internal static class SystemChecks
         yield return new VerificationRow(path, "awkward certificates", count, worstNorms, MethodChecks.FromStored);
         yield return new VerificationRow(path, "awkward gains", count, worstDense, MethodChecks.FromStored);
         yield return new VerificationRow(path, "awkward gains of a feature's cost", count, worstFactored, MethodChecks.FromStored,
-            "if r is tiny, the bound is larger by what 1/r costs");
+            "if r is tiny, the bound is larger by what 1/r costs the golden values");
         yield return new VerificationRow(path, "awkward γ*", robust, worstGamma, 1e-6);
         yield return new VerificationRow(path, "awkward hinf gains", robust, worstRobust, MethodChecks.FromStored,
             "if r is tiny, the bound is larger by what 1/r costs the golden values");
