@@ -1,4 +1,3 @@
-using Tiller.Checkpoint;
 using Tiller.Controllers;
 using Tiller.Evaluation;
 using Tiller.Features;
@@ -14,7 +13,7 @@ internal static class EvalRun
     {
         var destination = request.Out is null ? null : Destination.Of(terminal, "--out", request.Out, isText: true, request.Json);
         terminal = destination?.Rest ?? terminal;
-        var task = EvaluationTask.Read(request.Task, new TaskOptions { Data = request.Data, Kinds = kinds }, cancellationToken);
+        using var task = EvaluationTask.Read(request.Task, new TaskOptions { Data = request.Data, Kinds = kinds }, cancellationToken);
         if (!task.Splits.TryGetValue(request.Split, out var prompts))
         {
             throw new UsageException(
@@ -39,8 +38,7 @@ internal static class EvalRun
             var told = new Relay<EvaluationProgress>(p => progress.Report(new StageProgress(p.Stage, p.Done, p.Total)));
             return Evaluator.RunAsync(model, task, options, told, cancellationToken).GetAwaiter().GetResult();
         });
-        destination?.Write(
-            path => OutputFile.Write(path, stream => EvalOutput.WriteTexts(stream, report)), stream => EvalOutput.WriteTexts(stream, report));
+        destination?.Write(stream => EvalOutput.WriteTexts(stream, report));
         if (request.Json)
         {
             EvalOutput.WriteJson(terminal, request, report);
