@@ -590,7 +590,9 @@ internal sealed unsafe partial class CpuOps : DeviceOps
 
     private void ForRows(int rows, ref RowJob job, delegate*<ref RowJob, int, void> body)
     {
-        (job.Body, job.Count, job.PerPart) = (body, rows, RowsPerPart);
+        job.Body = body;
+        job.Count = rows;
+        job.PerPart = RowsPerPart;
         _pool.Run((rows + RowsPerPart - 1) / RowsPerPart, ref job, &RowsPart, job.Rows.Cancellation);
     }
 
