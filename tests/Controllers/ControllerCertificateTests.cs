@@ -91,6 +91,7 @@ public sealed class ControllerCertificateTests
             () => _ = new ControllerCertificate(0, one, two, [-1], set, [two], [two]),
         ];
         Assert.That(bad, Has.All.Matches<Action>(action => Throws(action!)));
+        Assert.Throws<ArgumentException>(() => _ = new ControllerCertificate(0, one, two, one, new PromptSet("", 0), [], []));
         var feature = new Feature([[1, 0], [1, 0]], [1, 1]);
         var source = new ControllerSource
         {
@@ -106,6 +107,22 @@ public sealed class ControllerCertificateTests
         {
             Assert.Throws<ArgumentException>(() => action());
             return true;
+        }
+    }
+
+    [Test]
+    public void The_share_inside_and_how_loose_the_bound_is_are_those_of_each_layer()
+    {
+        var certificate = new ControllerCertificate(
+            0, [0.5, 0.5], [1, 0.5, 0.25], [1, 1], new PromptSet("", 4),
+            [[1, 1, 1], [2, 2, 2], [4, 4, 4], [0, 8, 8]],
+            [[1, 2, 0.5], [2, 8, 2], [4, 4, 12], [0, 80, 16]]);
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(Enumerable.Range(0, 3).Select(certificate.ShareInside), Is.EqualTo([1, 1, 0.75]));
+            Assert.That(Enumerable.Range(1, 2).Select(certificate.LoosenessBefore), Is.EqualTo([(2 + 4) / 2.0, (1 + 2) / 2.0]));
+            Assert.That(certificate.Looseness, Is.EqualTo(certificate.LoosenessBefore(2)));
+            Assert.That(certificate.Inside, Is.EqualTo(3));
         }
     }
 

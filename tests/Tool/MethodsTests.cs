@@ -73,6 +73,68 @@ public sealed class MethodsTests
         Assert.That(refused.Error, Does.Contain("--method clamp does not use --certify"));
     }
 
+    [Test]
+    public async Task A_certificate_is_plotted_by_fit_and_by_inspect_without_outside_resources()
+    {
+        using var scratch = new Scratch();
+        await File.WriteAllLinesAsync(scratch["held.txt"], File.ReadLines(ToolRun.Contrast("topic.positive")).Skip(3).Take(4));
+        string[] fit = [.. Fit(scratch), "--cost", "feature", "--certify", scratch["held.txt"]];
+        var made = await ToolRun.Of([.. fit, "--page", scratch["fit.html"]]);
+        Assert.That(made.Code, Is.Zero, made.Error);
+        var shown = await ToolRun.Of("inspect", scratch["c.tiller"], "--page", scratch["inspect.html"]);
+        var piped = await ToolRun.Of("inspect", scratch["c.tiller"], "--page", "-");
+        string page = await File.ReadAllTextAsync(scratch["fit.html"]);
+        var certificate = Controller.Load(scratch["c.tiller"]).Source.Certificate!;
+        using (Assert.EnterMultipleScope())
+        {
+            Assert.That(await File.ReadAllTextAsync(scratch["inspect.html"]), Is.EqualTo(page), "one page of one certificate");
+            Assert.That(piped.Data, Is.EqualTo(ToolRun.Bytes(page)));
+            Assert.That(piped.Error, Does.Contain("held-out prompts inside the bound"), "what else is said");
+            Assert.That(shown.Output, Does.Contain("held-out prompts inside the bound"));
+            Assert.That(page.Split("<svg ").Length - 1, Is.EqualTo(4), "shares, looseness, errors and bounds, contractions");
+            Assert.That(page, Does.Contain($"{certificate.Inside} of 4 held-out prompts inside the bound").And.Contain("<h2>c.tiller</h2>"));
+            string[] lines = ["inside", "median", "error, mean", "error, largest", "bound, mean", "bound, largest", "contraction", "propagation"];
+            Assert.That(lines, Has.All.Matches<string>(line => page.Contains($">{line}</text>", StringComparison.Ordinal)), "each has a legend");
+            Assert.That(page.Replace("http://www.w3.org/", "", StringComparison.Ordinal),
+                Does.Not.Contain("<script").And.Not.Contain("href=").And.Not.Contain("src=").And.Not.Contain("://"), "no outside resources");
+        }
+
+        var several = await ToolRun.Of(
+            [.. fit, "--q", "0.1", "1", "--out", scratch["c-{q}.tiller"], "--page", scratch["fit.html"]]);
+        Assert.That(several.Code, Is.Zero, several.Error);
+        page = await File.ReadAllTextAsync(scratch["fit.html"]);
+        Assert.That(page, Does.Contain("<h2>c-0.1.tiller</h2>").And.Contain("<h2>c-1.tiller</h2>").And.Contain("q 1, r 1, q_f 1"));
+        Assert.That(page.Split("<svg ").Length - 1, Is.EqualTo(8));
+    }
+
+    [Test]
+    public async Task A_page_without_a_certificate_or_in_another_files_place_is_refused()
+    {
+        using var scratch = new Scratch();
+        string[] fit = [.. Fit(scratch), "--cost", "feature"];
+        Assert.That((await ToolRun.Of(fit)).Code, Is.Zero);
+        File.Copy(ToolRun.Contrast("topic.positive"), scratch["held.txt"]);
+        byte[] before = await File.ReadAllBytesAsync(scratch["c.tiller"]);
+        string[] certified = [.. fit, "--certify", scratch["held.txt"], "--page"];
+        foreach (var (args, told) in new (string[] Args, string Told)[]
+        {
+            ([.. fit, "--page", scratch["p.html"]], "--page plots the certificate that --certify FILE measures"),
+            ([.. certified, scratch["p.html"], "--plan"], "leave --page out"),
+            ([.. certified, scratch["c.tiller"]], "--page and --out name the same place"),
+            ([.. certified, "-", "--json"], "--page - and --json would both write to standard output"),
+            (["inspect", scratch["c.tiller"], "--page", scratch["p.html"]], "has no certificate to plot: fit it with --certify FILE"),
+            (["inspect", ToolRun.Model, "--page", scratch["p.html"]], "name a controller file"),
+        })
+        {
+            var run = await ToolRun.Of(args);
+            Assert.That(run.Code, Is.EqualTo(ExitCode.Usage), told);
+            Assert.That(run.Error + run.Output, Does.Contain(told));
+        }
+
+        Assert.That(File.Exists(scratch["p.html"]), Is.False);
+        Assert.That(await File.ReadAllBytesAsync(scratch["c.tiller"]), Is.EqualTo(before));
+    }
+
     [TestCase("--method none", "--method must be one of a-lqr, angular")]
     [TestCase("--direction none", "--direction must be one of mean, pca")]
     [TestCase("--method clamp --low 2 --high 1", "--low must be at most --high, the ends of an interval, got 2 and 1")]

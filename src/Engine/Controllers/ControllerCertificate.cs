@@ -29,12 +29,12 @@ public sealed record ControllerCertificate
     {
         ArgumentNullException.ThrowIfNull(heldOut);
         int steps = contraction.Count;
-        if (first < 0 || steps == 0 || propagation.Count != steps + 1 || curvature.Count != steps || error.Count != heldOut.Count
-            || bound.Count != heldOut.Count || error.Concat(bound).Any(row => row.Count != steps + 1))
+        if (first < 0 || steps == 0 || propagation.Count != steps + 1 || curvature.Count != steps || heldOut.Count == 0
+            || error.Count != heldOut.Count || bound.Count != heldOut.Count || error.Concat(bound).Any(row => row.Count != steps + 1))
         {
             throw new ArgumentException(
                 $"A certificate of {steps} steps needs as many contractions and curvatures, and one number more of the propagation and of each error "
-                + $"and bound, for each of {heldOut.Count} held-out prompts.",
+                + $"and bound, for each of {heldOut.Count} held-out prompts, of which there is at least one.",
                 nameof(contraction));
         }
 
@@ -69,16 +69,26 @@ public sealed record ControllerCertificate
     public IReadOnlyList<IReadOnlyList<double>> Bound { get; }
 
     /// <summary>Number of held-out prompts whose error is within the bound at every layer.</summary>
-    public int Inside => Error.Zip(Bound).Count(run => new TrackingRun(run.First, run.Second, run.Second).Inside);
+    public int Inside => Runs.Count(run => run.Inside);
 
     /// <summary>How loose the bound is: the median over the held-out prompts of the bound divided by the error after the last step.</summary>
-    public double Looseness
+    public double Looseness => LoosenessBefore(Contraction.Count);
+
+    private IEnumerable<TrackingRun> Runs => Error.Zip(Bound, (error, bound) => new TrackingRun(error, bound, bound));
+
+    /// <summary>Share of the held-out prompts whose error is within the bound before one step.</summary>
+    /// <param name="step">Steps from 0; the number of steps is after the last.</param>
+    public double ShareInside(int step) => Runs.Count(run => run.IsInside(step)) / (double)HeldOut.Count;
+
+    /// <summary>
+    /// How loose the bound is before one step: the median over the held-out prompts of bound divided by error. NaN or infinite if the median error
+    /// is 0.
+    /// </summary>
+    /// <param name="step">Steps from 0; the number of steps is after the last.</param>
+    public double LoosenessBefore(int step)
     {
-        get
-        {
-            double[] all = [.. Error.Zip(Bound, (error, bound) => bound[^1] / error[^1]).Order()];
-            return (all[(all.Length - 1) / 2] + all[all.Length / 2]) / 2;
-        }
+        double[] all = [.. Error.Zip(Bound, (error, bound) => bound[step] / error[step]).Order()];
+        return (all[(all.Length - 1) / 2] + all[all.Length / 2]) / 2;
     }
 
     /// <summary>Certifies gains.</summary>

@@ -46,7 +46,7 @@ internal static class ConvertRun
             }
 
             controller = Controller.Load(request.File);
-            destination.Write(path => OutputFile.Write(path, Export), Export);
+            destination.Write(Export);
         }
 
         if (request.Json)

@@ -1,4 +1,3 @@
-using Tiller.Checkpoint;
 using Tiller.Controllers;
 using Tiller.Evaluation;
 using Tiller.Features;
@@ -39,8 +38,7 @@ internal static class EvalRun
             var told = new Relay<EvaluationProgress>(p => progress.Report(new StageProgress(p.Stage, p.Done, p.Total)));
             return Evaluator.RunAsync(model, task, options, told, cancellationToken).GetAwaiter().GetResult();
         });
-        destination?.Write(
-            path => OutputFile.Write(path, stream => EvalOutput.WriteTexts(stream, report)), stream => EvalOutput.WriteTexts(stream, report));
+        destination?.Write(stream => EvalOutput.WriteTexts(stream, report));
         if (request.Json)
         {
             EvalOutput.WriteJson(terminal, request, report);

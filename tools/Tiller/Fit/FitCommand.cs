@@ -53,6 +53,9 @@ internal sealed record FitRequest
     /// <summary>File of prompts held out for a certificate; null for none.</summary>
     public string? Certify { get; init; }
 
+    /// <summary>Where a page with plots of the certificates goes; null for none.</summary>
+    public string? Page { get; init; }
+
     public FitCost Cost { get; init; }
 
     /// <summary>Order p of a reduced controller; null for a full one.</summary>
@@ -204,6 +207,8 @@ internal sealed class FitCommand : TillerCommand
         HelpName = "FILE",
     };
 
+    private readonly Option<string?> _page = OptionKinds.Page("With --certify: plot the certificate");
+
     private readonly Option<FitCost> _cost = OptionKinds.Choice<FitCost>(
         "--cost", "What the cost penalises: deviations of the whole state (dense, as published), or of the feature only (factored; much faster, no "
             + "Jacobian).");
@@ -255,7 +260,7 @@ internal sealed class FitCommand : TillerCommand
         Option[] options =
         [
             _model, _positive, _negative, _pairs, _columns, _fields, _chat, _system, _out, _method, .. _parameters, _direction, _alternative,
-            _nominal, _certify, _cost, _order, _setpoint, _q, _r, _qf, _layers,
+            _nominal, _certify, _page, _cost, _order, _setpoint, _q, _r, _qf, _layers,
             _calibration, _jacobians, _plan,
         ];
         foreach (var option in options)
@@ -302,6 +307,8 @@ internal sealed class FitCommand : TillerCommand
           tiller fit --model DIR --positive a.txt --negative b.txt --out parts --shard 3/4
           # a controller for each of six weights, from one sweep through the layers
           tiller fit --model DIR --positive a.txt --negative b.txt --out a-{q}-{r}.tiller --cost feature --q 0.03 0.1 1 --r 0.5 2
+          # how far the gains can be trusted: the bound on the tracking error, checked on prompts that the fit does not use, with plots
+          tiller fit --model DIR --positive a.txt --negative b.txt --out a.tiller --certify held.txt --page certificate.html
           # contrast pairs as they are published, and two fields of one file
           tiller fit --model DIR --pairs sycophancy.json --out sycophancy.tiller
           tiller fit --model DIR --positive pairs.json --field creative --negative pairs.json --field mundane --out creative.tiller
@@ -332,6 +339,13 @@ internal sealed class FitCommand : TillerCommand
             throw new UsageException("--pairs has both sides: leave --positive and --negative out.");
         }
 
+        if (request is { Page: not null, Certify: null } or { Page: not null, Plan: true })
+        {
+            throw new UsageException(request.Plan
+                ? "--plan fits nothing that could be plotted: leave --page out."
+                : "--page plots the certificate that --certify FILE measures: give both, or leave --page out.");
+        }
+
         CheckSweep(request);
         CheckShard(request);
         return !request.Weights.Any(w => w is { Q: 0, Qf: 0 }) || !request.Method.Takes(FitInputs.Gains)
@@ -349,10 +363,11 @@ internal sealed class FitCommand : TillerCommand
         }
 
         if (request is { Shard: not null, Jacobians: null } && request.Method.Takes(FitInputs.Gains)
-            && (request.Cost == FitCost.Feature || request.Order is not null) && !request.Method.Takes(FitInputs.AllJacobians))
+            && (request.Cost == FitCost.Feature || (request.Order ?? request.Method.StandardOrder) is not null)
+            && !request.Method.Takes(FitInputs.AllJacobians))
         {
             throw new UsageException(
-                "Parts sum Jacobians, and with --cost feature or --order one process forms none: add --jacobians FILE, so that it forms them, or "
+                "Parts sum Jacobians, and with --cost feature or an order one process forms none: add --jacobians FILE, so that it forms them, or "
                 + "leave --shard out.");
         }
     }
@@ -498,6 +513,7 @@ internal sealed class FitCommand : TillerCommand
         Alternative = parse.GetValue(_alternative),
         Nominal = parse.GetValue(_nominal),
         Certify = parse.GetValue(_certify),
+        Page = parse.GetValue(_page),
         Cost = parse.GetValue(_cost),
         Order = parse.GetValue(_order),
         Setpoint = parse.GetValue(_setpoint),

@@ -39,7 +39,13 @@ internal static class FitRun
 
         Destination[] destinations = [.. request.Weights.Select(weights =>
             Destination.Of(terminal, "--out", FileOf(request, weights), isText: false, request.Json))];
-        terminal = destinations[0].Rest;
+        var page = request.Page is null ? null : Destination.Of(terminal, "--page", request.Page, isText: true, request.Json);
+        if (page is not null && destinations.Any(x => page.IsOutput ? x.IsOutput : Path.GetFullPath(x.Name) == Path.GetFullPath(page.Name)))
+        {
+            throw new UsageException("--page and --out name the same place: give each a file of its own.");
+        }
+
+        terminal = page is { IsOutput: true } ? page.Rest : destinations[0].Rest;
         var prompts = Prompts(request, cancellationToken);
         var contrast = prompts.Contrast;
         using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
@@ -57,6 +63,9 @@ internal static class FitRun
         {
             destination.Write(result.Controller.Save, result.Controller.Save);
         }
+
+        page?.Write(stream => CertificatePage.Write(
+            stream, [.. destinations.Zip(results, (destination, result) => (Path.GetFileName(destination.Name), result.Controller))]));
 
         if (request.Json)
         {

@@ -19,6 +19,11 @@ internal static class InspectRun
     {
         if (Directory.Exists(request.Path) || (!File.Exists(request.Path) && HubName.TryParse(request.Path) is not null))
         {
+            if (request.Page is not null)
+            {
+                throw new UsageException("--page plots the certificate of a controller: name a controller file, or leave it out.");
+            }
+
             using var checkpoint = LoadableCheckpoint.Open(request.Path, strict: false, cancellationToken);
             var inspection = Inspect(checkpoint);
             if (request.Check)
@@ -49,7 +54,15 @@ internal static class InspectRun
             throw new FileNotFoundException($"{request.Path}: no such folder or file. Expected the folder of a checkpoint, or a controller file.");
         }
 
+        var destination = request.Page is null ? null : Destination.Of(terminal, "--page", request.Page, isText: true, request.Json);
+        terminal = destination?.Rest ?? terminal;
         var controller = Controller.Load(request.Path);
+        if (destination is not null && controller.Source.Certificate is null)
+        {
+            throw new UsageException($"{request.Path} has no certificate to plot: fit it with --certify FILE, or leave --page out.");
+        }
+
+        destination?.Write(stream => CertificatePage.Write(stream, [(Path.GetFileName(request.Path), controller)]));
         if (request.Json)
         {
             ControllerOutput.WriteJson(terminal, controller);

@@ -85,11 +85,7 @@ internal sealed class LinearityCommand : TillerCommand
     private readonly Option<double> _lambda = OptionKinds.Number<double>(
         "--lambda", "λ of the controller.", 1, x => float.IsFinite((float)x), OptionKinds.LambdaRange);
 
-    private readonly Option<string?> _page = new("--page")
-    {
-        Description = "Write a page with plots (HTML, without scripts), whole or not at all; - is standard output.",
-        HelpName = "FILE",
-    };
+    private readonly Option<string?> _page = OptionKinds.Page("Write a page with plots");
 
     private readonly Option<string?> _out = new("--out")
     {

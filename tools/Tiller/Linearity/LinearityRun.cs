@@ -1,7 +1,6 @@
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text.Json.Serialization;
-using Tiller.Checkpoint;
 using Tiller.Controllers;
 using Tiller.Features;
 using Tiller.Model;
@@ -37,9 +36,7 @@ internal static class LinearityRun
 
         var report = StageBars.Run(terminal, progress => LinearityReport.Measure(
             model, lists, options, ToStages(progress, model.Config.L), cancellationToken));
-        destination?.Write(
-            path => OutputFile.Write(path, stream => LinearityPage.Write(stream, model.Name, request.Prompts, report)),
-            stream => LinearityPage.Write(stream, model.Name, request.Prompts, report));
+        destination?.Write(stream => LinearityPage.Write(stream, model.Name, request.Prompts, report));
         if (request.Json)
         {
             Json.Write(terminal.Output, new LinearityJson(model.Name, lists, report), LinearityJsonContext.Default.LinearityJson);

@@ -26,11 +26,7 @@ internal sealed class MergeCommand : TillerCommand
         HelpName = "PATH",
     };
 
-    private readonly Option<string?> _page = new("--page")
-    {
-        Description = "Of linearity: write a page with plots (HTML, without scripts); - is standard output.",
-        HelpName = "FILE",
-    };
+    private readonly Option<string?> _page = OptionKinds.Page("Of linearity: write a page with plots");
 
     private readonly DeviceArguments _device = new();
 

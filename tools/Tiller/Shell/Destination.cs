@@ -14,22 +14,24 @@ internal sealed class Destination
     private readonly Terminal _terminal;
     private readonly string _option;
     private readonly string _path;
-    private readonly bool _isOutput;
 
     private Destination(Terminal terminal, string option, string path)
     {
         _terminal = terminal;
         _option = option;
         _path = path;
-        _isOutput = path == StandardOutput || OutputFile.IsStandardOutput(path);
-        Rest = _isOutput ? terminal.WithoutOutput() : terminal;
+        IsOutput = path == StandardOutput || OutputFile.IsStandardOutput(path);
+        Rest = IsOutput ? terminal.WithoutOutput() : terminal;
     }
+
+    /// <summary>Whether it is standard output.</summary>
+    public bool IsOutput { get; }
 
     /// <summary>The terminal for everything except the data.</summary>
     public Terminal Rest { get; }
 
     /// <summary>Name of the destination, for messages.</summary>
-    public string Name => _isOutput ? "standard output" : _path;
+    public string Name => IsOutput ? "standard output" : _path;
 
     /// <summary>Creates a destination, and refuses before any work one that could not be written.</summary>
     /// <param name="terminal">The command's terminal.</param>
@@ -42,7 +44,7 @@ internal sealed class Destination
     public static Destination Of(Terminal terminal, string option, string path, bool isText, bool json)
     {
         var destination = new Destination(terminal, option, path);
-        if (!destination._isOutput)
+        if (!destination.IsOutput)
         {
             destination.Try(() => OutputFile.Check(path));
             return destination;
@@ -59,11 +61,15 @@ internal sealed class Destination
                 $"{option} {path} would write binary data to a terminal: redirect standard output, or give {option} a file (one named - is ./-).");
     }
 
+    /// <summary>Writes the data, to a file completely or not at all.</summary>
+    /// <exception cref="IOException">The data cannot be written.</exception>
+    public void Write(Action<Stream> write) => Write(path => OutputFile.Write(path, write), write);
+
     /// <summary>Writes the data to the path or to the stream.</summary>
     /// <exception cref="IOException">The data cannot be written.</exception>
     public void Write(Action<string> toFile, Action<Stream> toStream)
     {
-        if (!_isOutput)
+        if (!IsOutput)
         {
             toFile(_path);
             return;

@@ -144,6 +144,13 @@ internal static class OptionKinds
         Description = "Refuse a prompt with characters for which the vocabulary has no token. By default they are left out with a warning.",
     };
 
+    /// <summary>Where a page with plots goes; null for none.</summary>
+    public static Option<string?> Page(string description) => new("--page")
+    {
+        Description = $"{description} (HTML, without scripts), whole or not at all; - is standard output.",
+        HelpName = "FILE",
+    };
+
     /// <summary>A set of blocks; null for all.</summary>
     public static Option<LayerSet?> Layers(string name, string description) => new(name)
     {
