@@ -354,21 +354,25 @@ internal sealed class MapValue : JinjaValue
         "items" => static (self, arguments, _) => View(self, arguments, "items", MapPart.Items),
         "keys" => static (self, arguments, _) => View(self, arguments, "keys", MapPart.Keys),
         "values" => static (self, arguments, _) => View(self, arguments, "values", MapPart.Values),
-        "get" => static (self, arguments, run) =>
-        {
-            JinjaValue?[] given = arguments.Positional("get", 1, 2);
-            return ((MapValue)self).Find(given[0]!, run) ?? given[1] ?? None;
-        },
-        "copy" => static (self, arguments, run) =>
-        {
-            arguments.Positional("copy", 0, 0);
-            var map = (MapValue)self;
-            run.Charge(map.Count);
-            return new MapValue(map.items, map.places, map.content);
-        },
+        "get" => Get,
+        "copy" => Copy,
         "fromkeys" => static (_, arguments, run) => FromKeys(arguments, run),
         _ => null,
     };
+
+    private static JinjaValue Get(JinjaValue self, Arguments arguments, Run run)
+    {
+        JinjaValue?[] given = arguments.Positional("get", 1, 2);
+        return ((MapValue)self).Find(given[0]!, run) ?? given[1] ?? None;
+    }
+
+    private static MapValue Copy(JinjaValue self, Arguments arguments, Run run)
+    {
+        arguments.Positional("copy", 0, 0);
+        var map = (MapValue)self;
+        run.Charge(map.Count);
+        return new MapValue(map.items, map.places, map.content);
+    }
 
     private static MapView View(JinjaValue self, Arguments arguments, string name, MapPart part)
     {
