@@ -54,7 +54,7 @@ internal sealed class BenchCommand : TillerCommand
         n => n >= 0,
         "a whole number, 0 or more");
 
-    private readonly DeviceArguments _device = new();
+    private readonly DeviceArguments _device = new(decodes: true);
     private readonly Option<IReadOnlyList<int>?> _terms = Numbers("--terms",
         "With decode: terms per layer of the steering laws. [default: 1,16; on CUDA 1,4,16]");
     private readonly Option<IReadOnlyList<int>?> _tangents = Numbers("--tangents",
@@ -172,6 +172,7 @@ internal sealed class BenchCommand : TillerCommand
                 Context = parse.GetValue(_context) is > 0 and int context ? context : null,
                 Device = _device.Read(parse).Device,
                 Threads = _device.Read(parse).Threads,
+                Kv = _device.Read(parse).Kv,
                 Terms = parse.GetValue(_terms),
                 Tangents = parse.GetValue(_tangents),
                 Batches = parse.GetValue(_batches),
