@@ -5,8 +5,8 @@ using Tiller.Tokens;
 namespace Tiller.Evaluation.Onnx;
 
 /// <summary>
-/// The files that are published beside a classifier's graph: tokenizer.json, and, if they are there, config.json and tokenizer_config.json. They are
-/// in the graph's folder, or in the one above it if that folder has no tokenizer.json, as where the graph is onnx/model.onnx.
+/// The files that are published with a classifier's graph: tokenizer.json, and, if they are there, config.json and tokenizer_config.json. They are in
+/// the graph's folder; those of a graph in a folder called onnx may be in the folder above it.
 /// </summary>
 internal sealed record ClassifierFiles
 {
@@ -18,6 +18,8 @@ internal sealed record ClassifierFiles
 
     private const string TokenizerName = "tokenizer.json";
 
+    private const string GraphsFolder = "onnx";
+
     /// <summary>The tokenizer.</summary>
     public required Tokenizer Tokenizer { get; init; }
 
@@ -27,7 +29,7 @@ internal sealed record ClassifierFiles
     /// <summary>Names of the labels, in the order of the logits; empty if they have none.</summary>
     public required IReadOnlyList<string> Labels { get; init; }
 
-    /// <summary>What config.json says of the logits; null if it says nothing.</summary>
+    /// <summary>What problem_type of config.json makes of any number of logits; null if their number decides.</summary>
     public required LogitFunction? Function { get; init; }
 
     /// <summary>Most tokens of a text, including the special ones.</summary>
@@ -38,13 +40,15 @@ internal sealed record ClassifierFiles
 
     /// <summary>Reads the files beside a graph.</summary>
     /// <param name="graph">Path of the graph.</param>
+    /// <exception cref="OnnxScorerException">The path is that of no file.</exception>
     /// <exception cref="TokenizerException">There is no tokenizer.json, or it cannot be read.</exception>
     /// <exception cref="ConfigException">A configuration cannot be read.</exception>
     public static ClassifierFiles Read(string graph)
     {
-        string beside = Path.GetDirectoryName(Path.GetFullPath(graph))!;
-        string folder = !File.Exists(Path.Combine(beside, TokenizerName)) && Path.GetDirectoryName(beside) is { } above
-            && File.Exists(Path.Combine(above, TokenizerName)) ? above : beside;
+        string beside = Path.GetDirectoryName(Path.GetFullPath(graph))
+            ?? throw new OnnxScorerException(graph, "this is a folder: name the .onnx file of a text classifier.");
+        string folder = !File.Exists(Path.Combine(beside, TokenizerName)) && Path.GetFileName(beside) == GraphsFolder
+            && Path.GetDirectoryName(beside) is { } above && File.Exists(Path.Combine(above, TokenizerName)) ? above : beside;
         var tokenizer = Tokenizer.Load(folder);
         var config = ConfigJson.Read(Path.Combine(folder, "config.json"));
         var tokens = ConfigJson.Read(Path.Combine(folder, "tokenizer_config.json"));
@@ -57,8 +61,7 @@ internal sealed record ClassifierFiles
             Labels = Labelled(config?.Section("id2label")),
             Function = config?.Text("problem_type") switch
             {
-                null => null,
-                "single_label_classification" => LogitFunction.Softmax,
+                null or "single_label_classification" => null,
                 "multi_label_classification" => LogitFunction.Sigmoid,
                 "regression" => LogitFunction.None,
                 _ => throw config.Fail(

@@ -127,7 +127,7 @@ internal sealed class OnnxClassifier : IDisposable
             using var outputs = _session.Run(options, _inputs, values, [_output]);
             long[] shaped = outputs[0].GetTensorTypeAndShape().Shape;
             float[] numbers = outputs[0].GetTensorDataAsSpan<float>().ToArray();
-            if (shaped is not [var count, var labels] || count != rows.Length || (Count > 0 && labels != Count))
+            if (shaped is not [var count, var labels] || count != rows.Length || labels != Count)
             {
                 throw Fail($"the graph gave logits of the shape ({string.Join(", ", shaped)}) for {rows.Length} texts: it is no text classifier's.");
             }
@@ -168,12 +168,12 @@ internal sealed class OnnxClassifier : IDisposable
         var metadata = _session.InputMetadata;
         foreach (var (name, input) in metadata)
         {
-            if (name is not (Ids or Mask or Types) || input.ElementDataType != TensorElementType.Int64 || input.Dimensions is not [<= 0, <= 0])
+            if (name is not (Ids or Mask or Types) || !IsTensor(input) || input.ElementDataType != TensorElementType.Int64
+                || input.Dimensions is not [<= 0, <= 0])
             {
                 throw Fail(
-                    $"the graph takes {Quoted.Text(name)}, {input.ElementDataType} ({string.Join(", ", input.Dimensions)}); expected {Ids}, and "
-                    + $"{Mask} and {Types} if it has them, as Int64 of any number of texts and tokens: export it as a text classifier, with dynamic "
-                    + "axes.");
+                    $"the graph takes {Quoted.Text(name)}, {Described(input)}; expected {Ids}, and {Mask} and {Types} if it has them, as Int64 of "
+                    + "any number of texts and tokens: export it as a text classifier, with dynamic axes.");
             }
         }
 
@@ -186,11 +186,17 @@ internal sealed class OnnxClassifier : IDisposable
         string name = metadata.ContainsKey(Logits) ? Logits : metadata.Count == 1 ? metadata.Keys.First()
             : throw Fail($"the graph gives {Quoted.Some([.. metadata.Keys])}, and none of them is called {Logits}: export it as a text classifier.");
         var output = metadata[name];
-        return output.ElementDataType == TensorElementType.Float && output.Dimensions.Length == 2 ? name
+        return IsTensor(output) && output.ElementDataType == TensorElementType.Float && output.Dimensions.Length == 2 ? name
             : throw Fail(
-                $"the graph gives {Quoted.Text(name)}, {output.ElementDataType} ({string.Join(", ", output.Dimensions)}); expected logits in Float, "
-                + "of texts and labels: export it as a text classifier.");
+                $"the graph gives {Quoted.Text(name)}, {Described(output)}; expected logits in Float, of texts and labels: export it as a text "
+                + "classifier.");
     }
+
+    // Only a tensor has a type of elements and dimensions: those of a sequence or a map throw.
+    private static bool IsTensor(NodeMetadata value) => value.OnnxValueType == OnnxValueType.ONNX_TYPE_TENSOR;
+
+    private static string Described(NodeMetadata value) =>
+        IsTensor(value) ? $"{value.ElementDataType} ({string.Join(", ", value.Dimensions)})" : $"{value.OnnxValueType}";
 
     private OnnxScorerException Fail(string message, Exception? cause = null) => new(_path, message, cause);
 }

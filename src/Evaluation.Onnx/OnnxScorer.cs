@@ -46,8 +46,8 @@ public enum LabelScore
 public sealed record OnnxScorerOptions
 {
     /// <summary>
-    /// The graph of a text classifier, an .onnx file. tokenizer.json is beside it or in the folder above, and so are config.json and
-    /// tokenizer_config.json, if there are any.
+    /// The graph of a text classifier, an .onnx file. tokenizer.json is beside it, or, if the graph's folder is called onnx, in the folder above, and
+    /// so are config.json and tokenizer_config.json, if there are any.
     /// </summary>
     public required string File { get; init; }
 
@@ -58,8 +58,9 @@ public sealed record OnnxScorerOptions
     public LabelScore Score { get; init; } = LabelScore.Mean;
 
     /// <summary>
-    /// What the logits become; null (default) for what problem_type of config.json says, or, if that says nothing,
-    /// <see cref="LogitFunction.Softmax"/>, and <see cref="LogitFunction.Sigmoid"/> for a single label. So does the published pipeline.
+    /// What the logits become; null (default) for what the published pipeline does: <see cref="LogitFunction.None"/> if problem_type of config.json
+    /// is regression, <see cref="LogitFunction.Sigmoid"/> if it is multi_label_classification or there is a single label, else
+    /// <see cref="LogitFunction.Softmax"/>.
     /// </summary>
     public LogitFunction? Function { get; init; }
 
@@ -75,7 +76,7 @@ public sealed record OnnxScorerOptions
 
 /// <summary>
 /// An ONNX text classifier as a scorer, such as the paper's RoBERTa for toxicity. Texts are encoded as the published pipeline does, and the
-/// continuation is classified without its prompt. Hashes of graph and tokenizer are part of <see cref="Identity"/>.
+/// continuation is classified without its prompt. Hashes of graph, external data and tokenizer are part of <see cref="Identity"/>.
 /// </summary>
 public sealed class OnnxScorer : Scorer, IDisposable
 {
@@ -113,9 +114,10 @@ public sealed class OnnxScorer : Scorer, IDisposable
                     options.File, "the classifier gives a number, not probabilities, so no text has or lacks a label: score its mean.");
             }
 
+            string graph = string.Join('+', ExternalData.PathsOf(options.File).Prepend(options.File).Select(HashOf));
             Identity = string.Create(
                 CultureInfo.InvariantCulture,
-                $"{name} onnx {HashOf(options.File)} {HashOf(files.TokenizerPath)} {_label} {options.Score} {_function} {maxTokens} {files.PadId}");
+                $"{name} onnx {graph} {HashOf(files.TokenizerPath)} {_label} {options.Score} {_function} {maxTokens} {files.PadId}");
         }
         catch
         {

@@ -20,9 +20,10 @@ public sealed record TaskOptions
 
 /// <summary>
 /// A task for a model and its scoring: prompts in splits, the contrast that a controller is fitted on, settings of generation, and scorers. On disk
-/// it is a folder with task.yaml and its data (docs/evaluation.md).
+/// it is a folder with task.yaml and its data (docs/evaluation.md). A task that was read owns its scorers; copies that <c>with</c> makes share them,
+/// so the task that was read is disposed of, after all runs.
 /// </summary>
-public sealed record EvaluationTask
+public sealed record EvaluationTask : IDisposable
 {
     /// <summary>The name of the split that is used if none is named.</summary>
     public const string DefaultSplit = "test";
@@ -87,6 +88,17 @@ public sealed record EvaluationTask
         ? prompts
         : throw new ArgumentException($"The task {Name} has no split '{split}'; it has {string.Join(", ", Splits.Keys)}.", nameof(split));
 
+    /// <summary>Frees what scorers hold, such as a classifier.</summary>
+    public void Dispose() => Free(Scorers);
+
+    private static void Free(IReadOnlyList<Scorer> scorers)
+    {
+        foreach (var held in scorers.OfType<IDisposable>())
+        {
+            held.Dispose();
+        }
+    }
+
     private sealed class Reader(TaskFiles files, IReadOnlyList<ScorerKind> kinds)
     {
         public EvaluationTask Read(TaskNode root)
@@ -99,7 +111,25 @@ public sealed record EvaluationTask
                 throw root["system"].Fail("needs \"chat: true\": only chats have a system message.");
             }
 
-            Scorer[] scorers = [.. root["scorers"].List().Select(node => ScorerRegistry.Read(node, files, kinds))];
+            var scorers = new List<Scorer>();
+            try
+            {
+                foreach (TaskNode node in root["scorers"].List())
+                {
+                    scorers.Add(ScorerRegistry.Read(node, files, kinds));
+                }
+
+                return Read(root, chat, system, scorers);
+            }
+            catch
+            {
+                Free(scorers);
+                throw;
+            }
+        }
+
+        private EvaluationTask Read(TaskNode root, bool chat, string? system, List<Scorer> scorers)
+        {
             return new EvaluationTask
             {
                 Name = root["name"].Text(),
@@ -109,7 +139,7 @@ public sealed record EvaluationTask
                 Contrast = root.Find("contrast") is { } contrast ? Contrast(contrast, chat, system) : null,
                 Fit = root.Find("fit") is { } fit ? TaskFit.Read(fit, files, Asked) : null,
                 Generation = root.Find("generation") is { } generation ? Generation(generation) : new GenerationOptions(),
-                Scorers = scorers.Length == 0 ? throw root["scorers"].Fail("must have at least one entry.")
+                Scorers = scorers.Count == 0 ? throw root["scorers"].Fail("must have at least one entry.")
                     : scorers.GroupBy(static x => x.Name, StringComparer.Ordinal).FirstOrDefault(static x => x.Count() > 1) is { } twice
                         ? throw root["scorers"].Fail($"has two called '{twice.Key}': give one of them another name with \"as\".")
                         : scorers,

@@ -5,6 +5,10 @@ namespace Tiller.Evaluation;
 /// <summary>Reads the scorers of a task file.</summary>
 internal static class ScorerRegistry
 {
+    /// <summary>Where the kind onnx is. The tool tells it in words of its own (OptionNames).</summary>
+    public const string OnnxIsElsewhere =
+        "is in the package Tiller.Evaluation.Onnx, because it brings native libraries: add OnnxScorer.Kind to TaskOptions.Kinds";
+
     private static readonly ScorerKind[] s_kinds =
     [
         new("lexicon", static (name, node, of, _) => LexiconScorer.Read(name, ScorerKind.Needed(node, of))),
@@ -22,7 +26,7 @@ internal static class ScorerRegistry
     // Kinds that bring native libraries, and where they are.
     private static readonly Dictionary<string, string> s_elsewhere = new(StringComparer.Ordinal)
     {
-        ["onnx"] = "is in the package Tiller.Evaluation.Onnx, because it brings native libraries: add OnnxScorer.Kind to TaskOptions.Kinds",
+        ["onnx"] = OnnxIsElsewhere,
     };
 
     /// <summary>

@@ -63,8 +63,8 @@ internal record struct TallyChange
 /// A ring for the tokens of consecutive steps, on the device or in pinned host memory. Step n uses the lines of n % <see cref="Capacity"/>.
 /// </summary>
 /// <param name="Lines">
-/// For each step and row a line: the id, then as floats, for a row with a law, α // (sensors), |u_k| // (stages), |x_k| // (stages) // (Capacity,
-/// rows, Width).
+/// For each step and row a line: the id, then as floats, for a row with a law, α // (sensors), |u_k| // (stages), |x_k| // (stages) and, of every
+/// point of edits, |Δz| // (points) // (Capacity, rows, Width).
 /// </param>
 /// <param name="Width">Words in a line: 1 for the id alone, or enough for the law that needs the most.</param>
 /// <param name="Capacity">Number of steps in the ring.</param>

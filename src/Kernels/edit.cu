@@ -111,7 +111,7 @@ static __device__ __forceinline__ float tillerKeptNormEdit(
     return square;
 }
 
-// One step of a flow; gives back |Δ|² of the block. `sketch` and `slope` are shared, 2 m numbers each.
+// One step of a flow: z moves along the normalised slope. `sketch` and `slope` are shared, 2 m numbers each.
 static __device__ __forceinline__ void tillerFlowStep(
     const TillerEdit& e, float* z, int d, float* sketch, float* slope, TillerEditSums& sums)
 {

@@ -142,7 +142,8 @@ struct TillerAdvanceParameters
 {
     TillerRow* rows; // (rows)
     const int* ids;  // (rows)
-    int* ring;       // (capacity, rows, width): the id, then as floats α // (sensors), |u_k| // (stages), |x_k| // (stages)
+    int* ring;       // (capacity, rows, width): the id, then as floats α // (sensors), |u_k| // (stages), |x_k| // (stages) and, of every point of
+                     // edits, |Δz| // (points)
     int* count;      // (1) number of steps so far
     int rowCount;
     int width;       // 1: only the id

@@ -74,7 +74,7 @@ public sealed partial class PlaygroundTests
         Assert.That(plain, Is.Not.EqualTo(steered));
         await Expect(_page.Locator("#errors-told")).ToContainTextAsync("12 tokens by 10 layers");
         await Expect(_page.Locator("#figures tbody tr")).ToHaveCountAsync(12);
-        Assert.That(await IsDrawn("errors") && await IsDrawn("efforts"), Is.True);
+        Assert.That(await IsDrawn("#errors") && await IsDrawn("#efforts"), Is.True);
         await Check();
     }
 
@@ -130,6 +130,37 @@ public sealed partial class PlaygroundTests
         await _page.Locator("#run").ClickAsync();
         await Expect(Status).ToHaveTextAsync(Done(24));
         Assert.That(await Text("steered"), Is.EqualTo(await Alone(1, 12, "gulls")));
+        await _server.Send(HttpMethod.Delete, "/v1/controllers/gulls", null);
+    }
+
+    [Test]
+    public async Task Held_out_prompts_certify_what_is_fitted_and_the_certificate_is_shown_and_plotted()
+    {
+        await _page.Locator("#fit-name").FillAsync("gulls");
+        await _page.Locator("#positive").FillAsync("The sea has gulls.\nA boat is on the sea.\nThe captain swam.");
+        await _page.Locator("#negative").FillAsync("The dog has bones.\nA kennel is in the yard.\nThe dog barked.");
+        await _page.Locator("#certify").FillAsync("The gull flew over the sea.\n\nThe boat left the harbor.\n");
+        var asked = await _page.RunAndWaitForRequestAsync(() => _page.Locator("#fit-run").ClickAsync(), request => request.Method == "POST").InTime();
+        Assert.That(asked.PostData, Does.Contain("""certify":["The gull flew over the sea.","The boat left the harbor."]"""));
+        await Expect(_page.Locator("#fit-status")).ToHaveTextAsync(Certified());
+        var certificate = (await _server.Send(HttpMethod.Get, "/v1/controllers/gulls", null)).Json.GetProperty("inspect").GetProperty("certificate");
+        int inside = certificate.GetProperty("inside").GetInt32();
+        await Expect(_page.Locator("#fit-status")).ToContainTextAsync($" {inside} of 2 held-out prompts are inside the bound.");
+        await Expect(_page.Locator("#fit-certificate-title")).ToHaveTextAsync("Certificate of gulls");
+        var told = _page.Locator("#fit-certificate-body > *");
+        await Expect(told.First).ToContainTextAsync($"{inside} of 2 held-out prompts are inside the bound, which is ");
+        await Expect(told.Nth(1)).ToHaveAttributeAsync("role", "img");
+        await Expect(told.Nth(2)).ToContainTextAsync($"before layers 0 to {RunningServer.Model.Config.L}; dashed line: the mean bound.");
+        await Expect(_page.Locator("#fit-certificate table tr")).ToHaveCountAsync(RunningServer.Model.Config.L + 2);
+        Assert.That(await IsDrawn("#fit-certificate canvas"), Is.True);
+        await Check();
+
+        // The next fit has no such prompts, and its certificate is not the last one's.
+        await _page.Locator("#certify").FillAsync("");
+        await _page.Locator("#replace").CheckAsync();
+        await _page.Locator("#fit-run").ClickAsync();
+        await Expect(_page.Locator("#fit-status")).ToHaveTextAsync("gulls is made, and switched on at λ 1.");
+        await Expect(_page.Locator("#fit-certificate")).ToBeHiddenAsync();
         await _server.Send(HttpMethod.Delete, "/v1/controllers/gulls", null);
     }
 
@@ -233,6 +264,7 @@ public sealed partial class PlaygroundTests
         await Expect(_page.Locator("#details-title")).ToHaveTextAsync("sea, with its certificate");
         await Expect(_page.Locator("#details-body")).ToContainTextAsync("of 3 held-out prompts are inside the bound");
         await Expect(_page.Locator("#details-body table").First.Locator("tr")).ToHaveCountAsync(RunningServer.Model.Config.L + 2);
+        Assert.That(await IsDrawn("#details-body canvas"), Is.True);
         await Check();
         await _page.Keyboard.PressAsync("Escape");
         await Expect(_page.Locator("#details")).ToBeHiddenAsync();
@@ -330,7 +362,7 @@ public sealed partial class PlaygroundTests
 
     private Task<string> Drawn(string canvas) => _page.Locator("#" + canvas).EvaluateAsync<string>("canvas => canvas.toDataURL()");
 
-    private Task<bool> IsDrawn(string canvas) => _page.Locator("#" + canvas).EvaluateAsync<bool>(
+    private Task<bool> IsDrawn(string canvas) => _page.Locator(canvas).EvaluateAsync<bool>(
         "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(value => value !== 0)");
 
     // What the server answers to the same request without a page.
@@ -357,6 +389,9 @@ public sealed partial class PlaygroundTests
 
     [GeneratedRegex("^Token 2 “.*”, layer 1: β − v·x ", RegexOptions.None, 60000)]
     private static partial Regex Cell();
+
+    [GeneratedRegex("^gulls is made, and switched on at λ 1[.] [0-2] of 2 held-out prompts are inside the bound[.]$", RegexOptions.None, 60000)]
+    private static partial Regex Certified();
 
     [GeneratedRegex("[0-9]+", RegexOptions.None, 60000)]
     private static partial Regex Number();

@@ -165,11 +165,11 @@ public sealed class TuningTests
                     waits.TrySetResult();
                 }
             })));
-            await Task.WhenAny(waits.Task, running).WaitAsync(TimeSpan.FromMinutes(2));
+            await Task.WhenAny(waits.Task, running).InTime();
             Assert.That((waits.Task.IsCompleted, running.IsCompleted), Is.EqualTo((true, false)));
         }
 
-        Assert.That((await running.WaitAsync(TimeSpan.FromMinutes(2)))!.ToMarkdown(), Is.EqualTo(first.ToMarkdown()));
+        Assert.That((await running.InTime())!.ToMarkdown(), Is.EqualTo(first.ToMarkdown()));
     }
 
     [Test]

@@ -76,10 +76,17 @@ public sealed class EvalToolTests
             RedirectStandardError = true,
         };
         using var process = Process.Start(start)!;
-        var error = process.StandardError.ReadToEndAsync();
-        string output = await process.StandardOutput.ReadToEndAsync();
-        await process.WaitForExitAsync();
-        Assert.That(process.ExitCode, Is.Zero, await error);
-        return output;
+        try
+        {
+            var error = process.StandardError.ReadToEndAsync();
+            string output = await process.StandardOutput.ReadToEndAsync().InTime();
+            await process.WaitForExitAsync().InTime();
+            Assert.That(process.ExitCode, Is.Zero, await error.InTime());
+            return output;
+        }
+        finally
+        {
+            process.Kill(entireProcessTree: true); // nothing, if it has ended
+        }
     }
 }

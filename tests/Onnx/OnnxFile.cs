@@ -15,6 +15,9 @@ internal sealed record OnnxFile
     /// <summary>The table // (V, labels).</summary>
     public required float[][] Table { get; init; }
 
+    /// <summary>Name of a file beside the graph that has the table's numbers; null if they are in the graph.</summary>
+    public string? TableFile { get; init; }
+
     /// <summary>What is added to every token of the type 0; null for a graph without token_type_ids.</summary>
     public float[]? TypeZero { get; init; }
 
@@ -33,12 +36,25 @@ internal sealed record OnnxFile
     /// <summary>Whether the graph gives the mean alone, or the rows of all tokens.</summary>
     public bool Averages { get; init; } = true;
 
+    /// <summary>Whether the mean is given as a sequence of one tensor.</summary>
+    public bool GivesSequence { get; init; }
+
+    /// <summary>The name of a sequence of tensors that the graph takes besides, and does not read; null for none.</summary>
+    public string? SequenceName { get; init; }
+
     /// <summary>Whether the graph also gives how many tokens there are.</summary>
     public bool GivesCount { get; init; }
 
     private int Labels => Table[0].Length;
 
-    public void Write(string path) => File.WriteAllBytes(path, Model());
+    public void Write(string path)
+    {
+        File.WriteAllBytes(path, Model());
+        if (TableFile is not null)
+        {
+            File.WriteAllBytes(Path.Combine(Path.GetDirectoryName(path)!, TableFile), Raw(Table));
+        }
+    }
 
     private byte[] Model() => [.. Number(1, IrVersion), .. Message(8, [.. Text(1, ""), .. Number(2, Opset)]), .. Message(7, Graph())];
 
@@ -46,7 +62,7 @@ internal sealed record OnnxFile
     {
         List<byte> nodes = [], constants = [], inputs = [];
         inputs.AddRange(Message(11, Value(IdsName, IdsType, "B", Length)));
-        constants.AddRange(Message(5, Floats("table", Table)));
+        constants.AddRange(Message(5, Floats("table", Table, TableFile)));
         nodes.AddRange(Node("Gather", ["table", IdsName], "rows"));
         string rows = "rows";
         if (TypeZero is { } zero)
@@ -58,6 +74,12 @@ internal sealed record OnnxFile
             rows = "sums";
         }
 
+        if (SequenceName is { } sequence)
+        {
+            inputs.AddRange(Message(11, Sequence(sequence, Int64, [Dimension("B"), Dimension("T")])));
+        }
+
+        string result = GivesSequence ? "mean" : OutputName;
         constants.AddRange(Message(5, Longs("one", 1)));
         constants.AddRange(Message(5, Longs("two", 2)));
         if (!Averages)
@@ -72,7 +94,7 @@ internal sealed record OnnxFile
             nodes.AddRange(Node("Mul", [rows, "wide"], "kept"));
             nodes.AddRange(Node("ReduceSum", ["kept", "one"], "sum", ("keepdims", 0)));
             nodes.AddRange(Node("ReduceSum", ["wide", "one"], "count", ("keepdims", 0)));
-            nodes.AddRange(Node("Div", ["sum", "count"], OutputName));
+            nodes.AddRange(Node("Div", ["sum", "count"], result));
         }
         else
         {
@@ -80,10 +102,16 @@ internal sealed record OnnxFile
             nodes.AddRange(Node("Shape", [IdsName], "shape"));
             nodes.AddRange(Node("Gather", ["shape", "one"], "length"));
             nodes.AddRange(Node("Cast", ["length"], "count", ("to", Float)));
-            nodes.AddRange(Node("Div", ["sum", "count"], OutputName));
+            nodes.AddRange(Node("Div", ["sum", "count"], result));
         }
 
         byte[] output = Averages ? Value(OutputName, Float, "B", Labels) : Cube(OutputName, Labels);
+        if (GivesSequence)
+        {
+            nodes.AddRange(Node("SequenceConstruct", [result], OutputName));
+            output = Sequence(OutputName, Float, [Dimension("B"), Dimension("", Labels)]);
+        }
+
         byte[] count = GivesCount ? Message(12, Value("count", Float, "B", 1)) : [];
         return [.. nodes, .. Text(2, "tiny"), .. constants, .. inputs, .. Message(12, output), .. count];
     }
@@ -94,11 +122,13 @@ internal sealed record OnnxFile
         .. attribute is var (name, value) ? Message(5, [.. Text(1, name), .. Number(3, value), .. Number(20, 2)]) : [],
     ]);
 
-    private static byte[] Floats(string name, float[][] rows) =>
+    private static byte[] Floats(string name, float[][] rows, string? file = null) =>
     [
         .. Number(1, rows.Length), .. Number(1, rows[0].Length), .. Number(2, Float), .. Text(8, name),
-        .. Message(9, [.. rows.SelectMany(static row => row).SelectMany(BitConverter.GetBytes)]),
+        .. file is null ? Message(9, Raw(rows)) : [.. Message(13, [.. Text(1, "location"), .. Text(2, file)]), .. Number(14, 1)],
     ];
+
+    private static byte[] Raw(float[][] rows) => [.. rows.SelectMany(static row => row).SelectMany(BitConverter.GetBytes)];
 
     private static byte[] Longs(string name, long value) =>
         [.. Number(1, 1), .. Number(2, Int64), .. Text(8, name), .. Message(9, BitConverter.GetBytes(value))];
@@ -108,8 +138,13 @@ internal sealed record OnnxFile
 
     private static byte[] Cube(string name, int last) => Shaped(name, Float, [Dimension("B"), Dimension("T"), Dimension("", last)]);
 
-    private static byte[] Shaped(string name, int type, byte[][] dimensions) =>
-        [.. Text(1, name), .. Message(2, Message(1, [.. Number(1, type), .. Message(2, [.. dimensions.SelectMany(static x => Message(1, x))])]))];
+    private static byte[] Sequence(string name, int type, byte[][] dimensions) =>
+        [.. Text(1, name), .. Message(2, Message(4, Message(1, Tensor(type, dimensions))))];
+
+    private static byte[] Shaped(string name, int type, byte[][] dimensions) => [.. Text(1, name), .. Message(2, Tensor(type, dimensions))];
+
+    private static byte[] Tensor(int type, byte[][] dimensions) =>
+        Message(1, [.. Number(1, type), .. Message(2, [.. dimensions.SelectMany(static x => Message(1, x))])]);
 
     private static byte[] Dimension(string name, int value = 0) => value > 0 ? Number(1, value) : Text(2, name);
 

@@ -72,7 +72,9 @@ public sealed class OnnxScorerTests
     [TestCase("single_label_classification", 2, LogitFunction.Softmax)]
     [TestCase("multi_label_classification", 2, LogitFunction.Sigmoid)]
     [TestCase("regression", 2, LogitFunction.None)]
-    [TestCase("single_label_classification", 1, LogitFunction.Softmax)]
+    [TestCase("single_label_classification", 1, LogitFunction.Sigmoid)]
+    [TestCase("multi_label_classification", 1, LogitFunction.Sigmoid)]
+    [TestCase("regression", 1, LogitFunction.None)]
     [TestCase(null, 2, LogitFunction.Softmax)]
     [TestCase(null, 1, LogitFunction.Sigmoid)]
     public void The_problem_type_says_what_the_logits_become(string? type, int labels, LogitFunction function)
@@ -172,6 +174,21 @@ public sealed class OnnxScorerTests
     }
 
     [Test]
+    public void The_files_above_belong_to_a_graph_in_a_folder_called_onnx_alone()
+    {
+        Write(Tiny(2), TinyTokenizer.WordPiece, TwoLabels);
+        string inner = Path.Combine(Directory.CreateDirectory(Path.Combine(_folder, "classifier")).FullName, "model.onnx");
+        File.Move(Graph, inner);
+        Assert.That(
+            () => new OnnxScorer("x", Options("toxic") with { File = inner }),
+            Throws.TypeOf<TokenizerException>().With.Message.Contain(Path.Combine(_folder, "classifier")));
+        string root = Path.GetPathRoot(_folder)!;
+        Assert.That(
+            () => new OnnxScorer("x", Options("toxic") with { File = root }),
+            Throws.TypeOf<OnnxScorerException>().With.Message.StartWith($"{root}: this is a folder: "));
+    }
+
+    [Test]
     public void Another_graph_tokenizer_or_setting_is_another_identity()
     {
         var identities = new List<string>();
@@ -185,10 +202,18 @@ public sealed class OnnxScorerTests
         Add(Options("toxic"));
         Write(Tiny(2) with { TypeZero = [0, 0] }, TinyTokenizer.WordPiece, TwoLabels);
         Add(Options("toxic"));
+        var outside = Tiny(2) with { TableFile = "weights.bin" };
+        Write(outside, TinyTokenizer.WordPiece, TwoLabels);
+        byte[] graph = File.ReadAllBytes(Graph);
+        Add(Options("toxic"));
+        outside = outside with { Table = [.. outside.Table.Select(static row => Array.ConvertAll(row, static x => 2 * x))] };
+        Write(outside, TinyTokenizer.WordPiece, TwoLabels);
+        Assert.That(File.ReadAllBytes(Graph), Is.EqualTo(graph), "only its external data differs");
+        Add(Options("toxic"));
         Assert.That(identities, Is.Unique);
         Write(Tiny(2), TinyTokenizer.WordPiece, TwoLabels);
         Add(Options("1") with { Batch = 3 });
-        Assert.That(identities[^1], Is.EqualTo(identities[0]), "neither the label's name nor the batch matters");
+        Assert.That(identities[^1], Is.EqualTo(identities[0]), "neither the label's name nor the batch nor another file beside it matters");
 
         void Add(OnnxScorerOptions options)
         {
@@ -220,6 +245,10 @@ public sealed class OnnxScorerTests
         Check("the graph takes \"input_ids\", Int64 (-1, 128); expected ", Tiny(2) with { Length = 128 });
         Check("the graph takes no input_ids: ", Tiny(2) with { IdsName = "token_type_ids", HasMask = false });
         Check("the graph gives \"logits\", Float (-1, -1, 2); expected logits in Float, ", Tiny(2) with { Averages = false });
+        Check("the graph gives \"logits\", ONNX_TYPE_SEQUENCE; expected logits in Float, ", Tiny(2) with { GivesSequence = true });
+        Check(
+            "the graph takes \"attention_mask\", ONNX_TYPE_SEQUENCE; expected input_ids, ",
+            Tiny(2) with { HasMask = false, SequenceName = "attention_mask" });
         Check("the graph gives \"probabilities\", \"count\", and none of them is called logits", Tiny(2) with
         {
             OutputName = "probabilities",

@@ -147,7 +147,7 @@ public sealed class MergeTests
 
         await Refused(ExitCode.Usage, "add --jacobians FILE", [.. Fit, "--cost", "feature", "--out", _scratch["p"], "--shard", "0/2"]);
         await Refused(ExitCode.Usage, "add --jacobians FILE", [.. Fit, "--order", "4", "--out", _scratch["p"], "--shard", "0/2"]);
-        await Refused(ExitCode.BadInput, "add --jacobians FILE", [
+        await Refused(ExitCode.Usage, "add --jacobians FILE", [
             "fit", "--model", ToolRun.Model, "--positive", _scratch.Few("tone.positive"), "--negative", _scratch.Few("tone.negative"),
             "--method", "la-lqr", "--out", _scratch["p"], "--shard", "0/2",
         ]);

@@ -41,7 +41,7 @@ internal sealed record BenchRequest
     /// <summary>Stored type of the weights: BF16, F16 or F32.</summary>
     public TensorType Type { get; init; } = TensorType.BF16;
 
-    /// <summary>Number of tokens in the context or the prompt; null for 512 if a prompt is run and for 128 otherwise.</summary>
+    /// <summary>Number of tokens in the context or the prompt; null for the default of <see cref="ContextLength"/>.</summary>
     public int? Context { get; init; }
 
     /// <summary>cpu, cuda, cuda:N or auto; null for the device in TILLER_DEVICE, or auto if that is not set.</summary>
@@ -105,8 +105,13 @@ internal sealed record BenchRequest
     /// <summary>The options for opening a model.</summary>
     public LoadOptions LoadOptions => new() { Device = Device, Threads = ThreadCount };
 
-    /// <summary><see cref="Context"/>, or its default.</summary>
-    public int ContextLength => Context ?? (Mode is BenchMode.Prefill or BenchMode.Interrupt ? 512 : 128);
+    /// <summary><see cref="Context"/>, or its default: 512 if a prompt is run, 16 with serve and eval, and 128 otherwise.</summary>
+    public int ContextLength => Context ?? Mode switch
+    {
+        BenchMode.Prefill or BenchMode.Interrupt => 512,
+        BenchMode.Serve or BenchMode.Eval => 16,
+        _ => 128,
+    };
 
     /// <summary>The actual number of threads for <see cref="Threads"/>.</summary>
     public int ThreadCount => Threads == 0 ? Environment.ProcessorCount : Threads;

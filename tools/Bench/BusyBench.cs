@@ -20,18 +20,7 @@ internal static class BusyBench
             request, meter.Machine, counts.CacheBytes(DecodeLoop.LastLength(context)) + Activations.RowSizeInBytes(c) + (4.0 * c.V));
         using var loop = new DecodeLoop(model, context, null as FeedbackLaw);
         using var busy = new BusyThreads();
-        var alone = new Work
-        {
-            Name = $"decode alone, context {context}",
-            Bytes = counts.DecodeBytes + counts.CacheBytes(context),
-            Flops = counts.RowFlops(context) + counts.HeadFlops,
-            WorkingSet = counts.DecodeBytes,
-            RateUnit = "tok/s",
-            Prepare = loop.Prepare,
-            MaxRuns = loop.MaxRuns,
-            Run = loop.Step,
-            Clock = _ => Time(0),
-        };
+        var alone = loop.AsWork($"decode alone, context {context}", counts) with { Clock = _ => Time(0) };
         int processors = Environment.ProcessorCount;
         Work[] works = [alone, Beside(1, "1 busy thread"), Beside(processors, $"{processors} busy threads, one on each processor")];
         foreach (var row in meter.Measure(works))

@@ -11,8 +11,11 @@ namespace Tiller.Bench;
 /// </summary>
 internal sealed unsafe class Ceilings : IDisposable
 {
-    /// <summary>Size of the largest buffer: far larger than any cache, and much smaller than the memory. There are two of them.</summary>
+    /// <summary>Size of the largest buffer: far larger than any cache, and much smaller than the memory.</summary>
     public const long MaxBufferInBytes = 256L << 20;
+
+    /// <summary>Size of the two buffers of the largest size, one in small pages and one in huge ones.</summary>
+    public const long AllBuffersInBytes = 2 * MaxBufferInBytes;
 
     private const long MinBufferInBytes = 256L << 10;
 
@@ -46,7 +49,7 @@ internal sealed unsafe class Ceilings : IDisposable
     {
         if (!_peaks.TryGetValue(precision, out var best))
         {
-            _peaks.Add(precision, best = new BestOf(precision == Precision.Single ? Singles() : Doubles()));
+            _peaks.Add(precision, best = Chains(precision));
         }
 
         return best.Measure();
@@ -137,32 +140,22 @@ internal sealed unsafe class Ceilings : IDisposable
         NativeMemory.Fill((void*)_huge.Address, (nuint)size, 1);
     }
 
+    private BestOf Chains(Precision precision) => precision == Precision.Single
+        ? OfWidths(
+            () => Chains<Single256, Vector256<float>>(8), () => Chains<Single512, Vector512<float>>(16), () => Chains(Avx512.ChainsSingle, 16))
+        : OfWidths(
+            () => Chains<Double256, Vector256<double>>(4), () => Chains<Double512, Vector512<double>>(8), () => Chains(Avx512.ChainsDouble, 8));
+
     // The widest vectors that the engine uses are not the fastest on every processor.
-    private List<Func<double>> Singles()
+    private static BestOf OfWidths(Func<double> narrow, Func<double> managed, Func<double> native) => new(Avx512.Code switch
     {
-        List<Func<double>> ways = [() => Chains<Single256, Vector256<float>>(8)];
-        if (Avx512.Code != Avx512Code.None)
-        {
-            ways.Add(Avx512.Code == Avx512Code.Managed
-                ? () => Chains<Single512, Vector512<float>>(16)
-                : () => Rate(FlopsOf(16), thread => Sink.Take(Avx512.ChainsSingle(FmaRounds, 0.5 + thread))));
-        }
+        Avx512Code.None => [narrow],
+        Avx512Code.Managed => [narrow, managed],
+        _ => [narrow, native],
+    });
 
-        return ways;
-    }
-
-    private List<Func<double>> Doubles()
-    {
-        List<Func<double>> ways = [() => Chains<Double256, Vector256<double>>(4)];
-        if (Avx512.Code != Avx512Code.None)
-        {
-            ways.Add(Avx512.Code == Avx512Code.Managed
-                ? () => Chains<Double512, Vector512<double>>(8)
-                : () => Rate(FlopsOf(8), thread => Sink.Take(Avx512.ChainsDouble(FmaRounds, 0.5 + thread))));
-        }
-
-        return ways;
-    }
+    private double Chains(Func<nint, double, double> native, int lanes) =>
+        Rate(FlopsOf(lanes), thread => Sink.Take(native(FmaRounds, 0.5 + thread)));
 
     private double Chains<TFma, TVector>(int lanes)
         where TFma : struct, IFma<TVector>

@@ -14,7 +14,7 @@ internal sealed class CpuMachine(int threads) : Machine
 
     public override double SampleSeconds => 1e-3;
 
-    protected override double ReserveInBytes => 256.0 * 1024 * 1024;
+    protected override double ReserveInBytes => Bench.Ceilings.AllBuffersInBytes + (128.0 * 1024 * 1024);
 
     public override IReadOnlyList<Ceiling> Ceilings =>
     [

@@ -44,17 +44,7 @@ internal static class DecodeBench
                 + (loops * 4.0 * c.V) + laws);
         using var plain = new DecodeLoop(model, context, null as FeedbackLaw);
         using var owned = new Owned();
-        var step = new Work
-        {
-            Name = $"decode plain, context {context}",
-            Bytes = counts.DecodeBytes + counts.CacheBytes(context),
-            Flops = counts.RowFlops(context) + counts.HeadFlops,
-            WorkingSet = counts.DecodeBytes,
-            RateUnit = "tok/s",
-            Prepare = plain.Prepare,
-            MaxRuns = plain.MaxRuns,
-            Run = plain.Step,
-        };
+        var step = plain.AsWork($"decode plain, context {context}", counts);
         if (request.Variants)
         {
             (Work Work, VariantWork Kind)[] compared =
@@ -83,25 +73,13 @@ internal static class DecodeBench
             yield return row;
         }
 
-        Work Steered(int terms)
-        {
-            var loop = owned.Add(new DecodeLoop(model, context, RandomParts.Law(c, terms, seed: terms)));
-            string name = $"decode steered, {terms} term{(terms == 1 ? "" : "s")} a layer";
-            return step with { Name = name, Comparison = Comparison.Speed, Prepare = loop.Prepare, MaxRuns = loop.MaxRuns, Run = loop.Step };
-        }
+        Work Steered(int terms) =>
+            By($"decode steered, {terms} term{(terms == 1 ? "" : "s")} a layer", RandomParts.Law(c, terms, seed: terms));
 
-        Work Kind((string Name, Func<ModelConfig, FeedbackLaw> Law) kind)
-        {
-            var loop = owned.Add(new DecodeLoop(model, context, kind.Law(c)));
-            return step with
-            {
-                Name = $"decode {kind.Name}",
-                Comparison = Comparison.Speed,
-                Prepare = loop.Prepare,
-                MaxRuns = loop.MaxRuns,
-                Run = loop.Step
-            };
-        }
+        Work Kind((string Name, Func<ModelConfig, FeedbackLaw> Law) kind) => By($"decode {kind.Name}", kind.Law(c));
+
+        Work By(string name, FeedbackLaw law) =>
+            owned.Add(new DecodeLoop(model, context, law)).AsWork(name, counts) with { Comparison = Comparison.Speed };
 
         Work Pushed(int tangents) => step with
         {
@@ -149,13 +127,18 @@ internal static class DecodeBench
             MaxRuns = 1,
             Run = () => session!.Prefill(ids),
         };
-        foreach (var row in meter.Measure(request.Variants ? Variants.Of(
-            model, prefill, prefill.Rows > LinearKernels.FewRows ? VariantWork.Prompts : VariantWork.Steps) : [prefill]))
+        try
         {
-            yield return row;
+            foreach (var row in meter.Measure(request.Variants ? Variants.Of(
+                model, prefill, prefill.Rows > LinearKernels.FewRows ? VariantWork.Prompts : VariantWork.Steps) : [prefill]))
+            {
+                yield return row;
+            }
         }
-
-        session?.Dispose();
+        finally
+        {
+            session?.Dispose();
+        }
     }
 
     /// <summary>Measures several sessions: plain, and each with its own law.</summary>
@@ -174,13 +157,12 @@ internal static class DecodeBench
         foreach (var (sessions, steered) in all)
         {
             using var owned = new Owned();
-            var plain = Step($"batch {sessions} plain", sessions, new FeedbackLaw?[sessions]);
+            var plain = Step($"batch {sessions} plain", new FeedbackLaw?[sessions]);
             Work[] works = !steered ? [plain] :
             [
                 plain,
                 Step(
                     $"batch {sessions}, {sessions} different controller{(sessions == 1 ? "" : "s")}",
-                    sessions,
                     [.. Enumerable.Range(0, sessions).Select(i => RandomParts.Law(c, 1, seed: 10 + i))]) with { Comparison = Comparison.Speed },
             ];
             foreach (var row in meter.Measure(works))
@@ -188,23 +170,8 @@ internal static class DecodeBench
                 yield return row;
             }
 
-            Work Step(string name, int sessions, FeedbackLaw?[] laws)
-            {
-                var loop = owned.Add(new DecodeLoop(model, context, laws));
-                return new Work
-                {
-                    Name = $"{name}, context {context}",
-                    Bytes = counts.DecodeBytes + (sessions * counts.CacheBytes(context)),
-                    Flops = sessions * (counts.RowFlops(context) + counts.HeadFlops),
-                    WorkingSet = counts.DecodeBytes,
-                    Rows = sessions,
-                    Amount = sessions,
-                    RateUnit = "tok/s",
-                    Prepare = loop.Prepare,
-                    MaxRuns = loop.MaxRuns,
-                    Run = loop.Step,
-                };
-            }
+            Work Step(string name, FeedbackLaw?[] laws) =>
+                owned.Add(new DecodeLoop(model, context, laws)).AsWork($"{name}, context {context}", counts);
         }
     }
 }

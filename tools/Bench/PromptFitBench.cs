@@ -77,17 +77,7 @@ internal static class PromptFitBench
         int context = request.ContextLength, order = Math.Min(Order, c.D);
         var fixedLaw = controller.ToLaw(lambda: 1);
         var loop = owned.Add(new DecodeLoop(model, context, fixedLaw));
-        var step = new Work
-        {
-            Name = $"decode steered by fixed gains, context {context}",
-            Bytes = counts.DecodeBytes + counts.CacheBytes(context),
-            Flops = counts.RowFlops(context) + counts.HeadFlops,
-            WorkingSet = counts.DecodeBytes,
-            RateUnit = "tok/s",
-            Prepare = loop.Prepare,
-            MaxRuns = loop.MaxRuns,
-            Run = loop.Step,
-        };
+        var step = loop.AsWork($"decode steered by fixed gains, context {context}", counts);
 
         // The token is run twice, plain for its gains and then steered; between them go the tangents, or the cotangents.
         return
@@ -103,17 +93,13 @@ internal static class PromptFitBench
             {
                 Refit = (session, next) => fit.Fit(session, next, cancellationToken),
             });
-            return step with
+            return refitted.AsWork($"decode, gains anew at every token {how}", counts) with
             {
-                Name = $"decode, gains anew at every token {how}",
                 Bytes = step.Bytes + (2 * c.L * counts.BlockBytes),
                 Flops = step.Flops + (2 * counts.BlockWeights * (c.L + rows)),
                 Rows = most,
                 Tangents = most,
                 Comparison = Comparison.Time,
-                Prepare = refitted.Prepare,
-                MaxRuns = refitted.MaxRuns,
-                Run = refitted.Step,
             };
         }
     }

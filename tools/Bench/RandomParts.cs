@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Tiller.Checkpoint;
 using Tiller.Decode;
 using Tiller.Kernels;
@@ -179,6 +180,7 @@ internal sealed class DecodeLoop : IDisposable
     private readonly IReadOnlyList<FeedbackLaw?> _laws;
     private readonly SessionBatch? _batch;
     private readonly int[] _ids;
+    private readonly int _context;
     private readonly int _first;
     private readonly int _last;
     private readonly Sampler[] _samplers;
@@ -187,7 +189,7 @@ internal sealed class DecodeLoop : IDisposable
     /// <summary>Creates one session for each of <paramref name="laws"/>. Several sessions are stepped as a batch.</summary>
     public DecodeLoop(LanguageModel model, int context, params IReadOnlyList<FeedbackLaw?> laws)
     {
-        (_model, _laws) = (model, laws);
+        (_model, _context, _laws) = (model, context, laws);
         (_first, _last) = (Math.Max(1, context - Margin), LastLength(context));
         if (_last > model.Config.MaxPositions)
         {
@@ -209,6 +211,27 @@ internal sealed class DecodeLoop : IDisposable
 
     /// <summary>Maximum number of steps between two replacements.</summary>
     public int MaxRuns => Math.Max(1, _last - _first - 2);
+
+    /// <summary>A step as a row of the bench: it reads all weights, and the keys and values of the nominal context for each session.</summary>
+    /// <param name="name">Name of the row.</param>
+    /// <param name="counts">Bytes and FLOPs of the model.</param>
+    public Work AsWork(string name, Counts counts)
+    {
+        int sessions = _laws.Count;
+        return new Work
+        {
+            Name = name,
+            Bytes = counts.DecodeBytes + (sessions * counts.CacheBytes(_context)),
+            Flops = sessions * (counts.RowFlops(_context) + counts.HeadFlops),
+            WorkingSet = counts.DecodeBytes,
+            Rows = sessions,
+            Amount = sessions,
+            RateUnit = "tok/s",
+            Prepare = Prepare,
+            MaxRuns = MaxRuns,
+            Run = Step,
+        };
+    }
 
     /// <summary>Makes sure that the given number of steps is possible, with room for one more that a device begins ahead.</summary>
     public void Prepare(int steps)
@@ -234,6 +257,7 @@ internal sealed class DecodeLoop : IDisposable
     {
         if (Refit is not null)
         {
+            Debug.Assert(_rows.Length == 1, "laws are made anew for one session alone");
             _rows[0].Session.Use(Refit(_rows[0].Session, _ids[0]));
         }
 

@@ -13,11 +13,7 @@ var shape = new Option<string>("--shape")
     HelpName = $"{string.Join('|', BenchShape.Names)}|L,D,FF,H,KV,E,V",
     DefaultValueFactory = _ => "demo",
 };
-var type = new Option<TensorType>("--dtype")
-{
-    Description = "Stored type of the weights: bf16, f16 or f32.",
-    DefaultValueFactory = _ => TensorType.BF16,
-};
+var type = new StoredTypeOption();
 var device = new Option<string?>("--device") { Description = "auto, cpu, cuda or cuda:N; TILLER_DEVICE sets the default." };
 var threads = new Option<int>("--threads") { Description = "Threads that share one step on the CPU; 0 takes one per processor." };
 var scheduler = new Option<bool>("--scheduler")
@@ -61,7 +57,7 @@ root.SetAction(async (parse, cancellationToken) =>
         var request = new StressRequest
         {
             Shape = BenchShape.Parse(parse.GetValue(shape)!),
-            Type = parse.GetValue(type),
+            Type = parse.GetValue(type) ?? TensorType.BF16,
             Device = parse.GetValue(device) is { } name ? Device.Parse(name) : null,
             Threads = parse.GetValue(threads),
             Minutes = parse.GetValue(minutes),

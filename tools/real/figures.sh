@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Takes all figures of tools/Bench/results/smollm2-2core.md anew, as the rows of its tables: of the native tool as a whole (best wall time and
-# least peak memory of several runs), then of `tiller bench`. The machine should have nothing else to do. Needs GNU time, and what a native
-# build needs.
+# least peak memory of several runs), then of `tiller bench`, in the native tool too. The machine should have nothing else to do. Needs GNU
+# time, and what a native build needs.
 #
 #   tools/real/figures.sh MODEL [RUNS]     MODEL as tools/real or `tiller pull` leaves it; 4 runs unless said otherwise
 set -euo pipefail
@@ -57,4 +57,5 @@ row "\`fit\`, dense, 8 + 8 short texts" 2 "${fit[@]}"
 echo
 "$tiller" bench decode --shape smollm2-135m
 "$tiller" bench prefill --shape smollm2-135m
+"$tiller" bench eval --shape smollm2-135m --batch 8 --seconds 10
 "$tiller" bench tokenize

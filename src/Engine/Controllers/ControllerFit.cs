@@ -112,7 +112,11 @@ public sealed record FitOptions
         Unused(FitInputs.Setpoint, nameof(Setpoint), Setpoint != Setpoint.Published);
         Unused(FitInputs.HeldOut, nameof(HeldOut), HeldOut is not null);
         Unused(FitInputs.Layers, nameof(Layers), Layers is not null);
-        return this with { Order = Order ?? Method.StandardOrder(config), Layers = Layers ?? Method.StandardLayers(config.L) };
+        return this with
+        {
+            Order = Order ?? (Method.StandardOrder is { } order ? Math.Min(order, config.D) : null),
+            Layers = Layers ?? Method.StandardLayers(config.L),
+        };
 
         void Missing(FitInputs input, string option, bool given)
         {

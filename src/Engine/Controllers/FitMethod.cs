@@ -1,4 +1,3 @@
-using Tiller.Checkpoint;
 using Tiller.Law;
 using Tiller.Synthesis;
 
@@ -109,8 +108,8 @@ public abstract record FitMethod
     /// <param name="layers">L.</param>
     internal virtual LayerSet? StandardLayers(int layers) => null;
 
-    /// <summary>Order p of the solution if the options name none; null for a full solution.</summary>
-    internal virtual int? StandardOrder(ModelConfig config) => null;
+    /// <summary>Order p of the solution if the options name none, of a model that is as wide; null for a full solution.</summary>
+    internal virtual int? StandardOrder => null;
 
     /// <summary>A sentence that names a contradiction between parameters; null if there is none.</summary>
     internal virtual string? Contradiction => null;

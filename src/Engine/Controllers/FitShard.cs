@@ -77,7 +77,7 @@ public sealed class FitShard
         var lists = _division.Lists;
         var nodes = _division.NodesOf(_shard);
         bool hasStates = files.Has(ShardFiles.States);
-        int[] blocks = nodes.Count == 0 ? [] : [.. _division.Formed.Where(k => !files.Has(FitDivision.PartOf(k)))];
+        int[] blocks = nodes.Count == 0 ? [] : [.. _division.Formed.Where(k => !files.Has(ShardFiles.PartOf(k)))];
         if (hasStates && blocks.Length == 0)
         {
             return;
@@ -104,7 +104,7 @@ public sealed class FitShard
                 files.Write(ShardFiles.States,
                 [
                     .. run.Select((states, i) => new ShardTensor<float>(
-                        FitDivision.StatesOf(i), [states.Count, layers, width], [.. states.SelectMany(state => state.X).SelectMany(x => x)])),
+                        FitDivision.StatesOf(i), [states.Count, layers, width], PromptState.Numbers(states))),
                 ]);
             }
 
@@ -137,13 +137,13 @@ public sealed class FitShard
         foreach (int block in blocks)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            files.Write(FitDivision.PartOf(block), [.. nodes.Select(node =>
+            files.Write(ShardFiles.PartOf(block), [.. nodes.Select(node =>
             {
                 linearization.Sum(block, node with { First = node.First - nodes[0].First }, sum, cancellationToken);
                 double[] numbers = new double[sum.Length];
                 _model.Ops.Download(sum, numbers);
                 Finite.Check(Matrix<double>.Build.Dense(width, width, numbers), "The sum of Jacobians A", block);
-                return new ShardTensor<double>(FitDivision.NameOf(node), [width, width], numbers);
+                return new ShardTensor<double>(ShardFiles.NameOf(node), [width, width], numbers);
             })]);
             done++;
             Report();
@@ -182,12 +182,6 @@ internal sealed record FitDivision(FitLists Lists, IReadOnlyList<int> Formed)
         int last = options.Jacobians is null ? options.Layers?.Last ?? model.Config.L - 1 : model.Config.L - 1;
         return new FitDivision(lists, [.. Enumerable.Range(first, last - first + 1).Reverse()]);
     }
-
-    /// <summary>The part of a shard with the sums of a block of the model.</summary>
-    public static string PartOf(int block) => string.Create(CultureInfo.InvariantCulture, $"block-{block}");
-
-    /// <summary>The tensor with a sum // (D, D), the columns of the Jacobians one after another.</summary>
-    public static string NameOf(SumNode node) => string.Create(CultureInfo.InvariantCulture, $"sum.{node.First}-{node.Count}");
 
     /// <summary>The tensor with the states of a list's prompts // (n, L+1, D).</summary>
     public static string StatesOf(int list) => string.Create(CultureInfo.InvariantCulture, $"states.{list}");

@@ -1,4 +1,3 @@
-using System.Numerics.Tensors;
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Features;
 using Tiller.Kernels;
@@ -14,20 +13,13 @@ internal sealed class FitShards
     private readonly ShardSet _set;
     private readonly int _layers;
     private readonly int _width;
-    private readonly Dictionary<SumNode, int> _holders = [];
+    private readonly ShardSums _sums;
 
     private FitShards(FitDivision division, ShardSet set, LanguageModel model)
     {
         (_division, _set, _layers, _width) = (division, set, model.Config.L, model.Config.D);
-        for (int i = 0; i < set.Count; i++)
-        {
-            foreach (var node in division.NodesOf(new Shard(i, set.Count)))
-            {
-                _holders.Add(node, i);
-            }
-        }
-
-        set.Require(_holders.Values.Distinct().SelectMany(i => division.Formed.Select(k => (i, FitDivision.PartOf(k)))));
+        _sums = new ShardSums(set, division.Lists.Blocks.Count, _width);
+        _sums.Require(division.Formed);
     }
 
     /// <summary>The prompts.</summary>
@@ -52,19 +44,13 @@ internal sealed class FitShards
             list++;
         }
 
-        int prompt = (_layers + 1) * _width;
         var states = new List<PromptState>();
         for (int shard = 0; shard < _set.Count; shard++)
         {
             var (begin, count) = Lists.Of(new Shard(shard, _set.Count))[list].GetOffsetAndLength(prompts.Length);
             float[] numbers = count == 0 ? []
                 : _set.Singles(shard, ShardFiles.States, FitDivision.StatesOf(list), count, _layers + 1, _width);
-            for (int i = 0; i < count; i++)
-            {
-                states.Add(PromptState.Of(
-                    prompts[begin + i].Length - 1,
-                    [.. Enumerable.Range(0, _layers + 1).Select(k => numbers.AsSpan((i * prompt) + (k * _width), _width).ToArray())]));
-            }
+            states.AddRange(PromptState.Of(prompts.AsSpan(begin, count), numbers, _layers + 1, _width));
         }
 
         return states;
@@ -73,14 +59,7 @@ internal sealed class FitShards
     /// <summary>A_k // (D, D): the sums of all shards, added in the order of the tree and rounded to float32.</summary>
     public Matrix<double> Jacobian(int k)
     {
-        double[] numbers = SumNode.Root(Lists.Blocks.Count).Sum<double[]>(
-            node => _holders.TryGetValue(node, out int shard)
-                ? _set.Doubles(shard, FitDivision.PartOf(k), FitDivision.NameOf(node), _width, _width) : null,
-            (first, second) =>
-            {
-                TensorPrimitives.Add(first, second, first);
-                return first;
-            });
+        double[] numbers = _sums.Of(k);
         Linearization.RoundToSingle(numbers);
         return Matrix<double>.Build.Dense(_width, _width, numbers);
     }

@@ -187,7 +187,7 @@ internal sealed class JacobianFile : IDisposable
 
             foreach (var (hash, states) in lists)
             {
-                byte[] bytes = BytesOf(states);
+                byte[] bytes = MemoryMarshal.AsBytes(PromptState.Numbers(states).AsSpan()).ToArray();
                 metadata[States + hash] = Convert.ToHexStringLower(SHA256.HashData(bytes));
                 tensors.Add(new TensorStream(
                     States + hash, TensorType.F32, [states.Count, identity.Layers + 1, identity.Width], stream => stream.Write(bytes)));
@@ -273,9 +273,7 @@ internal sealed class JacobianFile : IDisposable
             throw Damaged($"{name} holds NaN or an infinity");
         }
 
-        int row = Width, prompt = (_identity.Layers + 1) * row;
-        return [.. prompts.Select((ids, i) => PromptState.Of(
-            ids.Length - 1, [.. Enumerable.Range(0, _identity.Layers + 1).Select(k => numbers.AsSpan((i * prompt) + (k * row), row).ToArray())]))];
+        return PromptState.Of([.. prompts], numbers, _identity.Layers + 1, Width);
     }
 
     /// <inheritdoc/>
@@ -337,12 +335,6 @@ internal sealed class JacobianFile : IDisposable
         {
             stream.Write(row);
         }
-    }
-
-    private static byte[] BytesOf(IReadOnlyList<PromptState> states)
-    {
-        float[] numbers = [.. states.SelectMany(state => state.X).SelectMany(x => x)];
-        return MemoryMarshal.AsBytes(numbers.AsSpan()).ToArray();
     }
 
     private sealed class Claimed(string path, FileStream hold) : IDisposable

@@ -1,5 +1,4 @@
 using MathNet.Numerics.LinearAlgebra;
-using Tiller.Checkpoint;
 using Tiller.Features;
 using Tiller.Synthesis;
 
@@ -11,8 +10,6 @@ namespace Tiller.Controllers;
 /// </summary>
 public sealed record LatentFit : FitMethod
 {
-    private const int PublishedOrder = 64;
-
     /// <summary>Whether β_z is calibrated: it then compensates for the part of the projection outside the latent space.</summary>
     public bool Calibrated { get; init; }
 
@@ -32,7 +29,7 @@ public sealed record LatentFit : FitMethod
     /// <inheritdoc/>
     public override string PerBlock => "1 sensor, 1 term";
 
-    internal override int? StandardOrder(ModelConfig config) => Math.Min(PublishedOrder, config.D);
+    internal override int? StandardOrder => 64;
 
     internal override FittedMethod Fit(FitJob job)
     {

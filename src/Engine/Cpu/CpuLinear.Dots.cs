@@ -134,7 +134,7 @@ internal static unsafe partial class CpuLinear
             var xa = Vector256.Load(x + k);
             var xb = Vector256.Load(x + k + 8);
             nint at = (nint)k * T.SizeInBytes;
-            if (T.SizeInBytes == sizeof(float) || (k & StepInputs) == 0)
+            if (BeginsLine<T>(k))
             {
                 Ahead(w0 + at + next);
                 Ahead(w1 + at + next);
@@ -196,7 +196,7 @@ internal static unsafe partial class CpuLinear
             var ya = Vector256.Load(y + k);
             var yb = Vector256.Load(y + k + 8);
             nint at = (nint)k * T.SizeInBytes;
-            if (T.SizeInBytes == sizeof(float) || (k & StepInputs) == 0)
+            if (BeginsLine<T>(k))
             {
                 Ahead(w0 + at + next);
                 Ahead(w1 + at + next);
@@ -245,7 +245,7 @@ internal static unsafe partial class CpuLinear
         for (; k <= inputs - 16; k += 16)
         {
             nint at = (nint)k * T.SizeInBytes;
-            if (T.SizeInBytes == sizeof(float) || (k & StepInputs) == 0)
+            if (BeginsLine<T>(k))
             {
                 Ahead(w0 + at + next);
                 Ahead(w1 + at + next);
@@ -284,6 +284,11 @@ internal static unsafe partial class CpuLinear
             sums[7] += Tail<T>(w1, x3, k, inputs);
         }
     }
+
+    // Whether the weight of input k, a multiple of sixteen, is the first one of a line of the cache, where the row begins with a line.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static bool BeginsLine<T>(int k)
+        where T : struct, IStoredWeight => ((k * T.SizeInBytes) & (LineInBytes - 1)) == 0;
 
     // Asks for a line of the rows of W that come next, which the processor does not predict. Into the second cache: the first one has no room for it.
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -105,7 +105,6 @@ internal static unsafe partial class CpuLinear
         where T : struct, IStoredWeight
         where TPairs : struct, IPairs
     {
-        const int LineInBytes = 64;
         nint stepInBytes = StepInputs * T.SizeInBytes;
         byte* w0 = w, w1 = outputs > 1 ? w + stride : w, w2 = outputs > 2 ? w + (2 * stride) : w, w3 = outputs > 3 ? w + (3 * stride) : w;
 

@@ -106,7 +106,6 @@ internal static unsafe partial class CpuLinear
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void Prefetch(byte* first, int sizeInBytes)
     {
-        const int LineInBytes = 64;
         if (Sse.IsSupported)
         {
             for (int i = 0; i < sizeInBytes; i += LineInBytes)

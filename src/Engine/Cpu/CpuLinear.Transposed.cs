@@ -1,7 +1,6 @@
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using System.Runtime.Intrinsics.X86;
 using Tiller.Kernels;
 using Tiller.Ops;
 
@@ -247,39 +246,8 @@ internal static unsafe partial class CpuLinear
         int c = begin;
         for (; c <= end - TileColumns; c += TileColumns)
         {
-            float* to = sums + c;
-            Vector512<float> c0 = default, c1 = default, c2 = default, c3 = default, c4 = default, c5 = default, c6 = default, c7 = default;
-            if (add)
-            {
-                (c0, c1) = (Vector512.Load(to), Vector512.Load(to + stride));
-                (c2, c3) = (Vector512.Load(to + (2 * stride)), Vector512.Load(to + (3 * stride)));
-                (c4, c5) = (Vector512.Load(to + (4 * stride)), Vector512.Load(to + (5 * stride)));
-                (c6, c7) = (Vector512.Load(to + (6 * stride)), Vector512.Load(to + (7 * stride)));
-            }
-
-            byte* w = weights + ((nint)c * T.SizeInBytes);
-            float* a = factors;
-            for (int i = 0; i < count; i++, w += rowInBytes, a += WideRowsAtOnce)
-            {
-                var x = T.LoadSixteen(w);
-                c0 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[0]), x, c0);
-                c1 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[1]), x, c1);
-                c2 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[2]), x, c2);
-                c3 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[3]), x, c3);
-                c4 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[4]), x, c4);
-                c5 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[5]), x, c5);
-                c6 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[6]), x, c6);
-                c7 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[7]), x, c7);
-            }
-
-            c0.Store(to);
-            c1.Store(to + stride);
-            c2.Store(to + (2 * stride));
-            c3.Store(to + (3 * stride));
-            c4.Store(to + (4 * stride));
-            c5.Store(to + (5 * stride));
-            c6.Store(to + (6 * stride));
-            c7.Store(to + (7 * stride));
+            PanelTiles.Tile8<T>(
+                factors, WideRowsAtOnce, weights + ((nint)c * T.SizeInBytes), rowInBytes, count, sums + c, stride, add);
         }
 
         for (; c < end; c++)

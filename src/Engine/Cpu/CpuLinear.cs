@@ -25,6 +25,7 @@ internal static unsafe partial class CpuLinear
 
     private const int WideTileRows = 2 * TileRows;
     private const int TileColumns = 16;
+    private const int LineInBytes = 64; // of the cache
     private const int DepthBlock = 256;
     private const int WeightBlock = 8 * TileRows;
     private const int RowChunk = 256;
@@ -144,8 +145,8 @@ internal static unsafe partial class CpuLinear
     {
         long cost = (long)w.Rows * w.Columns * (RowsPerRead + rows) / (RowsPerRead + 1);
         long parts = (cost + WeightsPerPart - 1) / WeightsPerPart;
-        parts = parts <= 1 ? 1 : (parts + PartsTogether - 1) / PartsTogether * PartsTogether;
-        return (int)Math.Max(1, (w.Rows + (8 * parts) - 1) / (8 * parts)) * 8;
+        parts = parts == 1 ? 1 : (parts + PartsTogether - 1) / PartsTogether * PartsTogether;
+        return (int)((w.Rows + (8 * parts) - 1) / (8 * parts)) * 8;
     }
 
     private struct LinearJob

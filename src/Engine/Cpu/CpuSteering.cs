@@ -48,8 +48,13 @@ internal sealed unsafe class CpuSteering : SteeringState
             _stateNorms = new float[_capacity * law.Stages];
         }
 
+        if (law.EditStages != Law.EditStages)
+        {
+            _editNorms = new float[_capacity * law.EditStages];
+        }
+
         Array.Clear(_inputNorms);
-        _editNorms = new float[_capacity * law.EditStages];
+        Array.Clear(_editNorms);
         base.Use(law);
     }
 

@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
+using Tiller.Ops;
 
 namespace Tiller.Cpu;
 
@@ -48,7 +49,7 @@ internal static unsafe class PanelTiles
 
         for (; wide == Avx512Code.Managed && n <= rows - Rows512; n += Rows512)
         {
-            Tile8(a + n, stride, b, depth, c + (n * Columns16));
+            Tile8<F32Weight>(a + n, stride, (byte*)b, Columns16 * sizeof(float), depth, c + (n * Columns16), Columns16, add: true);
         }
 
         for (; n <= rows - Rows256; n += Rows256)
@@ -72,16 +73,26 @@ internal static unsafe class PanelTiles
         }
     }
 
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Tile8(float* a, nint stride, float* b, int depth, float* c)
+    /// <summary>
+    /// Computes C (+)= A' B with A // (depth, 8), B // (depth, 16) of stored numbers and C // (8, 16), where there is AVX-512. The strides are those of
+    /// rows.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Tile8<T>(float* a, nint aStride, byte* b, nint bStrideInBytes, int depth, float* c, nint cStride, bool add)
+        where T : struct, IStoredWeight
     {
-        var (c0, c1, c2, c3) =
-            (Avx512F.LoadVector512(c), Avx512F.LoadVector512(c + 16), Avx512F.LoadVector512(c + 32), Avx512F.LoadVector512(c + 48));
-        var (c4, c5) = (Avx512F.LoadVector512(c + 64), Avx512F.LoadVector512(c + 80));
-        var (c6, c7) = (Avx512F.LoadVector512(c + 96), Avx512F.LoadVector512(c + 112));
-        for (int k = 0; k < depth; k++, a += stride, b += Columns16)
+        Vector512<float> c0 = default, c1 = default, c2 = default, c3 = default, c4 = default, c5 = default, c6 = default, c7 = default;
+        if (add)
         {
-            var x = Avx512F.LoadVector512(b);
+            (c0, c1) = (Vector512.Load(c), Vector512.Load(c + cStride));
+            (c2, c3) = (Vector512.Load(c + (2 * cStride)), Vector512.Load(c + (3 * cStride)));
+            (c4, c5) = (Vector512.Load(c + (4 * cStride)), Vector512.Load(c + (5 * cStride)));
+            (c6, c7) = (Vector512.Load(c + (6 * cStride)), Vector512.Load(c + (7 * cStride)));
+        }
+
+        for (int k = 0; k < depth; k++, a += aStride, b += bStrideInBytes)
+        {
+            var x = T.LoadSixteen(b);
             c0 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[0]), x, c0);
             c1 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[1]), x, c1);
             c2 = Avx512F.FusedMultiplyAdd(Vector512.Create(a[2]), x, c2);
@@ -93,13 +104,13 @@ internal static unsafe class PanelTiles
         }
 
         c0.Store(c);
-        c1.Store(c + 16);
-        c2.Store(c + 32);
-        c3.Store(c + 48);
-        c4.Store(c + 64);
-        c5.Store(c + 80);
-        c6.Store(c + 96);
-        c7.Store(c + 112);
+        c1.Store(c + cStride);
+        c2.Store(c + (2 * cStride));
+        c3.Store(c + (3 * cStride));
+        c4.Store(c + (4 * cStride));
+        c5.Store(c + (5 * cStride));
+        c6.Store(c + (6 * cStride));
+        c7.Store(c + (7 * cStride));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

@@ -39,7 +39,9 @@ internal sealed class CudaSteeringRecord : IDisposable
     public static int LineLength(FeedbackLaw law) => HandedOut(law) + law.Stages + Joined(law);
 
     /// <summary>Whether two laws leave lines of the same kinds.</summary>
-    public static bool AreAlike(FeedbackLaw law, FeedbackLaw other) => Widths(law).SequenceEqual(Widths(other)) && HasFlows(law) == HasFlows(other);
+    public static bool AreAlike(FeedbackLaw law, FeedbackLaw other) =>
+        law.Sensors.Count == other.Sensors.Count && law.Stages == other.Stages && law.EditStages == other.EditStages
+        && law.JoinsRows == other.JoinsRows && HasFlows(law) == HasFlows(other);
 
     // α; |u|, |x|; |Δz|; |u| before the bound; |z| before and after
     private static int[] Widths(FeedbackLaw law) => [law.Sensors.Count, law.Stages, law.Stages, law.EditStages, law.Stages, Joined(law)];

@@ -77,7 +77,7 @@ public sealed class Generation : IDisposable
         }
         else
         {
-            if (_refitEvery > 0 && NewIds.Length % _refitEvery == 0)
+            if (RefitsBehind(NewIds.Length))
             {
                 Refit(_text.LastId, cancellationToken);
             }
@@ -88,8 +88,7 @@ public sealed class Generation : IDisposable
         try
         {
             // A step that a device begins by itself would be lost to the gains that are fitted before it.
-            bool refits = _refit is not null && _refitEvery > 0 && (NewIds.Length + 1) % _refitEvery == 0;
-            _text.Take(_text.Session.Draw(_text.Sampler, _text.GoesOn && !refits));
+            _text.Take(_text.Session.Draw(_text.Sampler, _text.GoesOn && !RefitsBehind(NewIds.Length + 1)));
         }
         catch (NonFiniteLogitsException e)
         {
@@ -148,13 +147,11 @@ public sealed class Generation : IDisposable
         AfterPass?.Invoke(end);
     }
 
-    private void Refit(int next, CancellationToken cancellationToken)
-    {
-        if (_refit is not null)
-        {
-            _text.Session.Use(_refit(_text.Session, next, cancellationToken));
-        }
-    }
+    // Whether the law is made anew behind so many new tokens, before the last of them is run.
+    private bool RefitsBehind(int tokens) => _refit is not null && _refitEvery > 0 && tokens % _refitEvery == 0;
+
+    private void Refit(int next, CancellationToken cancellationToken) =>
+        _text.Session.Use(_refit!(_text.Session, next, cancellationToken));
 
     /// <summary>FNV-1a hash of the bits of the logits.</summary>
     internal static ulong Hash(ReadOnlySpan<float> logits)

@@ -126,49 +126,52 @@ public static class Likelihood
             using var batch = new SessionBatch(model);
             foreach (int[] some in longer.Chunk(BatchRows))
             {
-                Continue(some, prompt, follows, batch);
+                Continue(first, prompt, follows, law, steered, continuations, some, batch, sums, cancellationToken);
             }
         }
 
         return sums;
+    }
 
-        // The prompt is run once, and asked once what the law's conditions want to know, unless a longer text turns its keys otherwise.
-        void Continue(int[] some, ReadOnlySpan<int> prompt, bool follows, SessionBatch batch)
+    // Adds to the sums of some continuations their tokens behind the first. The prompt is run once, and asked once what the law's conditions want to
+    // know, unless a longer text turns its keys otherwise.
+    private static void Continue(
+        Session first, ReadOnlySpan<int> prompt, bool follows, FeedbackLaw? law, SteeredTokens steered, IReadOnlyList<int[]> continuations,
+        int[] some, SessionBatch batch, double[] sums, CancellationToken cancellationToken)
+    {
+        var sessions = new List<Session>();
+        try
         {
-            var sessions = new List<Session>();
-            try
+            foreach (int i in some)
             {
-                foreach (int i in some)
+                var session = new Session(first.Model, law, steered);
+                sessions.Add(session);
+                if (follows)
                 {
-                    var session = new Session(model, law, steered);
-                    sessions.Add(session);
-                    if (follows)
-                    {
-                        session.ReservePositions(prompt.Length + continuations[i].Length);
-                        session.Follow(first);
-                    }
-                    else
-                    {
-                        session.Append(prompt, cancellationToken);
-                    }
+                    session.ReservePositions(prompt.Length + continuations[i].Length);
+                    session.Follow(first);
                 }
+                else
+                {
+                    session.Append(prompt, cancellationToken);
+                }
+            }
 
-                // A step appends a token of each continuation that has another one to be scored behind it.
-                for (int t = 1; some.Any(i => continuations[i].Length > t); t++)
+            // A step appends a token of each continuation that has another one to be scored behind it.
+            for (int t = 1; some.Any(i => continuations[i].Length > t); t++)
+            {
+                int[] on = [.. Enumerable.Range(0, some.Length).Where(j => continuations[some[j]].Length > t)];
+                batch.Step(
+                    [.. on.Select(j => new BatchRow(sessions[j]))], [.. on.Select(j => continuations[some[j]][t - 1])], cancellationToken);
+                foreach (int j in on)
                 {
-                    int[] on = [.. Enumerable.Range(0, some.Length).Where(j => continuations[some[j]].Length > t)];
-                    batch.Step(
-                        [.. on.Select(j => new BatchRow(sessions[j]))], [.. on.Select(j => continuations[some[j]][t - 1])], cancellationToken);
-                    foreach (int j in on)
-                    {
-                        sums[some[j]] += LogSoftmaxOf(sessions[j], continuations[some[j]][t]);
-                    }
+                    sums[some[j]] += LogSoftmaxOf(sessions[j], continuations[some[j]][t]);
                 }
             }
-            finally
-            {
-                sessions.ForEach(static session => session.Dispose());
-            }
+        }
+        finally
+        {
+            sessions.ForEach(static session => session.Dispose());
         }
     }
 

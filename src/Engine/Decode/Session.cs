@@ -234,8 +234,7 @@ public sealed class Session : IDisposable
 
         using var call = Enter();
         Prepare(ids, toCome, cancellationToken);
-        var lawBefore = _steering?.Law;
-        Decide(_ids.AsSpan(0, Length + ids.Length), isWhole: toCome == 0, cancellationToken);
+        var undecided = Decide(_ids.AsSpan(0, Length + ids.Length), isWhole: toCome == 0, cancellationToken);
         int before = _promptEnd;
         _promptEnd = toCome == 0 ? Length + ids.Length - 1 : Unended;
         try
@@ -251,9 +250,9 @@ public sealed class Session : IDisposable
         catch (OperationCanceledException)
         {
             _promptEnd = before;
-            if (lawBefore is not null && !_isDecided)
+            if (undecided is not null)
             {
-                _steering!.Use(lawBefore); // what was decided for a prompt that has not been read
+                _steering!.Use(undecided); // what was decided is of a prompt that has not been read
             }
 
             GiveUp();
@@ -636,13 +635,18 @@ public sealed class Session : IDisposable
 
     private bool AsksAnew(FeedbackLaw law) => _law is null || _steering is null || !law.Conditions.SequenceEqual(_law.Conditions);
 
-    private void Decide(ReadOnlySpan<int> sequence, bool isWhole, CancellationToken cancellationToken)
+    // Decides the conditions of a prompt that is read at once. Gives back the law that steered before; null if nothing had to be decided.
+    private FeedbackLaw? Decide(ReadOnlySpan<int> sequence, bool isWhole, CancellationToken cancellationToken)
     {
-        if (_law is { Conditions.Count: > 0 } law && !_isDecided)
+        if (_law is not { Conditions.Count: > 0 } law || _isDecided)
         {
-            Debug.Assert(isWhole, "a prompt in parts is decided ahead");
-            _steering!.Use(PromptConditions.Decide(_model, _pass, law, sequence, cancellationToken));
+            return null;
         }
+
+        Debug.Assert(isWhole, "a prompt in parts is decided ahead");
+        var before = _steering!.Law;
+        _steering.Use(PromptConditions.Decide(_model, _pass, law, sequence, cancellationToken));
+        return before;
     }
 
     private void EndConditions()

@@ -8,7 +8,7 @@ public sealed class SteeringSummary
     private FeedbackLaw _law;
     private readonly float[] _inputNorms;
     private readonly float[] _stateNorms;
-    private float[] _errors;
+    private float[] _errors = []; // (sensors of the law)
     private double _error;
     private double _input;
     private double _relative;
@@ -19,7 +19,6 @@ public sealed class SteeringSummary
     public SteeringSummary(FeedbackLaw law)
     {
         _law = law;
-        _errors = new float[law.Sensors.Count];
         _inputNorms = new float[law.Layers];
         _stateNorms = new float[law.Layers];
     }
@@ -39,12 +38,8 @@ public sealed class SteeringSummary
     /// <summary>Adds the rows of the last step, steered by this law or by another law for the same model.</summary>
     public void Add(SteeringState steering)
     {
-        if (!ReferenceEquals(_law, steering.Law))
-        {
-            _law = steering.Law;
-            _errors = _errors.Length == _law.Sensors.Count ? _errors : new float[_law.Sensors.Count];
-        }
-
+        _law = steering.Law;
+        _errors = _errors.Length == _law.Sensors.Count ? _errors : new float[_law.Sensors.Count];
         for (int slot = 0; slot < steering.Slots; slot++)
         {
             steering.ReadErrors(slot, _errors);
@@ -71,9 +66,8 @@ public sealed class SteeringSummary
     internal void Take(SteeringSummary other)
     {
         _law = other._law;
-        _errors = _errors.Length == _law.Sensors.Count ? _errors : new float[_law.Sensors.Count];
-        (_error, _input, _relative) = (other._error, other._input, other._relative);
-        (_errorCount, _inputCount) = (other._errorCount, other._inputCount);
+        Clear();
+        Add(other);
     }
 
     /// <summary>Forgets everything added.</summary>

@@ -23,10 +23,30 @@ internal sealed class PromptState : IDisposable
     /// <summary>The KV cache; null if it was not kept.</summary>
     public KvCache? Cache { get; }
 
-    /// <summary>A prompt that was run before and whose states were kept, but not its keys and values.</summary>
-    /// <param name="position">Position of its last token.</param>
-    /// <param name="x">x_0 .. x_L // (L+1, D).</param>
-    public static PromptState Of(int position, float[][] x) => new(position, x, cache: null);
+    /// <summary>Prompts that were run before and whose states were kept.</summary>
+    /// <param name="prompts">Their token ids.</param>
+    /// <param name="numbers">Their states as <see cref="Numbers"/> gave them // (n, L+1, D).</param>
+    /// <param name="layers">L + 1.</param>
+    /// <param name="width">D.</param>
+    public static IReadOnlyList<PromptState> Of(ReadOnlySpan<int[]> prompts, float[] numbers, int layers, int width)
+    {
+        var states = new PromptState[prompts.Length];
+        for (int i = 0; i < states.Length; i++)
+        {
+            float[][] x = new float[layers][];
+            for (int k = 0; k < layers; k++)
+            {
+                x[k] = numbers.AsSpan(((i * layers) + k) * width, width).ToArray();
+            }
+
+            states[i] = new PromptState(prompts[i].Length - 1, x, cache: null);
+        }
+
+        return states;
+    }
+
+    /// <summary>The states of several prompts, to be kept // (n, L+1, D).</summary>
+    public static float[] Numbers(IEnumerable<PromptState> states) => [.. states.SelectMany(state => state.X).SelectMany(x => x)];
 
     /// <summary>Runs the plain model on the token that comes next in a sequence, whose keys and values get its own.</summary>
     /// <param name="model">The plain model.</param>

@@ -103,12 +103,16 @@ internal sealed class PromptConditions : IDisposable
     {
         if (_sums.TryGetValue(k, out double[]? sum))
         {
-            int count = current.Rows.Values * sum.Length;
+            int rows = current.Rows.Values, count = rows * sum.Length;
             _states = _states.Length < count ? new float[count] : _states;
             _model.Ops.Download(current.A.X.Address, MemoryMarshal.AsBytes(_states.AsSpan(0, count)));
-            for (int i = 0; i < count; i++)
+            for (int row = 0; row < rows; row++)
             {
-                sum[i % sum.Length] += _states[i];
+                var state = _states.AsSpan(row * sum.Length, sum.Length);
+                for (int i = 0; i < state.Length; i++)
+                {
+                    sum[i] += state[i];
+                }
             }
         }
 

@@ -153,7 +153,8 @@ public sealed class ScheduledText : IDisposable
 
     /// <summary>
     /// Steers with another law from the next step on; null stops steering. To change λ, call this with a law of the new λ. The old law still steers
-    /// the rest of the prompt.
+    /// the rest of the prompt. A law whose conditions on the prompt do not fit <see cref="SchedulerOptions.MaxKvBytes"/>, the memory for keys and
+    /// values, ends the text as <see cref="TextEnd.Failed"/>, with a <see cref="RefusedException"/> as its error.
     /// </summary>
     /// <param name="law">The law.</param>
     /// <returns>False if the text has ended.</returns>

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using Tiller.Decode;
 using Tiller.Law;
 using Tiller.Model;
@@ -605,8 +606,8 @@ public sealed class Scheduler : IDisposable
     // Gives a text its next law, or makes room to ask the text for the law's conditions first.
     private void Use(Sequence sequence, FeedbackLaw? law)
     {
+        Debug.Assert(sequence.ConditionBytes == 0, "what the law before asked has been decided");
         var session = sequence.Continuation.Session;
-        FreeConditions(sequence);
         sequence.NextLaw = session.LeftToAsk(law) > 0 ? law : null;
         if (sequence.NextLaw is null)
         {
@@ -639,11 +640,6 @@ public sealed class Scheduler : IDisposable
             {
                 _ready.Add(sequence);
             }
-        }
-
-        if (_ready.Count == 0)
-        {
-            return 0;
         }
 
         for (int i = 0; i < _ready.Count; i++)

@@ -77,7 +77,7 @@ public sealed class LinearityShard
         var files = new ShardFiles(folder, _work, _shard);
         bool hasStates = files.Has(ShardFiles.States);
         int layers = _model.Config.L, width = _model.Config.D;
-        int[] blocks = Prompts == 0 ? [] : [.. Enumerable.Range(0, layers).Where(k => !files.Has(LinearityParts.PartOf(k)))];
+        int[] blocks = Prompts == 0 ? [] : [.. Enumerable.Range(0, layers).Where(k => !files.Has(ShardFiles.PartOf(k)))];
         if (hasStates && blocks.Length == 0)
         {
             return;
@@ -101,11 +101,11 @@ public sealed class LinearityShard
                 {
                     var sum = data.Sum(k, node, measured, cancellationToken);
                     Finite.Check(sum, "The sum of Jacobians A", k);
-                    return new ShardTensor<double>(LinearityParts.NameOf(node), [width, width], DenseAlgebra.Numbers(sum));
+                    return new ShardTensor<double>(ShardFiles.NameOf(node), [width, width], DenseAlgebra.Numbers(sum));
                 }),
             ];
             int pairs = measured[0].Pairs.S.Count;
-            files.Write(LinearityParts.PartOf(k),
+            files.Write(ShardFiles.PartOf(k),
             [
                 .. sums,
                 new ShardTensor<double>(
@@ -145,12 +145,6 @@ internal static class LinearityParts
     /// <summary>f_k(x_k) of the steered runs // (n, D).</summary>
     public const string Unmoved = "unmoved";
 
-    /// <summary>The part with what was measured of a block of the model.</summary>
-    public static string PartOf(int block) => string.Create(CultureInfo.InvariantCulture, $"block-{block}");
-
-    /// <summary>A sum of Jacobians // (D, D), their columns one after another.</summary>
-    public static string NameOf(SumNode node) => string.Create(CultureInfo.InvariantCulture, $"sum.{node.First}-{node.Count}");
-
     /// <summary>Describes what is divided. The law is the caller's to describe, in the request.</summary>
     public static ShardedWork Work(LanguageModel model, LinearityPrompts prompts, LinearityOptions options, string request)
     {
@@ -178,21 +172,14 @@ internal sealed class LinearityShards : LinearityData
     private readonly int _prompts;
     private readonly int _width;
     private readonly int _pairs;
-    private readonly Dictionary<SumNode, int> _holders = [];
+    private readonly ShardSums _sums;
 
     private LinearityShards(LanguageModel model, LinearityPrompts prompts, LinearityOptions options, ShardSet set)
     {
         (_set, _options, _prompts, _width) = (set, options, prompts.Ids.Length, model.Config.D);
         _pairs = LinearityPrompts.PairsOf(model, options);
-        for (int i = 0; i < set.Count; i++)
-        {
-            foreach (var node in SumNode.Within(_prompts, new Shard(i, set.Count).Of(_prompts)))
-            {
-                _holders.Add(node, i);
-            }
-        }
-
-        set.Require(Holders.SelectMany(i => Enumerable.Range(0, model.Config.L).Select(k => (i, LinearityParts.PartOf(k)))));
+        _sums = new ShardSums(set, _prompts, _width);
+        _sums.Require(Enumerable.Range(0, model.Config.L));
         States = Read(LinearityParts.Plain, model.Config.L + 1);
         Steered = options.Law is null ? null : Read(LinearityParts.Steered, model.Config.L + 1);
     }
@@ -202,9 +189,6 @@ internal sealed class LinearityShards : LinearityData
 
     /// <inheritdoc/>
     public override float[][][]? Steered { get; }
-
-    // Shards that have prompts, in order.
-    private IEnumerable<int> Holders => _holders.Values.Distinct().Order();
 
     /// <summary>Opens the shards of a measurement.</summary>
     /// <exception cref="ShardException">They are of something else, or one is missing, there twice, or damaged.</exception>
@@ -219,13 +203,10 @@ internal sealed class LinearityShards : LinearityData
     public override (Matrix<double> Mean, IReadOnlyList<PromptLinearity> Prompts) Block(int k, CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        string part = LinearityParts.PartOf(k);
-        var mean = SumNode.Root(_prompts).Sum<Matrix<double>>(
-            node => _holders.TryGetValue(node, out int shard)
-                ? Matrix<double>.Build.Dense(_width, _width, _set.Doubles(shard, part, LinearityParts.NameOf(node), _width, _width)) : null,
-            static (first, second) => first + second);
+        string part = ShardFiles.PartOf(k);
+        var mean = Matrix<double>.Build.Dense(_width, _width, _sums.Of(k));
         var measured = new List<PromptLinearity>();
-        foreach (int shard in Holders)
+        foreach (int shard in _sums.Holders)
         {
             int count = Count(shard), sizes = _options.Sizes.Count;
             double[] residuals = _set.AnyDoubles(shard, part, LinearityParts.Residuals, count, _options.Directions, sizes);
@@ -256,7 +237,7 @@ internal sealed class LinearityShards : LinearityData
 
     private float[][][] Read(string name, int layers) =>
     [
-        .. Holders.SelectMany(shard =>
+        .. _sums.Holders.SelectMany(shard =>
         {
             float[] numbers = _set.Singles(shard, ShardFiles.States, name, Count(shard), layers, _width);
             return Enumerable.Range(0, Count(shard)).Select(i =>

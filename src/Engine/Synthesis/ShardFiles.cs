@@ -108,17 +108,27 @@ internal sealed class ShardFiles
             ["request"] = work.Request,
         };
         Directory.CreateDirectory(folder);
-        foreach (var other in In(folder).Where(file => file.Part == States))
+        ShardFile[] others = [.. In(folder).Where(file => file.Part == States)];
+        if (others.Length == 0)
         {
-            Check(other, "The folder has shards of something else: name another folder, or delete it.");
-            if (other.Shard.Count != shard.Count)
-            {
-                throw new ShardException(
-                    $"{other.Path}: the folder has shards of {other.Shard.Count}, and this is one of {shard.Count}. Run all shards with the same "
-                    + "number of them, or name another folder.");
-            }
+            return;
+        }
+
+        // Whoever wrote the others compared them with the first as well; the one that puts them together compares all.
+        Check(others[0], "The folder has shards of something else: name another folder, or delete it.");
+        if (others.FirstOrDefault(other => other.Shard.Count != shard.Count) is { } divided)
+        {
+            throw new ShardException(
+                $"{divided.Path}: the folder has shards of {divided.Shard.Count}, and this is one of {shard.Count}. Run all shards with the same "
+                + "number of them, or name another folder.");
         }
     }
+
+    /// <summary>The part of a shard with what it measured of a block of the model.</summary>
+    public static string PartOf(int block) => string.Create(CultureInfo.InvariantCulture, $"block-{block}");
+
+    /// <summary>The tensor with a sum of Jacobians // (D, D), their columns one after another.</summary>
+    public static string NameOf(SumNode node) => string.Create(CultureInfo.InvariantCulture, $"sum.{node.First}-{node.Count}");
 
     /// <summary>Whether a folder has files of shards.</summary>
     public static bool AreIn(string folder) => Directory.Exists(folder) && In(folder).Any();

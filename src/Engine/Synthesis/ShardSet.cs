@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using Tiller.Checkpoint;
 
 namespace Tiller.Synthesis;
@@ -39,13 +40,15 @@ internal sealed class ShardSet
     /// <exception cref="ShardException">A folder has none, one is missing or there twice, or they are of different work.</exception>
     public static ShardSet Open(IReadOnlyList<string> folders)
     {
-        if (folders.Count == 0 || folders.FirstOrDefault(folder => !ShardFiles.AreIn(folder)) is not null)
+        ShardFile[][] inFolders = [.. folders.Select(folder => Directory.Exists(folder) ? [.. ShardFiles.In(folder)] : Array.Empty<ShardFile>())];
+        int empty = Array.FindIndex(inFolders, inFolder => inFolder.Length == 0);
+        if (folders.Count == 0 || empty >= 0)
         {
-            string? empty = folders.FirstOrDefault(folder => !ShardFiles.AreIn(folder));
-            throw new ShardException($"{empty ?? "No folder was named, which"} has no files of shards: name the folder that shards were run in.");
+            throw new ShardException(
+                $"{(empty >= 0 ? folders[empty] : "No folder was named, which")} has no files of shards: name the folder that shards were run in.");
         }
 
-        ShardFile[] files = [.. folders.SelectMany(ShardFiles.In)];
+        ShardFile[] files = [.. inFolders.SelectMany(inFolder => inFolder)];
         var first = files.FirstOrDefault(file => file.Part == ShardFiles.States) ?? files[0];
         if (first.Shard.Count > MaxCount)
         {
@@ -172,4 +175,51 @@ internal sealed class ShardSet
 
     private static ShardException Damaged(ShardFile file, string what, Exception? cause = null) =>
         new($"{file.Path}: the file is damaged: {Quoted.Bare(what)}. Delete it, and run shard {file.Shard} again.", cause);
+}
+
+/// <summary>The sums of Jacobians that shards keep, each of some nodes of one tree (<see cref="SumNode"/>).</summary>
+internal sealed class ShardSums
+{
+    private readonly ShardSet _set;
+    private readonly SumNode _root;
+    private readonly int _width;
+    private readonly Dictionary<SumNode, int> _shards = [];
+
+    /// <summary>Says who keeps what.</summary>
+    /// <param name="set">The shards.</param>
+    /// <param name="leaves">Leaves of the tree, which are divided among the shards.</param>
+    /// <param name="width">D.</param>
+    public ShardSums(ShardSet set, int leaves, int width)
+    {
+        (_set, _root, _width) = (set, SumNode.Root(leaves), width);
+        for (int i = 0; i < set.Count; i++)
+        {
+            foreach (var node in SumNode.Within(leaves, new Shard(i, set.Count).Of(leaves)))
+            {
+                _shards.Add(node, i);
+            }
+        }
+
+        Holders = [.. _shards.Values.Distinct().Order()];
+    }
+
+    /// <summary>Shards that keep sums, in order.</summary>
+    public IReadOnlyList<int> Holders { get; }
+
+    /// <summary>Checks that the sums of blocks of the model are there.</summary>
+    /// <exception cref="ShardException">One is not.</exception>
+    public void Require(IEnumerable<int> blocks) =>
+        _set.Require(blocks.SelectMany(k => Holders.Select(shard => (shard, ShardFiles.PartOf(k)))));
+
+    /// <summary>The sum over all leaves, added in the order of the tree // (D, D), column-major.</summary>
+    /// <param name="block">The block of the model.</param>
+    /// <exception cref="ShardException">A sum is not there, not finite, or damaged.</exception>
+    public double[] Of(int block) => _root.Sum<double[]>(
+        node => _shards.TryGetValue(node, out int shard)
+            ? _set.Doubles(shard, ShardFiles.PartOf(block), ShardFiles.NameOf(node), _width, _width) : null,
+        static (first, second) =>
+        {
+            TensorPrimitives.Add(first, second, first);
+            return first;
+        });
 }

@@ -4,8 +4,8 @@ using System.Text;
 namespace Tiller.Tokens;
 
 /// <summary>
-/// The properties of characters that Oniguruma names (doc/UNICODE_PROPERTIES), as sets of code points, and the foldings of case. General categories
-/// have the version of the .NET runtime, scripts and other properties that of <see cref="CharacterData"/>.
+/// Properties of characters by Oniguruma's names (doc/UNICODE_PROPERTIES), as sets of code points, and the foldings of case: the general categories,
+/// in the .NET runtime's version of Unicode; the scripts and some binary properties, in that of <see cref="CharacterData"/>; and the names of POSIX.
 /// </summary>
 internal sealed class CharacterProperties
 {
@@ -34,6 +34,7 @@ internal sealed class CharacterProperties
     private readonly Dictionary<string, CodePointSet> _sets = new(StringComparer.Ordinal);
     private readonly Dictionary<int, int[]> _folds = []; // full case foldings
     private readonly Dictionary<int, int[]> _likes = []; // the code points that fold to the same, with the code point itself
+    private readonly (int Code, int[] Folded)[] _longFolds; // foldings to several code points
 
     private CharacterProperties()
     {
@@ -69,10 +70,8 @@ internal sealed class CharacterProperties
         AddCategories();
         AddCombined();
         FindLikes();
+        _longFolds = [.. _folds.Where(static x => x.Value.Length > 1).Select(static x => (x.Key, x.Value))];
     }
-
-    /// <summary>Foldings to several code points, which a text of several characters equals where case is ignored.</summary>
-    public static IEnumerable<int[]> LongFolds => s_shared.Value._folds.Values.Where(static x => x.Length > 1);
 
     /// <summary>\w, but for the numbers of Latin-1 that Oniguruma adds outside a class: Alphabetic, marks, decimal digits and connectors.</summary>
     public static CodePointSet Word => s_shared.Value._sets["word"];
@@ -97,6 +96,24 @@ internal sealed class CharacterProperties
     /// <summary>The full case folding of a code point: itself if it has none.</summary>
     public static ReadOnlySpan<int> Fold(int code) => s_shared.Value._folds.TryGetValue(code, out int[]? folded) ? folded : (int[])[code];
 
+    /// <summary>Whether folded characters end with the folding of one character to several, which they equal where case is ignored.</summary>
+    public static bool EndsInLongFold(ReadOnlySpan<int> folded)
+    {
+        foreach ((_, int[] several) in s_shared.Value._longFolds)
+        {
+            if (folded.EndsWith(several))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>The code points that equal one where case is ignored, with it.</summary>
+    public static CodePointSet Likes(int code) =>
+        s_shared.Value._likes.TryGetValue(code, out int[]? likes) ? CodePointSet.Of(likes) : CodePointSet.Of(code, code);
+
     /// <summary>All code points that equal one of a set where case is ignored, with the set.</summary>
     public static CodePointSet Closed(CodePointSet set)
     {
@@ -115,9 +132,9 @@ internal sealed class CharacterProperties
     /// <summary>A code point of the set that folds to several; -1 if there is none.</summary>
     public static int LongFoldIn(CodePointSet set)
     {
-        foreach ((int code, int[] folded) in s_shared.Value._folds)
+        foreach ((int code, _) in s_shared.Value._longFolds)
         {
-            if (folded.Length > 1 && set.Contains(code))
+            if (set.Contains(code))
             {
                 return code;
             }

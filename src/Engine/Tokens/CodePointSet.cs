@@ -59,7 +59,7 @@ internal sealed class CodePointSet : IEquatable<CodePointSet>
     public bool Contains(int code)
     {
         int at = Array.BinarySearch(_edges, code);
-        return ((at >= 0 ? at : ~at - 1) & 1) == 0 && (at >= 0 || ~at > 0);
+        return ((at >= 0 ? at : ~at - 1) & 1) == 0;
     }
 
     public bool Equals(CodePointSet? other) => other is not null && _edges.AsSpan().SequenceEqual(other._edges);

@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Text;
 
 namespace Tiller.Tokens;
@@ -16,6 +17,7 @@ internal sealed class OnigurumaExpression
     private const int LongestText = 1 << 20;
     private const int Deepest = 64;
     private const int MaxRepeats = 1000;
+    private const string TooMany = "too many different classes";
 
     // Stands for the first set in a text whose other characters are ASCII; the next set has the next character.
     private const char FirstSet = '\u4000';
@@ -72,7 +74,7 @@ internal sealed class OnigurumaExpression
             throw result.Refused("a ')' without '('");
         }
 
-        var alphabet = new SymbolAlphabet(result._sets);
+        var alphabet = SymbolAlphabet.Of(result._sets) ?? throw result.Refused(TooMany);
         return (result.OverSymbols(text, alphabet), alphabet);
     }
 
@@ -84,7 +86,7 @@ internal sealed class OnigurumaExpression
             _ = c < FirstSet ? symbols.Append(c) : symbols.Append(alphabet.Class(c - FirstSet));
             if (symbols.Length > LongestText)
             {
-                throw Refused("too many different classes");
+                throw Refused(TooMany);
             }
         }
 
@@ -493,13 +495,13 @@ internal sealed class OnigurumaExpression
         // Where case is ignored, characters side by side may equal one character (ss and ß), and one character several.
         ReadOnlySpan<int> folded = CharacterProperties.Fold(code);
         _literals.Add(folded[0]);
-        if (folded.Length > 1 || CharacterProperties.LongFolds.Any(x => _literals.Count >= x.Length && _literals[^x.Length..].SequenceEqual(x)))
+        if (folded.Length > 1 || CharacterProperties.EndsInLongFold(CollectionsMarshal.AsSpan(_literals)))
         {
             throw Refused($"'{char.ConvertFromUtf32(code)}' where case is ignored, which alone or with the characters before it equals another "
                 + "number of characters");
         }
 
-        return Reference(CharacterProperties.Closed(CodePointSet.Of(code, code)));
+        return Reference(CharacterProperties.Likes(code));
     }
 
     // The class after its '['. Where case is ignored, the set is closed after all operations, before it is negated.

@@ -10,42 +10,53 @@ internal sealed class SymbolAlphabet
 {
     private const int PageBits = 8;
     private const int PageSize = 1 << PageBits;
+    private const int End = 0x110000;
 
-    private readonly ushort[] _pages = new ushort[0x110000 >> PageBits]; // index of a page in _symbols
+    // Bounds the time of the division: stretches of code points, counted in every set that has them.
+    private const int MaxStretches = 1 << 20;
+
+    private readonly ushort[] _pages; // index of a page in _symbols
     private readonly char[] _symbols; // different pages, one after another
     private readonly string[] _classes; // of the sets
 
-    /// <summary>Divides all code points by sets.</summary>
-    public SymbolAlphabet(IReadOnlyList<CodePointSet> sets)
+    private SymbolAlphabet(ushort[] pages, char[] symbols, string[] classes)
     {
-        int[] starts = [.. sets.SelectMany(static x => x.Edges.ToArray()).Append(0).Where(static x => x <= 0x10FFFF).Distinct().Order()];
-        int[] parts = new int[starts.Length]; // the part of each stretch of code points
-        int count = 1;
-        var outside = new HashSet<int>();
-        var split = new Dictionary<int, int>();
-        foreach (CodePointSet set in sets)
-        {
-            // A part that is partly in the set becomes two, and the one in the set gets another number.
-            bool[] inside = Members(set, starts);
-            outside.Clear();
-            split.Clear();
-            outside.UnionWith(parts.Where((_, i) => !inside[i]));
-            for (int i = 0; i < starts.Length; i++)
-            {
-                if (inside[i] && outside.Contains(parts[i]))
-                {
-                    if (!split.TryGetValue(parts[i], out int part))
-                    {
-                        split[parts[i]] = part = count++;
-                    }
+        _pages = pages;
+        _symbols = symbols;
+        _classes = classes;
+    }
 
-                    parts[i] = part;
-                }
-            }
+    /// <summary>Divides all code points by sets.</summary>
+    /// <returns>Null if there are too many sets of too many ranges.</returns>
+    public static SymbolAlphabet? Of(IReadOnlyList<CodePointSet> sets)
+    {
+        if (sets.Sum(static x => (long)x.Edges.Length) > MaxStretches)
+        {
+            return null;
         }
 
-        _symbols = Fill(starts, parts);
-        _classes = [.. sets.Select(x => Class(x, starts, parts))];
+        // A stretch is what lies between two neighbouring edges of any sets: it is in a set or outside it as a whole.
+        int[] starts = [.. sets.SelectMany(static x => x.Edges.ToArray()).Concat([0, End]).Distinct().Order()];
+        var division = new Division(starts);
+        long stretches = 0;
+        foreach (CodePointSet set in sets)
+        {
+            stretches += division.CountOf(set);
+            if (stretches > MaxStretches)
+            {
+                return null;
+            }
+
+            division.Split(set);
+        }
+
+        if (division.Count > char.MaxValue)
+        {
+            return null;
+        }
+
+        (ushort[] pages, char[] symbols) = Fill(starts, division.Parts);
+        return new SymbolAlphabet(pages, symbols, [.. sets.Select(x => Class(division.PartsOf(x)))]);
     }
 
     /// <summary>The class of the symbols of a set, in .NET's syntax.</summary>
@@ -54,54 +65,48 @@ internal sealed class SymbolAlphabet
     /// <summary>The symbol of a code point.</summary>
     public char Symbol(int code) => _symbols[(_pages[code >> PageBits] << PageBits) + (code & (PageSize - 1))];
 
-    private char[] Fill(int[] starts, int[] parts)
+    private static (ushort[] Pages, char[] Symbols) Fill(int[] starts, ReadOnlySpan<int> parts)
     {
+        var pages = new ushort[End >> PageBits];
         var symbols = new List<char>();
         var known = new Dictionary<string, ushort>(StringComparer.Ordinal);
+        var whole = new Dictionary<int, ushort>(); // pages within one part
         Span<char> page = stackalloc char[PageSize];
         int at = 0;
-        for (int i = 0; i < _pages.Length; i++)
+        for (int i = 0; i < pages.Length; i++)
         {
-            for (int j = 0; j < PageSize; j++)
+            int begin = i << PageBits, end = begin + PageSize;
+            at += starts[at + 1] == begin ? 1 : 0;
+            int first = at;
+            if (starts[at + 1] >= end && whole.TryGetValue(parts[at], out pages[i]))
             {
-                int code = (i << PageBits) + j;
-                at += at + 1 < starts.Length && starts[at + 1] == code ? 1 : 0;
-                page[j] = (char)parts[at];
+                continue;
+            }
+
+            for (int code = begin; code < end; code = Math.Min(end, starts[at + 1]))
+            {
+                at += starts[at + 1] == code ? 1 : 0;
+                page[(code - begin)..(Math.Min(end, starts[at + 1]) - begin)].Fill((char)parts[at]);
             }
 
             string text = page.ToString();
-            if (!known.TryGetValue(text, out _pages[i]))
+            if (!known.TryGetValue(text, out pages[i]))
             {
-                known[text] = _pages[i] = (ushort)(symbols.Count >> PageBits);
+                known[text] = pages[i] = (ushort)(symbols.Count >> PageBits);
                 symbols.AddRange(page);
             }
-        }
 
-        return [.. symbols];
-    }
-
-    // Which stretches of code points a set has.
-    private static bool[] Members(CodePointSet set, int[] starts)
-    {
-        var members = new bool[starts.Length];
-        int passed = 0;
-        for (int i = 0; i < starts.Length; i++)
-        {
-            while (passed < set.Edges.Length && set.Edges[passed] <= starts[i])
+            if (first == at)
             {
-                passed++;
+                whole[parts[at]] = pages[i];
             }
-
-            members[i] = (passed & 1) == 1;
         }
 
-        return members;
+        return (pages, [.. symbols]);
     }
 
-    private static string Class(CodePointSet set, int[] starts, int[] parts)
+    private static string Class(int[] inside)
     {
-        bool[] members = Members(set, starts);
-        int[] inside = [.. parts.Where((_, i) => members[i]).Distinct().Order()];
         switch (inside.Length)
         {
             case 0:
@@ -127,4 +132,105 @@ internal sealed class SymbolAlphabet
     }
 
     private static string Escaped(int symbol) => $"\\u{symbol:X4}";
+
+    // The stretches between `starts` in parts: those of a part are in the same sets. A set costs as much as it has stretches.
+    private sealed class Division
+    {
+        private readonly int[] _starts;
+        private readonly int[] _parts; // of the stretches
+        private readonly int[] _sizes; // stretches in each part
+        private readonly int[] _inside; // of each part, the stretches in the set at hand; 0 between sets
+        private readonly int[] _names; // of each part, the new number of its stretches in the set at hand
+        private readonly List<int> _touched = []; // parts of the set at hand
+
+        public Division(int[] starts)
+        {
+            int stretches = starts.Length - 1;
+            _starts = starts;
+            (_parts, _sizes, _inside, _names) = (new int[stretches], new int[stretches], new int[stretches], new int[stretches]);
+            (_sizes[0], Count) = (stretches, 1);
+        }
+
+        /// <summary>Number of parts.</summary>
+        public int Count { get; private set; }
+
+        /// <summary>The part of each stretch.</summary>
+        public ReadOnlySpan<int> Parts => _parts;
+
+        /// <summary>Number of a set's stretches.</summary>
+        public int CountOf(CodePointSet set)
+        {
+            int count = 0;
+            for (int i = 0; i < set.Edges.Length; i += 2)
+            {
+                Range range = RangeOf(set, i);
+                count += range.End.Value - range.Start.Value;
+            }
+
+            return count;
+        }
+
+        /// <summary>A part that is partly in the set becomes two, and the one in the set gets another number.</summary>
+        public void Split(CodePointSet set)
+        {
+            Touch(set);
+            foreach (int part in _touched)
+            {
+                _names[part] = part;
+                if (_inside[part] < _sizes[part])
+                {
+                    _names[part] = Count++;
+                    _sizes[_names[part]] = _inside[part];
+                    _sizes[part] -= _inside[part];
+                }
+            }
+
+            for (int i = 0; i < set.Edges.Length; i += 2)
+            {
+                foreach (ref int part in _parts.AsSpan(RangeOf(set, i)))
+                {
+                    part = _names[part];
+                }
+            }
+
+            Forget();
+        }
+
+        /// <summary>The parts of one of the sets that were split by, in ascending order.</summary>
+        public int[] PartsOf(CodePointSet set)
+        {
+            Touch(set);
+            int[] parts = [.. _touched.Order()];
+            Forget();
+            return parts;
+        }
+
+        private void Touch(CodePointSet set)
+        {
+            for (int i = 0; i < set.Edges.Length; i += 2)
+            {
+                foreach (int part in _parts.AsSpan(RangeOf(set, i)))
+                {
+                    if (_inside[part]++ == 0)
+                    {
+                        _touched.Add(part);
+                    }
+                }
+            }
+        }
+
+        private void Forget()
+        {
+            foreach (int part in _touched)
+            {
+                _inside[part] = 0;
+            }
+
+            _touched.Clear();
+        }
+
+        // The stretches of a set from an edge where it begins to the next, where it ends.
+        private Range RangeOf(CodePointSet set, int edge) =>
+            Array.BinarySearch(_starts, set.Edges[edge])..Array.BinarySearch(_starts, set.Edges[edge + 1]);
+    }
 }

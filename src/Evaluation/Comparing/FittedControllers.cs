@@ -31,17 +31,16 @@ internal sealed class FittedControllers(LanguageModel model, string? folder)
         if (!_fitted.TryGetValue(key, out var controller))
         {
             string? file = folder is not null && method is ComparedFit fit ? FileOf(folder, task, fit) : null;
-            var told = new Relay<FitProgress>(x => progress?.Report(new EvaluationProgress(StageOf(x.Stage), x.Done, x.Total)));
-            _fitted[key] = controller = Fit(task, method, file, told, progress, cancellationToken);
+            _fitted[key] = controller = Fit(task, method, file, progress, cancellationToken);
         }
 
         return controller;
     }
 
     private Controller? Fit(
-        EvaluationTask task, ComparedMethod method, string? file, IProgress<FitProgress> told, IProgress<EvaluationProgress>? progress,
-        CancellationToken cancellationToken)
+        EvaluationTask task, ComparedMethod method, string? file, IProgress<EvaluationProgress>? progress, CancellationToken cancellationToken)
     {
+        var told = new Relay<FitProgress>(x => progress?.Report(new EvaluationProgress(StageOf(x.Stage), x.Done, x.Total)));
         while (true)
         {
             try
@@ -68,7 +67,7 @@ internal sealed class FittedControllers(LanguageModel model, string? folder)
 
         using var hash = new IdentityHash();
         hash.Add(model.Fingerprint);
-        foreach (var prompt in options.Calibration ?? task.Fit?.Calibration ?? [.. task.Contrast?.Positive ?? [], .. task.Contrast?.Negative ?? []])
+        foreach (var prompt in task.Fit?.Calibration ?? options.Calibration ?? [.. task.Contrast?.Positive ?? [], .. task.Contrast?.Negative ?? []])
         {
             hash.Add(prompt.Identity);
         }

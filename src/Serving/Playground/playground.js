@@ -137,21 +137,30 @@
     }));
   }
 
+  const inspect = async name => (await (await call(`v1/controllers/${encodeURIComponent(name)}`)).json()).inspect;
+
   async function showDetails(name) {
-    const shown = await (await call(`v1/controllers/${encodeURIComponent(name)}`)).json();
-    const { certificate, ...rest } = shown.inspect;
+    const { certificate, ...rest } = await inspect(name);
     $("details-title").textContent = certificate ? `${name}, with its certificate` : `${name}: it has no certificate`;
     $("details-body").replaceChildren(...(certificate ? certificateOf(certificate) : []), tableOf(rest));
     $("details").showModal();
+    drawCertificates();
   }
 
-  // The informative figures are the number of held-out prompts inside the bound, and the looseness of the bound.
+  // The informative figures are the number of held-out prompts inside the bound, and the looseness of the bound. The caller draws the plot when it
+  // is visible.
   function certificateOf(certificate) {
     const { heldOut, inside, looseness, first, contraction, propagation, curvature, error, bound } = certificate;
-    const over = (runs, k) => mean(runs.map(run => run[k]));
+    const told = `${inside} of ${heldOut} held-out prompts are inside the bound, which is `
+      + `${looseness === null ? "any number of" : figure(looseness)} times the error after the last block.`;
+    const plot = element("canvas", { className: "certificate", width: 800, height: 160 });
+    plot.setAttribute("role", "img");
+    plot.setAttribute("aria-label", `Error and bound by layer: ${told}`);
+    plotted.set(plot, certificate);
     return [
-      element("p", { textContent: `${inside} of ${heldOut} held-out prompts are inside the bound, which is `
-        + `${looseness === null ? "any number of" : figure(looseness)} times the error after the last block.` }),
+      element("p", { textContent: told }),
+      plot,
+      element("p", { className: "hint" }),
       tableOf(propagation.map((value, k) => ({
         before: first + k, contraction: contraction[k], propagation: value, curvature: curvature[k], "mean error": over(error, k),
         "mean bound": over(bound, k),
@@ -304,13 +313,14 @@
     requestAnimationFrame(() => {
       scheduled = false;
       draw();
+      drawCertificates();
     });
   }
 
   const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  function surface(id) {
-    const canvas = $(id), scale = devicePixelRatio || 1;
+  function surface(canvas) {
+    const scale = devicePixelRatio || 1;
     const [width, height] = [canvas.clientWidth, Number(canvas.dataset.height ??= canvas.getAttribute("height"))];
     if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
       [canvas.width, canvas.height] = [Math.round(width * scale), Math.round(height * scale)];
@@ -329,6 +339,7 @@
     ? null
     : mean(step.effort.map((e, k) => (step.input[k] > 0 ? bound * e / step.input[k] : null)).filter(e => e !== null)));
   const mean = values => (values.length === 0 ? 0 : values.reduce((sum, value) => sum + value, 0) / values.length);
+  const over = (runs, k) => mean(runs.map(run => run[k]));
 
   function draw() {
     if ($("plots").hidden || steps.length === 0) return;
@@ -339,7 +350,7 @@
   const columns = () => Math.max(steps.length, 40);
 
   function drawErrors() {
-    const { context, width, height } = surface("errors");
+    const { context, width, height } = surface($("errors"));
     const layers = steps[0].error.length, w = width / columns(), h = height / layers;
     const largest = Math.max(...steps.flatMap(step => step.error.map(e => Math.abs(e ?? 0))), 1e-12);
     steps.forEach((step, t) => step.error.forEach((e, k) => {
@@ -362,24 +373,52 @@
   }
 
   function drawEfforts() {
-    const { context, width, height } = surface("efforts");
+    const { context, width, height } = surface($("efforts"));
     const w = width / columns(), efforts = steps.map(effortOf), bounds = steps.map(boundOf);
     const top = 1.1 * Math.max(...efforts, ...bounds.map(b => b ?? 0), 1e-12);
-    const line = (values, name, dash) => {
-      context.strokeStyle = colour(name);
-      context.lineWidth = 2;
-      context.setLineDash(dash);
-      context.beginPath();
-      values.forEach((value, t) => value !== null && context.lineTo((t + 0.5) * w, height * (1 - value / top)));
-      context.stroke();
-    };
-    line(efforts, "--accent", []);
-    line(bounds, "--alarm", [6, 4]);
-    context.setLineDash([]);
+    const at = (value, t) => (value === null ? null : [(t + 0.5) * w, height * (1 - value / top)]);
+    line(context, efforts.map(at), "--accent");
+    line(context, bounds.map(at), "--alarm", { dash: [6, 4] });
     drawMoves(context, w, height);
     $("efforts-told").textContent = "Mean over the steered layers; "
       + `last token ${figure(100 * efforts.at(-1))} %, top of the plot ${figure(100 * top)} %. `
       + "Dashed line: the bound. Vertical line: λ was changed.";
+  }
+
+  // A line through the points that there are.
+  function line(context, points, name, { dash = [], width = 2, opacity = 1 } = {}) {
+    context.strokeStyle = colour(name);
+    context.lineWidth = width;
+    context.globalAlpha = opacity;
+    context.setLineDash(dash);
+    context.beginPath();
+    for (const point of points) if (point) context.lineTo(...point);
+    context.stroke();
+    context.setLineDash([]);
+    context.globalAlpha = 1;
+  }
+
+  const plotted = new WeakMap(); // the certificate of each canvas that shows one
+  function drawCertificates() {
+    for (const canvas of document.querySelectorAll("canvas.certificate")) if (canvas.clientWidth > 0) drawCertificate(canvas);
+  }
+
+  // A bound may be many times its error, so the scale is logarithmic.
+  function drawCertificate(canvas) {
+    const { first, error, bound } = plotted.get(canvas), { context, width, height } = surface(canvas);
+    const logs = [...error, ...bound].flat().filter(value => value > 0).map(Math.log);
+    const lowest = logs.reduce((least, value) => Math.min(least, value), logs[0] ?? 0);
+    const range = Math.max(logs.reduce((most, value) => Math.max(most, value), lowest) - lowest, 1e-12);
+    const states = error[0].length, margin = 4;
+    const points = values => values.map((value, k) => (value > 0
+      ? [margin + k * (width - 2 * margin) / Math.max(states - 1, 1), margin + (height - 2 * margin) * (1 - (Math.log(value) - lowest) / range)]
+      : null));
+    error.forEach((run, i) => line(context, points(run), run.some((value, k) => value > bound[i][k]) ? "--warm" : "--accent",
+      { width: 1, opacity: 0.4 }));
+    line(context, points(error[0].map((_, k) => over(error, k))), "--accent");
+    line(context, points(bound[0].map((_, k) => over(bound, k))), "--alarm", { dash: [6, 4] });
+    canvas.nextElementSibling.textContent = `Errors of the prompts and their mean before layers ${first} to ${first + states - 1}; dashed line: the mean `
+      + `bound. The scale is logarithmic, from ${figure(Math.exp(lowest))} to ${figure(Math.exp(lowest + range))}.`;
   }
 
   function drawMoves(context, w, height) {
@@ -421,11 +460,15 @@
     $("fit-run").disabled = true;
     $("fit-stop").disabled = false;
     $("fit-progress").hidden = false;
+    $("fit-certificate").hidden = true;
     $("fit-status").textContent = "fitting …";
     try {
       const response = await call("v1/controllers/fit", {
         signal: fitting.abort.signal,
-        json: { name, positive: lines("positive").map(asked), negative: lines("negative").map(asked), replace: $("replace").checked },
+        json: {
+          name, positive: lines("positive").map(asked), negative: lines("negative").map(asked), replace: $("replace").checked,
+          certify: lines("certify").length > 0 ? lines("certify").map(asked) : undefined,
+        },
       });
       for await (const { name: event, data } of events(response)) {
         if (event === "job") fitting.id = data.id;
@@ -437,7 +480,7 @@
         if (event === "done") {
           chosen.set(name, 1);
           await loadControllers();
-          $("fit-status").textContent = `${name} is made, and switched on at λ 1.`;
+          $("fit-status").textContent = `${name} is made, and switched on at λ 1.${await showFitted(name)}`;
         }
       }
     } catch (error) {
@@ -448,6 +491,17 @@
       $("fit-stop").disabled = true;
       $("fit-progress").hidden = true;
     }
+  }
+
+  // Shows the certificate of a new controller, and tells its result; nothing if there is none.
+  async function showFitted(name) {
+    const { certificate } = await inspect(name);
+    if (!certificate) return "";
+    $("fit-certificate-title").textContent = `Certificate of ${name}`;
+    $("fit-certificate-body").replaceChildren(...certificateOf(certificate));
+    $("fit-certificate").hidden = false;
+    drawCertificates();
+    return ` ${certificate.inside} of ${certificate.heldOut} held-out prompts are inside the bound.`;
   }
 
   // ---- The settings as a link. ----

@@ -61,18 +61,9 @@ internal sealed class PeerRows : IDisposable
         using var loop = new DecodeLoop(_model, _context, new FeedbackLaw?[rows]);
         using var sequences = _peer.Open(rows, DecodeLoop.LastLength(_context));
         int first = Math.Max(1, _context - DecodeLoop.Margin), id = RandomParts.Tokens(_model.Config.V, 1, seed: 3)[0];
-        var work = new Work
+        var work = loop.AsWork($"batch {rows}, context {_context}, tiller", _counts) with
         {
-            Name = $"batch {rows}, context {_context}, tiller",
-            Bytes = _counts.DecodeBytes + (rows * _counts.CacheBytes(_context)),
-            Flops = rows * (_counts.RowFlops(_context) + _counts.HeadFlops),
-            WorkingSet = _counts.DecodeBytes,
-            Rows = rows,
-            Amount = rows,
-            RateUnit = "tok/s",
             Prepare = steps => Paused(() => loop.Prepare(steps)),
-            MaxRuns = loop.MaxRuns,
-            Run = loop.Step,
         };
         return _meter.Measure(
         [

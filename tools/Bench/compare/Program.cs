@@ -13,7 +13,7 @@ var shape = new Option<string>("--shape")
     DefaultValueFactory = _ => "llama-3.2-1b",
 };
 var checkpoint = new Option<DirectoryInfo?>("--model") { Description = "Folder of a checkpoint of the Llama family, instead of random weights." };
-var type = new Option<TensorType>("--dtype") { Description = "Type of random weights: bf16, f16, f32.", DefaultValueFactory = _ => TensorType.BF16 };
+var type = new StoredTypeOption();
 var batches = new Option<int[]>("--batch")
 {
     Description = "Numbers of sequences that are stepped together.",
@@ -50,7 +50,7 @@ int Run(ParseResult parse, CancellationToken cancellationToken)
         {
             Mode = BenchMode.Batch,
             Shape = parse.GetValue(checkpoint) is { } named ? BenchShape.Of(named) : BenchShape.Parse(parse.GetValue(shape)!),
-            Type = parse.GetValue(type),
+            Type = parse.GetValue(type) ?? TensorType.BF16,
             Context = parse.GetValue(context),
             Device = Device.Cpu,
             Threads = parse.GetValue(threads),

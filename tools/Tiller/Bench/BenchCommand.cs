@@ -46,26 +46,7 @@ internal sealed class BenchCommand : TillerCommand
         },
     };
 
-    private readonly Option<TensorType?> _type = new("--dtype")
-    {
-        Description = "Stored type of the weights. [default: bf16]",
-        HelpName = "bf16|f16|f32",
-        CustomParser = result =>
-        {
-            switch (result.Tokens[^1].Value)
-            {
-                case "bf16":
-                    return TensorType.BF16;
-                case "f16":
-                    return TensorType.F16;
-                case "f32":
-                    return TensorType.F32;
-                default:
-                    result.AddError($"--dtype must be one of bf16, f16, f32, got '{result.Tokens[^1].Value}'.");
-                    return null;
-            }
-        },
-    };
+    private readonly StoredTypeOption _type = new();
 
     private readonly Option<int> _context = OptionKinds.Number(
         "--context",

@@ -25,7 +25,7 @@ internal static class EvalBench
         request = request with { Device = meter.Machine.Device };
         var c = request.Shape.Config;
         var counts = new Counts(c, request.Type);
-        int prompt = request.Context ?? 16, context = prompt + (Tokens / 2);
+        int prompt = request.ContextLength, context = prompt + (Tokens / 2);
         IReadOnlyList<int> all = request.Batches ?? [8];
         using var model = RandomParts.Model(
             request, meter.Machine,
@@ -35,19 +35,7 @@ internal static class EvalBench
         foreach (int rows in all)
         {
             using var loop = new DecodeLoop(model, context, new FeedbackLaw?[rows]);
-            var batch = new Work
-            {
-                Name = $"batch {rows} plain, context {context}",
-                Bytes = counts.DecodeBytes + (rows * counts.CacheBytes(context)),
-                Flops = rows * (counts.RowFlops(context) + counts.HeadFlops),
-                WorkingSet = counts.DecodeBytes,
-                Rows = rows,
-                Amount = rows,
-                RateUnit = "tok/s",
-                Prepare = loop.Prepare,
-                MaxRuns = loop.MaxRuns,
-                Run = loop.Step,
-            };
+            var batch = loop.AsWork($"batch {rows} plain, context {context}", counts);
             int texts = Turns * rows;
             var task = new EvaluationTask
             {

@@ -60,7 +60,7 @@ internal sealed class ServeBench : IDisposable
     private ServeBench(BenchRequest request, LanguageModel model, TillerService service, int most, CancellationToken cancellationToken)
     {
         (_request, _model, _service, _cancellationToken) = (request, model, service, cancellationToken);
-        _prompts = [.. Enumerable.Range(0, most).Select(i => RandomParts.Tokens(model.Config.V, request.Context ?? 16, seed: i + 1))];
+        _prompts = [.. Enumerable.Range(0, most).Select(i => RandomParts.Tokens(model.Config.V, request.ContextLength, seed: i + 1))];
     }
 
     /// <summary>Measures.</summary>
@@ -70,7 +70,7 @@ internal sealed class ServeBench : IDisposable
         int most = streams.Max();
         using var machine = Machine.Open(request);
         request = request with { Device = machine.Device };
-        double caches = most * new Counts(request.Shape.Config, request.Type).CacheBytes(Tokens + (request.Context ?? 16));
+        double caches = most * new Counts(request.Shape.Config, request.Type).CacheBytes(Tokens + request.ContextLength);
         using var model = RandomParts.Model(request, machine, 2 * caches, Tokenizer.Load(request.DemoFolder, cancellationToken: cancellationToken));
         var folder = Directory.CreateTempSubdirectory("tiller-bench-");
         try

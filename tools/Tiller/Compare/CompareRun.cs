@@ -14,11 +14,27 @@ internal static class CompareRun
     public static int Run(
         Terminal terminal, CompareRequest request, IReadOnlyList<ScorerKind> kinds, CancellationToken cancellationToken)
     {
-        bool demo = request.Model is null;
-        string[] folders = demo ? [.. s_demoTasks.Select(TaskFolder)] : [.. request.Tasks];
         var reading = new TaskOptions { Data = request.Data, Kinds = kinds };
-        EvaluationTask[] read = [.. folders.Select(folder => EvaluationTask.Read(folder, reading, cancellationToken))];
-        if (request.Splits.FirstOrDefault(split => !Array.Exists(read, task => task.Splits.ContainsKey(split))) is { } unknown)
+        var read = new List<EvaluationTask>();
+        try
+        {
+            foreach (string folder in request.Model is null ? s_demoTasks.Select(TaskFolder) : request.Tasks)
+            {
+                read.Add(EvaluationTask.Read(folder, reading, cancellationToken));
+            }
+
+            return Run(terminal, request, read, cancellationToken);
+        }
+        finally
+        {
+            read.ForEach(static task => task.Dispose());
+        }
+    }
+
+    private static int Run(Terminal terminal, CompareRequest request, List<EvaluationTask> read, CancellationToken cancellationToken)
+    {
+        bool demo = request.Model is null;
+        if (request.Splits.FirstOrDefault(split => !read.Exists(task => task.Splits.ContainsKey(split))) is { } unknown)
         {
             throw new UsageException(
                 $"--split must be one of {string.Join(", ", read.SelectMany(static x => x.Splits.Keys).Distinct())}, those of the tasks, "

@@ -13,7 +13,7 @@ internal static class EvalRun
     {
         var destination = request.Out is null ? null : Destination.Of(terminal, "--out", request.Out, isText: true, request.Json);
         terminal = destination?.Rest ?? terminal;
-        var task = EvaluationTask.Read(request.Task, new TaskOptions { Data = request.Data, Kinds = kinds }, cancellationToken);
+        using var task = EvaluationTask.Read(request.Task, new TaskOptions { Data = request.Data, Kinds = kinds }, cancellationToken);
         if (!task.Splits.TryGetValue(request.Split, out var prompts))
         {
             throw new UsageException(

@@ -363,10 +363,11 @@ internal sealed class FitCommand : TillerCommand
         }
 
         if (request is { Shard: not null, Jacobians: null } && request.Method.Takes(FitInputs.Gains)
-            && (request.Cost == FitCost.Feature || request.Order is not null) && !request.Method.Takes(FitInputs.AllJacobians))
+            && (request.Cost == FitCost.Feature || (request.Order ?? request.Method.StandardOrder) is not null)
+            && !request.Method.Takes(FitInputs.AllJacobians))
         {
             throw new UsageException(
-                "Parts sum Jacobians, and with --cost feature or --order one process forms none: add --jacobians FILE, so that it forms them, or "
+                "Parts sum Jacobians, and with --cost feature or an order one process forms none: add --jacobians FILE, so that it forms them, or "
                 + "leave --shard out.");
         }
     }

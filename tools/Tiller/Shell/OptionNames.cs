@@ -1,3 +1,5 @@
+using Tiller.Evaluation;
+
 namespace Tiller.Tool;
 
 /// <summary>Replaces names of API members in the library's messages by options of the command line.</summary>
@@ -46,7 +48,7 @@ internal static class OptionNames
         ("PromptSelection.Column", "--column"),
         ("PromptSelection.Field", "--field"),
         ("PromptSelection names", "--column or --field names"),
-        ("is in the package Tiller.Evaluation.Onnx, because it brings native libraries: add OnnxScorer.Kind to TaskOptions.Kinds",
+        (ScorerRegistry.OnnxIsElsewhere,
             "is in the tool tiller-eval, because it brings native libraries: run the same command with tiller-eval in place of tiller"),
         ("set OnnxScorerOptions.MaxTokens", "set max_tokens in task.yaml"),
         ("NonFiniteValues.Count counts them", "tiller inspect --check counts them"),

@@ -18,7 +18,7 @@ internal static class TuneRun
     public static int Run(
         Terminal terminal, TuneRequest request, IReadOnlyList<ScorerKind> kinds, CancellationToken cancellationToken)
     {
-        var task = EvaluationTask.Read(request.Task, new TaskOptions { Data = request.Data, Kinds = kinds }, cancellationToken);
+        using var task = EvaluationTask.Read(request.Task, new TaskOptions { Data = request.Data, Kinds = kinds }, cancellationToken);
         using var model = Runs.Load(terminal, request.Model, request.Device, strict: false, cancellationToken);
         if (request.Layers.FirstOrDefault(x => x.Last >= model.Config.L) is { } beyond)
         {
