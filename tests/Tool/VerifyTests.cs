@@ -33,6 +33,16 @@ public sealed class CudaVerifyTests : CudaTest
         Verify(SharedFolder.Require(Path.Combine("goldens2", "families", family)));
     }
 
+    [TestCase("llama3-bf16")]
+    [TestCase("gemma2-bf16")]
+    public void The_engine_agrees_with_the_goldens_of_predictive_control(string folder)
+    {
+        using var checks = new MethodChecks(Path.Combine(SharedFolder.Require("goldens2"), folder));
+        var rows = checks.Predictive(new LoadOptions { Device = Device.Cuda() }, CancellationToken.None).ToList();
+        Assert.That(rows.Where(r => !r.Passed), Is.Empty);
+        Assert.That(rows.Select(r => r.Kind), Is.SupersetOf(["mpc.prompt.states", "mpc continuations", "mpc effort over state"]));
+    }
+
     private static void Verify(string folder)
     {
         var rows = Verification.Run(folder, new LoadOptions { Device = Device.Cuda() }, null, CancellationToken.None, oneIn: OnGpu ? 1 : 6).ToList();
