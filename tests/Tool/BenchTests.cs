@@ -58,7 +58,7 @@ public class BenchTests
     public void Laws_of_every_kind_are_timed_when_asked_for()
     {
         string[] names = [.. Rows(Request(BenchMode.Decode) with { Laws = true }).Select(r => r.GetProperty("name").GetString()!)];
-        foreach (string kind in new[] { "decode sensing, 16 sensors", "gated intervals", "planes", "term an input" })
+        foreach (string kind in new[] { "decode sensing, 16 sensors", "gated intervals", "planes", "term an input", "terms with curves" })
         {
             Assert.That(names, Has.Exactly(1).Contains(kind));
         }

@@ -16,6 +16,22 @@ public class CommandLineTests
     private static readonly string[] s_steer = ["steer", "--model", "m", "--controller", "c"];
 
     [Test]
+    public void A_command_line_makes_the_command_alone_that_it_names()
+    {
+        var terminal = new Terminal(Stream.Null, false, TextWriter.Null, false, TextWriter.Null, false);
+        string[] all = [.. Runs.Commands(terminal).Select(command => command.Name)];
+        foreach (string name in all)
+        {
+            Assert.That(Runs.Commands(terminal, args: ["--json", name, "fit"]).Select(command => command.Name), Is.EqualTo(new[] { name }));
+        }
+
+        foreach (string[] none in (string[][])[[], ["--help"], ["fitt"], ["--help", "--", "fit"]])
+        {
+            Assert.That(Runs.Commands(terminal, args: none).Select(command => command.Name), Is.EqualTo(all));
+        }
+    }
+
+    [Test]
     public async Task Fit_has_documented_defaults()
     {
         var run = await Run(s_fit);

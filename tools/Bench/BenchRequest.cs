@@ -45,6 +45,9 @@ internal sealed record BenchRequest
     /// <summary>Number of tokens in the context or the prompt; null for the default of <see cref="ContextLength"/>.</summary>
     public int? Context { get; init; }
 
+    /// <summary>For serve, number of new tokens of each text.</summary>
+    public int NewTokens { get; init; } = 32;
+
     /// <summary>cpu, cuda, cuda:N or auto; null for the device in TILLER_DEVICE, or auto if that is not set.</summary>
     public Device? Device { get; init; }
 

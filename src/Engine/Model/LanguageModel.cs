@@ -46,14 +46,17 @@ public sealed record LoadOptions
 /// </summary>
 public sealed class LanguageModel : IDisposable
 {
+    private const string RandomName = "random";
+
     private readonly ModelWeights _weights;
+    private readonly CheckpointFingerprint? _fingerprint; // null for random weights
     private readonly Tokenizer? _tokenizer;
     private readonly Lazy<ChatFormat> _chat;
     private readonly Lazy<IReadOnlyList<int>> _endIds;
 
     private LanguageModel(LoadableCheckpoint checkpoint, DeviceOps ops, ModelWeights weights, KvType kvType)
     {
-        (Directory, Name, Fingerprint) = (checkpoint.Folder.Path, checkpoint.Folder.Name, checkpoint.Folder.Fingerprint);
+        (Directory, Name, _fingerprint) = (checkpoint.Folder.Path, checkpoint.Folder.Name, checkpoint.Folder.LazyFingerprint);
         (Config, _tokenizer, Warnings) = (checkpoint.Config, checkpoint.Tokenizer, checkpoint.Warnings);
         (_chat, _endIds, Ops, _weights, KvType) = (checkpoint.Chat, checkpoint.EndIds, ops, weights, kvType);
         IsCheckpoint = true;
@@ -62,10 +65,9 @@ public sealed class LanguageModel : IDisposable
 
     private LanguageModel(ModelConfig config, Tokenizer? tokenizer, DeviceOps ops, ModelWeights weights, KvType kvType)
     {
-        const string Random = "random";
-        (Directory, Name, Fingerprint, Warnings) = (Random, Random, Random, []);
+        (Directory, Name, Warnings) = (RandomName, RandomName, []);
         (Config, _tokenizer, Ops, _weights, KvType) = (config, tokenizer, ops, weights, kvType);
-        _chat = new Lazy<ChatFormat>(() => ChatFormat.Load(Random, Tokenizer));
+        _chat = new Lazy<ChatFormat>(() => ChatFormat.Load(RandomName, Tokenizer));
         _endIds = new Lazy<IReadOnlyList<int>>(config.EosIds);
         Lifetime = NewLifetime();
     }
@@ -101,9 +103,11 @@ public sealed class LanguageModel : IDisposable
     public IReadOnlyList<int> EndIds => _endIds.Value;
 
     /// <summary>
-    /// SHA-256 over config.json, the names, types and shapes of the tensors, and tokenizer.json. A controller is bound to this fingerprint.
+    /// SHA-256 over config.json, the names, types and shapes of the tensors, and tokenizer.json. A controller is bound to this fingerprint. Computed on
+    /// first use.
     /// </summary>
-    public string Fingerprint { get; }
+    /// <exception cref="CheckpointException">config.json or tokenizer.json cannot be read any more, or has changed since it was loaded.</exception>
+    public string Fingerprint => _fingerprint?.Value ?? RandomName;
 
     /// <summary>The device that runs the model: the CPU or a CUDA device.</summary>
     public Device Device => Ops is CudaOps cuda ? Device.Cuda(cuda.Ordinal) : Device.Cpu;

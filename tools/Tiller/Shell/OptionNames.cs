@@ -24,6 +24,7 @@ internal static class OptionNames
         ("set FitOptions.Jacobians", "add --jacobians FILE"),
         ("FitOptions.Calibration", "--calibration"),
         ("FitOptions.Jacobians", "--jacobians"),
+        ("PredictiveFit.Bound", "--bound"),
         ("ClampFit.Low", "--low"),
         ("ClampFit.High", "--high"),
         ("TransportFit.Pooling", "--pooling"),
