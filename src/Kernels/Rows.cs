@@ -131,6 +131,29 @@ internal struct DeviceEdit
     public int Joins;
 }
 
+/// <summary>An odd function of an error, in the layout of the kernels: <c>TillerCurve</c> of rows.cuh.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct DeviceCurve
+{
+    /// <summary>q at the nodes // (Count).</summary>
+    public nint Nodes;
+
+    /// <summary>Value and slope at each node // (Count, 2).</summary>
+    public nint Cubics;
+
+    /// <summary>Number of nodes; 0 for the error itself.</summary>
+    public int Count;
+
+    /// <summary>The error up to which the function is linear.</summary>
+    public float Knee;
+
+    /// <summary>Its slope there.</summary>
+    public float Slope;
+
+    /// <summary>The unit of values and slopes.</summary>
+    public float Scale;
+}
+
 /// <summary>
 /// The part of a law for one stage, in the layout of the kernels: <c>TillerLayerLaw</c> of rows.cuh. Members are addresses or numbers.
 /// </summary>
@@ -166,6 +189,9 @@ internal struct DeviceLayerLaw
 
     /// <summary>Gain of each feed // (feeds).</summary>
     public nint FeedGain;
+
+    /// <summary><see cref="DeviceCurve"/> of each feed; 0 if no feed has one // (feeds).</summary>
+    public nint Curves;
 
     /// <summary>The two sensors of each plane, as indices in this stage // (planes, 2).</summary>
     public nint PlaneSensors;

@@ -3,7 +3,18 @@
 #pragma once
 #include "platform.cuh"
 
-// The part of a feedback law for one stage: u = Σ_j (c_j + Σ_i m_ji e_i) w_j over the terms whose gate is open, e[sensor_i] = clip(v_i·x) − v_i·x.
+// An odd function of an error (docs/math.md §6): slope e up to the knee; beyond, a cubic between nodes of q = knee/|e|, in units of scale.
+struct TillerCurve
+{
+    const float* nodes;        // (count) q, from 0 to 1
+    const float* cubics;       // (count, 2) value and slope in q
+    int count;                 // 0 for the error itself
+    float knee;
+    float slope;
+    float scale;
+};
+
+// The part of a feedback law for one stage: u = Σ_j (c_j + Σ_i m_ji φ_ji(e_i)) w_j over the terms whose gate is open, e[sensor_i] = clip(v_i·x) − v_i·x.
 struct TillerLayerLaw
 {
     const float* v;            // (sensors, D)
@@ -16,6 +27,7 @@ struct TillerLayerLaw
     const int* feedBegin;      // (terms + 1) first feed of each term, which is a row of m
     const int* feedSensor;     // (feeds) index of the sensor in the whole law
     const float* feedGain;     // (feeds)
+    const TillerCurve* curves; // (feeds) φ; null if all are the errors themselves
     const int* planeSensors;   // (planes, 2) indices of two sensors of this stage, whose errors e become |e| t + e
     const float* planeTargets; // (planes, 2) t
     int sensors;

@@ -18,7 +18,30 @@ struct TillerSteeringScratch
     double squares[2 * 32];
 };
 
-// Strengths p_j = c_j + Σ_i m_ji e_i, or Σ_i m_ji de_i for a tangent, of the terms begin .. begin + tillerTermsAtOnce. A strength is 0 if the term's
+// φ(e), or φ'(e) de for a tangent. The cubic of a cell is that of ErrorCurve.Piece.
+static __device__ __forceinline__ float tillerCurved(const TillerCurve& curve, float e, float de, bool tangent)
+{
+    const float size = tillerAbs(e);
+    if (curve.count == 0) { return tangent ? de : e; }
+    if (!(size > curve.knee)) { return curve.slope * (tangent ? de : e); }
+    const float q = curve.knee / size;
+    int i = 0;
+    for (int end = curve.count - 1; end - i > 1;)
+    {
+        const int middle = (i + end) / 2;
+        if (curve.nodes[middle] <= q) { i = middle; }
+        else { end = middle; }
+    }
+    const float* const at = curve.cubics + 2 * i;
+    const float width = curve.nodes[i + 1] - curve.nodes[i], t = (q - curve.nodes[i]) / width;
+    const float rise = at[2] - at[0], first = width * at[1], last = width * at[3];
+    const float bend = 3.0f * rise - 2.0f * first - last, twist = first + last - 2.0f * rise;
+    if (tangent) { return -curve.scale * (at[1] + t * (2.0f * bend + 3.0f * t * twist) / width) * q / size * de; }
+    const float value = curve.scale * (at[0] + t * (first + t * (bend + t * twist)));
+    return e < 0.0f ? -value : value;
+}
+
+// Strengths p_j = c_j + Σ_i m_ji φ_ji(e_i), or Σ_i m_ji φ'_ji(e_i) de_i for a tangent, of the terms begin .. begin + tillerTermsAtOnce. A strength is 0 if the term's
 // gate, which depends on the value row's errors, is closed. `fed` is the errors of the row itself.
 static __device__ __forceinline__ void tillerStrengths(
     const TillerLayerLaw& law, int begin, const float* errors, const float* fed, bool tangent, float* strengths)
@@ -26,7 +49,11 @@ static __device__ __forceinline__ void tillerStrengths(
     for (int j = begin + int(threadIdx.x); j < tillerMin(law.terms, begin + tillerTermsAtOnce); j += int(blockDim.x))
     {
         float p = tangent ? 0.0f : law.c[j];
-        for (int i = law.feedBegin[j]; i < law.feedBegin[j + 1]; i++) { p += law.feedGain[i] * fed[law.feedSensor[i]]; }
+        for (int i = law.feedBegin[j]; i < law.feedBegin[j + 1]; i++)
+        {
+            const int sensor = law.feedSensor[i];
+            p += law.feedGain[i] * (law.curves ? tillerCurved(law.curves[i], errors[sensor], fed[sensor], tangent) : fed[sensor]);
+        }
         const int gate = law.gate[j];
         strengths[j - begin] = gate < 0 || errors[gate] < 0.0f ? p : 0.0f;
     }

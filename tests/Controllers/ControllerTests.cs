@@ -47,6 +47,34 @@ public sealed class ControllerTests
         Settings = new Dictionary<string, string>(StringComparer.Ordinal) { ["seed"] = "7", ["path"] = "Zürich\n\"x\"" },
     };
 
+    // Of three blocks, with two, no and one direction beside w; block 1 has no curve.
+    private static InputCurve?[] Curves() =>
+    [
+        new(Rows(30, 1)[0], 0.5f, Rows(31, 2), [0, 0.25f, 1], [[1, 0.75f, 0.5f], [0.1f, 0.2f, 0], [-0.1f, 0.1f, 0]], [[-1, -1, 0], [0, 0, 0.5f], [1, 0, 2]]),
+        null,
+        new(Rows(32, 1)[0], 1.5f, Rows(33, 1), [0, 1], [[2, 1.5f], [0.5f, 0]], [[0, -1], [0, 0.25f]]),
+        new(Rows(34, 1)[0], 0.1f, [], [0, 1], [[0.2f, 0.1f]], [[0, -0.1f]]),
+    ];
+
+    [TestCase("knee", 0, 0f)]
+    [TestCase("knee", 0, -1f)]
+    [TestCase("knee", 2, 1e-40f)]
+    [TestCase("nodes", 0, 0.125f)]
+    [TestCase("nodes", 1, 0f)]
+    [TestCase("nodes", 1, 2f)]
+    [TestCase("nodes", 2, 0.5f)]
+    public void ACurveThatIsNoneIsRefused(string tensor, int index, float value)
+    {
+        Rewrite(Methods().Single(m => m is PredictiveSteering), (_, tensors) =>
+        {
+            int at = tensors.FindIndex(t => t.Name == tensor);
+            byte[] data = tensors[at].Data.ToArray();
+            BitConverter.TryWriteBytes(data.AsSpan(4 * index), value);
+            tensors[at] = new TensorData(tensor, tensors[at].Type, tensors[at].Shape, data);
+        });
+        Assert.That(Assert.Throws<ControllerException>(() => Controller.Load(File))!.Fault, Is.EqualTo(ControllerFault.Range));
+    }
+
     private static IEnumerable<SteeringMethod> Methods()
     {
         var feature = MakeFeature();
@@ -68,6 +96,7 @@ public sealed class ControllerTests
         yield return new Clamp(feature, 2, null);
         float[][][] read = [Rows(7, 2), Rows(8, 1), [], Rows(9, 3)], push = [Rows(10, 2), Rows(11, 1), [], Rows(12, 3)];
         yield return new Trajectory(feature, Rows(13, Layers), read, push, new LayerSet(0, 3));
+        yield return new PredictiveSteering(feature, Curves(), 1.0 / 3, Setpoint.Affine, new LayerSet(0, 2));
         yield return new Gated(new Proportional(feature, 0.1, new LayerSet(1, 3)), new TokenGate(2, Rows(14, 1)[0], 0.1f));
         yield return new DirectionalAblation(feature, 2, new LayerSet(1, 3));
         float[][] low = Rows(15, Layers);
@@ -266,6 +295,20 @@ public sealed class ControllerTests
     [TestCase("trajectory", "columns", "2,1,0,4", ControllerFault.Shape)]
     [TestCase("trajectory", "columns", "2147483647,1,0,0", ControllerFault.Schema)]
     [TestCase("trajectory", "columns", null, ControllerFault.Schema)]
+    [TestCase("mpc", "bound", "0", ControllerFault.Range)]
+    [TestCase("mpc", "bound", "-1", ControllerFault.Range)]
+    [TestCase("mpc", "bound", "NaN", ControllerFault.Range)]
+    [TestCase("mpc", "bound", "1e-60", ControllerFault.Range)]
+    [TestCase("mpc", "bound", null, ControllerFault.Schema)]
+    [TestCase("mpc", "setpoint", "else", ControllerFault.Schema)]
+    [TestCase("mpc", "directions", "2,0,1", ControllerFault.Schema)]
+    [TestCase("mpc", "directions", "2,0,2,0", ControllerFault.Shape)]
+    [TestCase("mpc", "directions", "2147483647,0,1,0", ControllerFault.Schema)]
+    [TestCase("mpc", "directions", "1,1,1,0", ControllerFault.Shape)]
+    [TestCase("mpc", "nodes", "3,0,2,1", ControllerFault.Shape)]
+    [TestCase("mpc", "nodes", "2,0,3,2", ControllerFault.Shape)]
+    [TestCase("mpc", "nodes", "3,0,-2,2", ControllerFault.Schema)]
+    [TestCase("mpc", "nodes", null, ControllerFault.Schema)]
     [TestCase("proportional", "gate.layer", "4", ControllerFault.Range)]
     [TestCase("proportional", "gate.layer", "-1", ControllerFault.Range)]
     [TestCase("proportional", "gate.threshold", "NaN", ControllerFault.Range)]

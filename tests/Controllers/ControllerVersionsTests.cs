@@ -101,6 +101,13 @@ public sealed class ControllerVersionsTests
         new Clamp(s_feature, 0.5, null, new LayerSet(1, 1)),
         new Trajectory(s_feature, Rows(2, Layers), [Rows(3, 2), [], Rows(4, 1)], [Rows(6, 2), [], Rows(7, 1)]),
         new Gated(new Proportional(s_feature, 0.25), new TokenGate(2, Rows(8, 1)[0], 0.125f)),
+        new PredictiveSteering(
+            s_feature,
+            [
+                new(Rows(3, 1)[0], 0.5f, Rows(4, 1), [0, 0.25f, 1], [[1, 0.75f, 0.5f], [0.25f, 0.125f, 0]], [[-1, -1, 0], [0, 0, 0.5f]]), null,
+                new(Rows(5, 1)[0], 1.5f, [], [0, 1], [[2, 1.5f]], [[0, -1]]),
+            ],
+            0.75),
         new DirectionalAblation(s_feature, 1, new LayerSet(0, 1)),
         new ActivationTransport(s_feature, Rows(3, Layers), Rows(4, Layers), Rows(5, Layers), [.. Rows(5, Layers).Select(Above)], new LayerSet(1, 2)),
         new OdeSteering(s_feature, CountSketch.Random(Width, 3, 0.25, 0.5, seed: 1), [.. Rows(3, Layers).Select(row => row[..3])], 10),
@@ -113,7 +120,7 @@ public sealed class ControllerVersionsTests
     private static float[] Above(float[] low) => Array.ConvertAll(low, x => x + 0.5f);
 
     private static int FirstVersion(SteeringMethod method) =>
-        method is DirectionalAblation or ActivationTransport or OdeSteering or CastSteering or Conditional ? 4
+        method is PredictiveSteering ? 5 : method is DirectionalAblation or ActivationTransport or OdeSteering or CastSteering or Conditional ? 4
         : method is AngularSetpoint or AngularSteering or Clamp or Trajectory or Gated or Ablation { Hook: Hook.Input } ? 3 : 1;
 
     internal static string Kept(int version, SteeringMethod method)
@@ -126,6 +133,7 @@ public sealed class ControllerVersionsTests
     [TestCaseSource(nameof(Methods))]
     public void Every_method_of_every_version_steers_as_when_it_was_written(SteeringMethod method)
     {
+        Keep(method);
         for (int version = FirstVersion(method); version <= ControllerFile.Version; version++)
         {
             // Unit vectors may differ in their last bit from one processor to another.
@@ -147,6 +155,9 @@ public sealed class ControllerVersionsTests
                 Is.EqualTo(written.Terms.SelectMany(t => t.Feeds, (_, f) => f.Sensor)));
             Assert.That(read.Terms.SelectMany(t => t.Feeds, (_, f) => f.Gain),
                 Is.EqualTo(written.Terms.SelectMany(t => t.Feeds, (_, f) => f.Gain)).Within(Bit));
+            Assert.That(read.Terms.SelectMany(t => t.Feeds, (_, f) => f.Curve?.At(4)),
+                Is.EqualTo(written.Terms.SelectMany(t => t.Feeds, (_, f) => f.Curve?.At(4))));
+            Assert.That(read.MaxEffort, Is.EqualTo(written.MaxEffort));
             Assert.That(read.Terms.Select(t => t.W), Is.EqualTo(written.Terms.Select(t => t.W)).Within(Bit));
             Assert.That(read.Sensors.Select(s => s.Layer), Is.EqualTo(written.Sensors.Select(s => s.Layer)));
             Assert.That(read.Sensors.Select(s => s.Low), Is.EqualTo(written.Sensors.Select(s => s.Low)).Within(Bit));
@@ -173,6 +184,24 @@ public sealed class ControllerVersionsTests
     {
         var form = (ChatForm)Controller.Load(File("version-2.a-lqr")).Source.Form!;
         Assert.That(form, Is.EqualTo(new ChatForm { TemplateSha256 = new string('c', 64), System = "Be brief." }));
+    }
+
+    // A file of the newest version that is not there yet is written where documents are; those that are there stay.
+    private static void Keep(SteeringMethod method)
+    {
+        string file = File(Kept(ControllerFile.Version, method));
+        if (Environment.GetEnvironmentVariable("TILLER_REWRITE_DOCS") == "1" && !System.IO.File.Exists(file))
+        {
+            var source = new ControllerSource
+            {
+                ModelName = "demo",
+                ModelFingerprint = new string('a', 64),
+                Positive = new PromptSet("0011", 8),
+                Negative = new PromptSet("2233", 9),
+                Form = new ChatForm { TemplateSha256 = new string('c', 64), System = "Be brief." },
+            };
+            new Controller(method, source).Save(file);
+        }
     }
 
     internal static string File(string name) => Repository.Path("tests", "controllers", name + ".tiller");

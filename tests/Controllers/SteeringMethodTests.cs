@@ -241,6 +241,8 @@ public sealed class SteeringMethodTests
         Assert.That(new OpenLoopAddition(feature).Compile(0).Terms, Is.Empty);
     }
 
+    private static InputCurve Curve(float[] w) => new(w, 1, [], [0, 1], [[1, 1]], [[0, 0]]);
+
     [Test]
     public void AZeroFeatureIsTheNullLawOfEveryMethod()
     {
@@ -248,7 +250,7 @@ public sealed class SteeringMethodTests
         SteeringMethod[] methods =
         [
             new LinearQuadratic(feature, Directions(1)), new OpenLoopAddition(feature), new Proportional(feature), new Ablation(feature),
-            new SPid(feature, 1, 1, 1),
+            new SPid(feature, 1, 1, 1), new PredictiveSteering(feature, [.. Directions(1).Select(Curve)], 1),
         ];
         foreach (var method in methods)
         {
@@ -276,6 +278,9 @@ public sealed class SteeringMethodTests
             (new Proportional(feature, layers: new LayerSet(4, 4)), "μ is 0"), (new Proportional(feature, layers: new LayerSet(3, 3)), null),
             (new Proportional(feature, 0), "k_p is 0"), (new Ablation(feature, new LayerSet(4, 4)), "μ is 0"), (new Ablation(feature), null),
             (new SPid(feature, 0, 0, 0), "are 0"), (new SPid(feature, 0, 0, 0.1), null),
+            (new PredictiveSteering(feature, [.. w.Select((row, k) => k == 7 ? null : Curve(row))], 1), null),
+            (new PredictiveSteering(feature, new InputCurve?[w.Length], 1), "w = K v is 0"),
+            (new PredictiveSteering(feature, [.. w.Select(Curve)], 1, layers: new LayerSet(4, 4)), "μ is 0"),
         ];
         foreach (var (method, says) in all)
         {

@@ -30,6 +30,13 @@ internal static class Laws
         return new FeedbackLaw(layers, width, sensors, terms, maxEffort);
     }
 
+    /// <summary>A curve of two cubics whose knee is among errors of about 1.</summary>
+    public static ErrorCurve Curve(Random random)
+    {
+        float Near(float x) => x * (1 + (0.2f * random.NextSingle()));
+        return new ErrorCurve([0, 0.5f, 1], [Near(1.5f), Near(1), Near(0.5f)], [Near(-1), -1, Near(-1)], Near(0.5f), Near(1));
+    }
+
     /// <summary>
     /// A law with every kind of error, on sensors of any layer; with a term that reads several sensors; with gates in all three places; and with
     /// terms on block inputs if <paramref name="inputs"/> is set. It expects states with coordinates of about <paramref name="scale"/>.
@@ -39,6 +46,7 @@ internal static class Laws
         var sensors = new List<Sensor>();
         var terms = new List<Term>();
         var planes = new List<Plane>();
+        var bent = new Random(layers + width);
         float[] Unit() => Numbers.Unit(random, width);
         float Near() => (float)(scale * ((2 * random.NextDouble()) - 1));
         for (int k = 0; k < layers; k++)
@@ -66,7 +74,10 @@ internal static class Laws
             for (int i = 0; i < 4; i++)
             {
                 Feed[] feeds = [.. Enumerable.Range(0, random.Next(5))
-                    .Select(_ => new Feed(random.Next(sensors.Count), (float)(random.NextDouble() - 0.5)))];
+                    .Select(j => new Feed(random.Next(sensors.Count), (float)(random.NextDouble() - 0.5))
+                    {
+                        Curve = (i + j) % 3 == 1 ? Curve(bent) : null,
+                    })];
                 terms.Add(new Term(k, Unit(), 0.2f * Near(), feeds) { Gate = random.Next(3) > 0 ? -1 : random.Next(sensors.Count) });
             }
         }

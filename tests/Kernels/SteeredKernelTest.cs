@@ -1,5 +1,6 @@
 using Tiller.Kernels;
 using Tiller.Law;
+using Tiller.Tests.Decode;
 
 namespace Tiller.Tests.Kernels;
 
@@ -11,9 +12,9 @@ public abstract class SteeredKernelTest : ElementKernelTest
 
     /// <summary>
     /// A law with the given number of sensors and of terms in each layer. Terms read sensors of any layer; some sensors are in planes if
-    /// <paramref name="hasPlanes"/> is set.
+    /// <paramref name="hasPlanes"/> is set, and some feeds have curves if <paramref name="hasCurves"/> is.
     /// </summary>
-    protected static FeedbackLaw NewLaw(int seed, int D, int[] sensors, int[] terms, float bound, bool hasPlanes = true)
+    protected static FeedbackLaw NewLaw(int seed, int D, int[] sensors, int[] terms, float bound, bool hasPlanes = true, bool hasCurves = false)
     {
         var random = new Random(seed);
         float[] Direction() => Normal(random.Next(), D, 1 / Math.Sqrt(D));
@@ -37,8 +38,9 @@ public abstract class SteeredKernelTest : ElementKernelTest
 
         Term NewTerm(int k, int j)
         {
-            Feed[] feeds = [.. Enumerable.Range(0, j % 4 == 3 ? 0 : 1 + (j % 3))
-                .Select(_ => new Feed(random.Next(read.Length), 1 + random.NextSingle()))];
+            Feed NewFeed(int i) =>
+                new(random.Next(read.Length), 1 + random.NextSingle()) { Curve = hasCurves && (i + j) % 2 == 0 ? Laws.Curve(random) : null };
+            Feed[] feeds = [.. Enumerable.Range(0, j % 4 == 3 ? 0 : 1 + (j % 3)).Select(NewFeed)];
             return new Term(k, Direction(), random.NextSingle(), feeds) { Gate = j % 5 == 4 ? random.Next(read.Length) : -1 };
         }
 
@@ -67,6 +69,7 @@ public abstract class SteeredKernelTest : ElementKernelTest
                 FeedBegin = Send<int>([.. part.FeedBegins]),
                 FeedSensor = Send<int>([.. part.FeedSensors]),
                 FeedGain = Send<float>([.. part.FeedGains]),
+                Curves = part.Curves.IsEmpty ? 0 : Send<DeviceCurve>([.. part.Curves.ToArray().Select(Curved)]),
                 PlaneSensors = Send<int>([.. part.PlaneSensors]),
                 PlaneTargets = Send<float>([.. part.PlaneTargets]),
                 Sensors = part.SensorCount,
@@ -76,6 +79,16 @@ public abstract class SteeredKernelTest : ElementKernelTest
                 KeepsNorm = part.KeepsNorm ? 1 : 0,
             };
         }
+
+        DeviceCurve Curved(ErrorCurve? curve) => curve is null ? default : new DeviceCurve
+        {
+            Nodes = Send<float>([.. curve.Nodes()]),
+            Cubics = Send(curve.Cubics()),
+            Count = curve.Nodes().Length,
+            Knee = curve.Knee,
+            Slope = curve.Slope,
+            Scale = curve.Scale,
+        };
 
         int norms = slots * law.Layers;
         nint errors = Send(new float[slots * law.Sensors.Count]), inputs = Send(new float[norms]), states = Send(new float[norms]);

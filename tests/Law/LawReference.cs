@@ -28,7 +28,7 @@ internal static class LawReference
                         continue;
                     }
 
-                    double strength = term.C + term.Feeds.Sum(feed => feed.Gain * errors[feed.Sensor]);
+                    double strength = term.C + term.Feeds.Sum(feed => feed.Gain * (feed.Curve?.At((float)errors[feed.Sensor]) ?? errors[feed.Sensor]));
                     u[t][k] = [.. u[t][k].Zip(term.W, (sum, w) => sum + (strength * w))];
                 }
             }

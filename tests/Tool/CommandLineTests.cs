@@ -107,6 +107,8 @@ public class CommandLineTests
     [TestCase(new[] { "bench" }, "bench")]
     [TestCase(new[] { "generate", "--model", "m", "--temprature", "1" }, "Unknown option '--temprature'")]
     [TestCase(new[] { "generate", "--model", "m", "--rude" }, "Unknown option '--rude'")]
+    [TestCase(new[] { "generate", "--model", "m", "--kv", "f16", "Once" }, "--kv must be f32 or bf16, got 'f16'")]
+    [TestCase(new[] { "fit", "--kv", "bf16" }, "Unknown option '--kv'")]
     [TestCase(new[] { "verify", "-v", "folder" }, "Unknown option '-v'")]
     public async Task A_wrong_command_line_is_exit_code_2(string[] args, string says) => await ExpectUsageError(args, says);
 

@@ -33,6 +33,16 @@ public sealed class CudaVerifyTests : CudaTest
         Verify(SharedFolder.Require(Path.Combine("goldens2", "families", family)));
     }
 
+    [TestCase("llama3-bf16")]
+    [TestCase("gemma2-bf16")]
+    public void The_engine_agrees_with_the_goldens_of_predictive_control(string folder)
+    {
+        using var checks = new MethodChecks(Path.Combine(SharedFolder.Require("goldens2"), folder));
+        var rows = checks.Predictive(new LoadOptions { Device = Device.Cuda() }, CancellationToken.None).ToList();
+        Assert.That(rows.Where(r => !r.Passed), Is.Empty);
+        Assert.That(rows.Select(r => r.Kind), Is.SupersetOf(["mpc.prompt.states", "mpc continuations", "mpc effort over state"]));
+    }
+
     private static void Verify(string folder)
     {
         var rows = Verification.Run(folder, new LoadOptions { Device = Device.Cuda() }, null, CancellationToken.None, oneIn: OnGpu ? 1 : 6).ToList();
@@ -177,6 +187,26 @@ public class VerifyTests
         var run = await ToolRun.Of("verify", golden["."]);
         Assert.That((run.Code, run.Error), Is.EqualTo((0, "")));
         Assert.That(run.Output, Does.Contain("literal ids").And.Not.Contain("logits").And.Contain("All 5 kinds pass."));
+    }
+
+    [Test]
+    public async Task Cases_of_templates_need_no_checkpoint_and_their_templates_may_lie_elsewhere()
+    {
+        string cases = Repository.Path("tests", "Jinja", "cases");
+        using var scratch = new Scratch();
+        foreach (string file in Directory.GetFiles(cases, "*.json"))
+        {
+            File.Copy(file, scratch[Path.GetFileName(file)]);
+        }
+
+        Assert.That((await ToolRun.Of("verify", cases)).Code, Is.Zero);
+        Assert.That((await ToolRun.Of("verify", scratch["."], "--templates", cases)).Code, Is.Zero);
+        var without = await ToolRun.Of("verify", scratch["."]);
+        Assert.That((without.Code, without.Error.Contains(".jinja", StringComparison.Ordinal)), Is.EqualTo((ExitCode.BadInput, true)), without.Error);
+        Edit(scratch["snippets.json"], static json =>
+            json["snippets"]!.AsArray().First(static x => x!["expected"] is not null)!["expected"] = "\u0001");
+        var run = await ToolRun.Of("verify", scratch["."], "--templates", cases);
+        Assert.That(run.Code, Is.EqualTo(ExitCode.VerificationFailed), run.Error);
     }
 
     [Test]

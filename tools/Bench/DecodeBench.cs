@@ -10,14 +10,15 @@ namespace Tiller.Bench;
 /// <summary>Measures steps of one token, prompts, and steps of many sessions at once.</summary>
 internal static class DecodeBench
 {
-    // Laws that show the cost of sensors without terms, the extra cost of intervals with gates, planes and moved inputs compared with setpoints, and
-    // that of edits.
+    // Laws that show the cost of sensors without terms, the extra cost of intervals with gates, planes, moved inputs and curves compared with setpoints,
+    // and that of edits.
     private static readonly (string Name, Func<ModelConfig, FeedbackLaw> Law)[] LawKinds =
     [
         ("sensing, 16 sensors a layer", c => RandomParts.Law(c, 16, seed: 40, kind: RandomParts.LawKind.Sensors)),
         ("steered, 16 gated intervals a layer", c => RandomParts.Law(c, 16, seed: 41, kind: RandomParts.LawKind.GatedIntervals)),
         ("steered, 8 planes a layer", c => RandomParts.Law(c, 16, seed: 42, kind: RandomParts.LawKind.Planes)),
         ("steered, 1 term an input", c => RandomParts.Law(c, 1, seed: 43, kind: RandomParts.LawKind.Inputs)),
+        ("steered, 16 terms with curves a layer", c => RandomParts.Law(c, 16, seed: 48, kind: RandomParts.LawKind.Curves)),
         ("edited, 1 affine map an output", c => RandomParts.Edits(c, seed: 44, RandomParts.EditKind.Affine)),
         ("edited, 2 ablations inside a block", c => RandomParts.Edits(c, seed: 45, RandomParts.EditKind.Ablations)),
         ("edited, 1 kept norm an input", c => RandomParts.Edits(c, seed: 46, RandomParts.EditKind.KeptNorm)),
@@ -28,7 +29,7 @@ internal static class DecodeBench
     public static IEnumerable<BenchRow> Decode(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
-        var counts = new Counts(c, request.Type);
+        var counts = request.Counts;
         int context = request.ContextLength;
         bool onDevice = meter.Machine is CudaMachine;
         const int ManyTerms = 16;
@@ -97,7 +98,7 @@ internal static class DecodeBench
     public static IEnumerable<BenchRow> Prefill(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
-        var counts = new Counts(c, request.Type);
+        var counts = request.Counts;
         int tokens = request.ContextLength;
         if (tokens > c.MaxPositions)
         {
@@ -144,7 +145,7 @@ internal static class DecodeBench
     public static IEnumerable<BenchRow> Batch(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
-        var counts = new Counts(c, request.Type);
+        var counts = request.Counts;
         int context = request.ContextLength;
 
         // Numbers of sessions, and whether they are also steered.

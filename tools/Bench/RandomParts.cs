@@ -20,9 +20,11 @@ internal static class RandomParts
     /// <exception cref="DeviceMemoryException">There is no room.</exception>
     public static LanguageModel Model(BenchRequest request, Machine machine, double extraInBytes, Tokenizer? tokenizer = null)
     {
-        machine.Require(new Counts(request.Shape.Config, request.Type).AllBytes + extraInBytes);
+        machine.Require(request.Counts.AllBytes + extraInBytes);
         return LanguageModel.WithRandomWeights(request.Shape.Config, request.Type, request.LoadOptions, tokenizer);
     }
+
+    private const int CurveNodes = 100;
 
     /// <summary>Kinds of sensors and terms of a law.</summary>
     public enum LawKind
@@ -41,6 +43,9 @@ internal static class RandomParts
 
         /// <summary>Setpoints whose terms move the block's input.</summary>
         Inputs,
+
+        /// <summary>One setpoint, whose terms have strengths that are curves of its error, as those of predictive control.</summary>
+        Curves,
     }
 
     /// <summary>
@@ -57,11 +62,19 @@ internal static class RandomParts
         for (int k = 0; k < c.L; k++)
         {
             int first = sensors.Count;
+            float[] nodes = [.. Enumerable.Range(0, CurveNodes).Select(i => i / (CurveNodes - 1f))];
             for (int i = 0; i < termsPerLayer; i++)
             {
                 int gate = kind == LawKind.GatedIntervals ? first : -1;
-                terms.Add(new Term(k, Unit(random, c.D), 0, new Feed(sensors.Count, 0.01f)) { Gate = gate, Hook = hook });
+                var curve = kind == LawKind.Curves ? new ErrorCurve(nodes, nodes, [.. nodes.Select(_ => 1f)], 1e-3f, 1) : null;
+                int read = kind == LawKind.Curves ? first : sensors.Count;
+                terms.Add(new Term(k, Unit(random, c.D), 0, new Feed(read, 0.01f) { Curve = curve }) { Gate = gate, Hook = hook });
                 float[] v = Unit(random, c.D);
+                if (kind == LawKind.Curves && i > 0)
+                {
+                    continue;
+                }
+
                 sensors.Add(kind switch
                 {
                     LawKind.GatedIntervals => new Sensor(k, v, -0.5f, 0.5f),

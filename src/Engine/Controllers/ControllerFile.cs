@@ -16,6 +16,7 @@ namespace Tiller.Controllers;
 //   angular            second, w1, w2 (L, D) F32
 //   angular-steering   second (L, D) F32
 //   trajectory         record (L, D) F32; read, push (Σ p_k, D) F32
+//   mpc                w (L, D), knee (L), directions (Σ p_k, D), nodes (Σ n_k), values, slopes (Σ (p_k + 1) n_k) F32
 //   a gate             gate (D) F32
 //   a certificate      certificate.contraction, certificate.curvature (S) F64; certificate.propagation (S+1) F64;
 //                      certificate.error, certificate.bound (n, S+1) F64; metadata certificate.first and certificate.heldout
@@ -29,13 +30,14 @@ namespace Tiller.Controllers;
 // (optional: hook = input), and a token gate for any method (gate.layer, gate.threshold). Version 4 adds the methods directional-ablation (block),
 // linear-act (slope, offset, low, high (L, D) F32), ode-steer (gamma, constant, components, steps; weights (L, m) F32, places, signs (2, D+1) F64)
 // and cast (optional: norm = token or pass; vectors (L, D) F32), and a condition on the prompt for any method (condition.threshold, condition.blocks,
-// condition.side = above or below; condition (probes, D) F32). Every version stays readable; tests/controllers holds files of each.
+// condition.side = above or below; condition (probes, D) F32). Version 5 adds the method mpc (bound, setpoint; directions: p_0,…,p_{L-1}; nodes:
+// n_0,…,n_{L-1}, 0 where K v is 0). Every version stays readable; tests/controllers holds files of each.
 
 /// <summary>Writes and reads the file of a controller.</summary>
 internal static class ControllerFile
 {
     public const string Format = "tiller.controller";
-    public const int Version = 4;
+    public const int Version = 5;
 
     private const int FirstVersionWithForm = 2;
 
@@ -118,9 +120,29 @@ internal static class ControllerFile
         switch (method)
         {
             case LinearQuadratic lqr:
-                metadata["setpoint"] = lqr.Setpoint == Setpoint.Affine ? "affine" : "published";
+                metadata["setpoint"] = NameOf(lqr.Setpoint);
                 tensors.Add(TensorData.FromFloat32("w", [layers, width], Flatten(lqr.W)));
                 break;
+            case PredictiveSteering predictive:
+                (metadata["bound"], metadata["setpoint"]) = (Text(predictive.Bound), NameOf(predictive.Setpoint));
+                var curves = predictive.Curves;
+                metadata["directions"] = string.Join(',', curves.Select(curve => Text(curve?.Directions.Count ?? 0)));
+                metadata["nodes"] = string.Join(',', curves.Select(curve => Text(curve?.Nodes.Length ?? 0)));
+                tensors.Add(TensorData.FromFloat32("w", [layers, width], Flatten([.. curves.Select(curve => curve?.W ?? new float[width])])));
+                tensors.Add(TensorData.FromFloat32("knee", [layers], [.. curves.Select(curve => curve?.Knee ?? 0)]));
+                float[][] directions = [.. curves.SelectMany(curve => curve?.Directions ?? [])];
+                tensors.Add(TensorData.FromFloat32("directions", [directions.Length, width], Flatten(directions)));
+                AddCurves("nodes", curve => [curve.Nodes]);
+                AddCurves("values", curve => curve.Values);
+                AddCurves("slopes", curve => curve.Slopes);
+                break;
+
+                void AddCurves(string name, Func<InputCurve, IReadOnlyList<float[]>> rows)
+                {
+                    float[] numbers = Flatten([.. curves.SelectMany(curve => curve is null ? [] : rows(curve))]);
+                    tensors.Add(TensorData.FromFloat32(name, [numbers.Length], numbers));
+                }
+
             case Ablation ablation:
                 Add(metadata, "hook", ablation.Hook == Hook.Input ? "input" : null);
                 break;
@@ -338,13 +360,9 @@ internal static class ControllerFile
         switch (reader.Required("method"))
         {
             case "a-lqr":
-                var setpoint = reader.Required("setpoint") switch
-                {
-                    "published" => Setpoint.Published,
-                    "affine" => Setpoint.Affine,
-                    var other => throw reader.Schema($"has the setpoint '{other}'; known are published and affine"),
-                };
-                return new LinearQuadratic(feature, Rows("w"), setpoint, layers);
+                return new LinearQuadratic(feature, Rows("w"), SetpointOf(), layers);
+            case "mpc":
+                return new PredictiveSteering(feature, Curves(), reader.Number("bound"), SetpointOf(), layers);
             case "addition":
                 return new OpenLoopAddition(feature, layers);
             case "proportional":
@@ -382,8 +400,34 @@ internal static class ControllerFile
                 return new Trajectory(feature, Rows("record"), Factors("read", columns), Factors("push", columns), layers);
             case var other:
                 throw reader.Schema(
-                    $"has the method '{other}'; known are a-lqr, addition, proportional, ablation, s-pid, angular, "
+                    $"has the method '{other}'; known are a-lqr, mpc, addition, proportional, ablation, s-pid, angular, "
                     + "angular-steering, clamp, trajectory, directional-ablation, linear-act, ode-steer and cast");
+        }
+
+        Setpoint SetpointOf() => reader.Required("setpoint") switch
+        {
+            "published" => Setpoint.Published,
+            "affine" => Setpoint.Affine,
+            var other => throw reader.Schema($"has the setpoint '{other}'; known are published and affine"),
+        };
+
+        InputCurve?[] Curves()
+        {
+            int[] columns = reader.Counts("directions", feature.L), nodes = reader.Counts("nodes", feature.L);
+            long numbers = columns.Zip(nodes, (p, n) => (p + 1L) * n).Sum();
+            var (w, knees, directions) = (Rows("w"), reader.Float32("knee", 1, feature.L), Factors("directions", columns));
+            float[] q = reader.Float32("nodes", 1, nodes.Sum()), values = reader.Float32("values", 1, numbers);
+            float[] slopes = reader.Float32("slopes", 1, numbers);
+            var curves = new InputCurve?[feature.L];
+            for (int k = 0, at = 0, row = 0; k < curves.Length; k++)
+            {
+                int n = nodes[k], end = row + ((columns[k] + 1) * n);
+                curves[k] = n == 0 ? null : new InputCurve(
+                    w[k], knees[k], directions[k], q[at..(at + n)], [.. values[row..end].Chunk(n)], [.. slopes[row..end].Chunk(n)]);
+                (at, row) = (at + n, end);
+            }
+
+            return curves;
         }
 
         float[][] Rows(string name) => [.. reader.Float32(name, feature.D, feature.L, feature.D).Chunk(feature.D)];
@@ -406,6 +450,8 @@ internal static class ControllerFile
             return factors;
         }
     }
+
+    private static string NameOf(Setpoint setpoint) => setpoint == Setpoint.Affine ? "affine" : "published";
 
     private static ControllerSource ReadSource(int layers, int version, SafetensorsFile file, ControllerReader reader)
     {

@@ -34,7 +34,7 @@ public enum FitInputs
     /// <summary>Needs pairs: the i-th positive prompt belongs to the i-th negative prompt.</summary>
     Pairs = 128,
 
-    /// <summary>Keeps all Jacobians of the horizon in memory, 8 L D² bytes, and runs the recursion about forty times.</summary>
+    /// <summary>Keeps all Jacobians of the horizon in memory, 8 L D² bytes, and solves with them often: at most what forty runs of the recursion take.</summary>
     AllJacobians = 256,
 
     /// <summary>Uses <see cref="FitOptions.HeldOut"/>: its gains can be certified.</summary>
@@ -70,7 +70,7 @@ public abstract record FitMethod
     /// <summary>All methods, with their default parameters.</summary>
     public static IReadOnlyList<FitMethod> All { get; } =
     [
-        Lqr, new AngularFit(), new TrajectoryFit(), new LatentFit(), new LatentFit { Calibrated = true }, new HInfinityFit(),
+        Lqr, new AngularFit(), new TrajectoryFit(), new LatentFit(), new LatentFit { Calibrated = true }, new HInfinityFit(), new PredictiveFit(),
         new ProportionalFit(), new SPidFit(), new AdditionFit("actadd", "arXiv:2308.10248"), new AdditionFit("caa", "arXiv:2312.06681"),
         new PidSteeringFit(), new PidSteeringFit { Ablates = true }, new AblationFit(), new AblationFit { Hook = Hook.Input }, new ClampFit(),
         new AngularSteeringFit(), new AngularSteeringFit { Adaptive = true }, new DirectionalAblationFit(), new TransportFit(),

@@ -20,6 +20,9 @@ internal sealed class LawParts
     /// <summary>Conditions on the prompt so far.</summary>
     public List<PromptCondition> Conditions { get; } = [];
 
+    /// <summary>The method's own bound on |u_k|.</summary>
+    public float MaxEffort { get; set; } = float.PositiveInfinity;
+
     /// <summary>Adds a sensor.</summary>
     /// <returns>Index of the sensor.</returns>
     public int Add(Sensor sensor)

@@ -49,7 +49,7 @@ public abstract class SteeringMethod
 
     /// <summary>Compiles the law for strength λ.</summary>
     /// <param name="lambda">Strength λ, finite, in the units of the method.</param>
-    /// <param name="maxEffort">Bound on |u_k|; positive infinity for none.</param>
+    /// <param name="maxEffort">Bound on |u_k|; positive infinity for none. A method with a bound of its own keeps the smaller one.</param>
     /// <exception cref="ArgumentException">λ is not finite or too large for float32, or the bound is not positive.</exception>
     /// <exception cref="LawCombinationException">There is a bound, and the method edits activations.</exception>
     /// <exception cref="SteeringOverflowException">A setpoint or a gain at this λ is too large for float32.</exception>
@@ -76,7 +76,7 @@ public abstract class SteeringMethod
             throw new SteeringOverflowException(Name, lambda, "A gain", term.Layer);
         }
 
-        return new FeedbackLaw(Feature.L, Feature.D, parts.Sensors, parts.Terms, maxEffort, parts.Planes, parts.Edits, parts.Conditions);
+        return new FeedbackLaw(Feature.L, Feature.D, parts.Sensors, parts.Terms, MathF.Min(maxEffort, parts.MaxEffort), parts.Planes, parts.Edits, parts.Conditions);
     }
 
     private protected abstract void Compile(double lambda, LawParts parts);

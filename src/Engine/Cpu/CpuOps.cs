@@ -422,8 +422,8 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         ref readonly var r = ref job.Rows[row];
         for (int g = 0; g < c.G; g++)
         {
-            new ReadOnlySpan<float>(qkv + ((c.H + g) * c.E), c.E).CopyTo(r.Cache.Keys(job.K, g).HostRow(r.Position));
-            new ReadOnlySpan<float>(qkv + ((c.H + c.G + g) * c.E), c.E).CopyTo(r.Cache.Values(job.K, g).HostRow(r.Position));
+            r.Cache.Keys(job.K, g).Write(r.Position, qkv + ((c.H + g) * c.E));
+            r.Cache.Values(job.K, g).Write(r.Position, qkv + ((c.H + c.G + g) * c.E));
         }
     }
 

@@ -96,7 +96,7 @@ internal sealed unsafe class CpuSteering : SteeringState
         }
     }
 
-    /// <summary>Adds u_k = Σ (c + Σ m e) w of stage k to y, after applying the bound.</summary>
+    /// <summary>Adds u_k = Σ (c + Σ m φ(e)) w of stage k to y, after applying the bound.</summary>
     public void Act(int k, int slot, Span<float> y)
     {
         var law = Law.Packed(k);
@@ -248,7 +248,7 @@ internal sealed unsafe class CpuSteering : SteeringState
         }
     }
 
-    /// <summary>Adds du_k = Σ m de w to dy. If u_k is at its bound, du keeps only the part that does not change |u|.</summary>
+    /// <summary>Adds du_k = Σ m φ'(e) de w to dy. If u_k is at its bound, du keeps only the part that does not change |u|.</summary>
     public void ActTangent(int k, int slot, int tangent, Span<float> dy)
     {
         var law = Law.Packed(k);
@@ -419,7 +419,7 @@ internal sealed unsafe class CpuSteering : SteeringState
         }
     }
 
-    /// <summary>Computes u = Σ (c + Σ m e) w, without the bound.</summary>
+    /// <summary>Computes u = Σ (c + Σ m φ(e)) w, without the bound.</summary>
     private void Input(PackedLaw law, int slot, Span<float> u)
     {
         var strengths = Strengths(law.TermCount);
@@ -427,14 +427,14 @@ internal sealed unsafe class CpuSteering : SteeringState
         Combine(law, strengths, u);
     }
 
-    /// <summary>Computes c + Σ m e of every term; 0 if its gate is closed.</summary>
+    /// <summary>Computes c + Σ m φ(e) of every term; 0 if its gate is closed.</summary>
     private static void Weigh(PackedLaw law, ReadOnlySpan<float> errors, Span<float> strengths)
     {
         law.C.CopyTo(strengths);
-        AddFeeds(law, errors, errors, strengths);
+        AddFeeds(law, errors, [], strengths);
     }
 
-    /// <summary>Computes du = Σ m de w, without the bound.</summary>
+    /// <summary>Computes du = Σ m φ'(e) de w, without the bound.</summary>
     private void InputTangent(PackedLaw law, ReadOnlySpan<float> errors, ReadOnlySpan<float> tangentErrors, Span<float> du)
     {
         var strengths = Strengths(law.TermCount);
@@ -443,19 +443,30 @@ internal sealed unsafe class CpuSteering : SteeringState
         Combine(law, strengths, du);
     }
 
-    /// <summary>Adds Σ_j m_ij fed_j to p_i, and sets p_i to 0 if its gate is closed; gates use the errors of the value row.</summary>
-    private static void AddFeeds(PackedLaw law, ReadOnlySpan<float> errors, ReadOnlySpan<float> fed, Span<float> strengths)
+    /// <summary>
+    /// Adds Σ_j m_ij φ_ij(e_j) to p_i, or of a tangent Σ_j m_ij φ'_ij(e_j) de_j; and sets p_i to 0 if its gate is closed. Gates use the errors of the
+    /// value row. <paramref name="tangentErrors"/> is empty for a value row.
+    /// </summary>
+    private static void AddFeeds(PackedLaw law, ReadOnlySpan<float> errors, ReadOnlySpan<float> tangentErrors, Span<float> strengths)
     {
         var begins = law.FeedBegins;
         var sensors = law.FeedSensors;
         var gains = law.FeedGains;
         var gates = law.Gates;
+        var curves = law.Curves;
         for (int i = 0; i < strengths.Length; i++)
         {
             float strength = strengths[i];
             for (int j = begins[i]; j < begins[i + 1]; j++)
             {
-                strength += gains[j] * fed[sensors[j]];
+                int sensor = sensors[j];
+                float fed = tangentErrors.IsEmpty ? errors[sensor] : tangentErrors[sensor];
+                if (!curves.IsEmpty && curves[j] is { } curve)
+                {
+                    fed = tangentErrors.IsEmpty ? curve.At(fed) : curve.SlopeAt(errors[sensor]) * fed;
+                }
+
+                strength += gains[j] * fed;
             }
 
             strengths[i] = gates[i] < 0 || errors[gates[i]] < 0 ? strength : 0;

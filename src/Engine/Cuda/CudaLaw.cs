@@ -6,14 +6,15 @@ using Tiller.Law;
 namespace Tiller.Cuda;
 
 /// <summary>
-/// The layout of a law in device memory: <see cref="DeviceLayerLaw"/> // (stages), <see cref="DeviceEdit"/> // (edits), then its numbers, its
-/// directions, and the vectors of its edits.
+/// The layout of a law in device memory: <see cref="DeviceLayerLaw"/> // (stages), <see cref="DeviceEdit"/> // (edits), <see cref="DeviceCurve"/>
+/// // (feeds of stages with curves), then its numbers, its directions with the tables of its curves, and the vectors of its edits.
 /// </summary>
 internal sealed class CudaLaw
 {
     private readonly FeedbackLaw _law;
     private readonly CudaEdits _edits;
     private readonly int _numbersInBytes;
+    private readonly int _curves;
 
     private CudaLaw(FeedbackLaw law)
     {
@@ -25,7 +26,8 @@ internal sealed class CudaLaw
         {
             var part = law.Packed(k);
             numbers += (3 * part.SensorCount) + (3 * part.TermCount) + 1 + (2 * part.FeedCount) + (4 * part.PlaneCount);
-            directions += part.V.Length + part.W.Length;
+            directions += part.V.Length + part.W.Length + Tables(part.Curves);
+            _curves += part.Curves.Length;
         }
 
         _numbersInBytes = Align(StructsInBytes + (4 * numbers));
@@ -38,7 +40,9 @@ internal sealed class CudaLaw
     public (int Edits, int Begins) EditsAt =>
         _edits.IsEmpty ? (0, 0) : (_law.Stages * Unsafe.SizeOf<DeviceLayerLaw>(), StructsInBytes);
 
-    private int StructsInBytes => (_law.Stages * Unsafe.SizeOf<DeviceLayerLaw>()) + (_edits.Count * Unsafe.SizeOf<DeviceEdit>());
+    private int CurvesAt => (_law.Stages * Unsafe.SizeOf<DeviceLayerLaw>()) + (_edits.Count * Unsafe.SizeOf<DeviceEdit>());
+
+    private int StructsInBytes => CurvesAt + (_curves * Unsafe.SizeOf<DeviceCurve>());
 
     public static CudaLaw Of(FeedbackLaw law) => new(law);
 
@@ -64,6 +68,23 @@ internal sealed class CudaLaw
             }
         }
 
+        for (int k = 0; k < a.Stages; k++)
+        {
+            ReadOnlySpan<ErrorCurve?> one = a.Packed(k).Curves, two = b.Packed(k).Curves;
+            if (one.Length != two.Length)
+            {
+                return false;
+            }
+
+            for (int i = 0; i < one.Length; i++)
+            {
+                if (one[i] is null ? two[i] is not null : two[i] is null || !one[i]!.HasArraysOf(two[i]!))
+                {
+                    return false;
+                }
+            }
+        }
+
         for (int i = 0; i < a.Terms.Count; i++)
         {
             if (a.Terms[i].Layer != b.Terms[i].Layer || a.Terms[i].Hook != b.Terms[i].Hook || !ReferenceEquals(a.Terms[i].W, b.Terms[i].W))
@@ -80,7 +101,7 @@ internal sealed class CudaLaw
     {
         byte[] bytes = new byte[directions ? SizeInBytes : _numbersInBytes];
         var layers = MemoryMarshal.Cast<byte, DeviceLayerLaw>(bytes.AsSpan(0, _law.Stages * Unsafe.SizeOf<DeviceLayerLaw>()));
-        int at = StructsInBytes;
+        int at = StructsInBytes, curveAt = CurvesAt;
         long far = _numbersInBytes;
         Near(MemoryMarshal.AsBytes(_edits.Begins));
         for (int k = 0; k < _law.Stages; k++)
@@ -96,6 +117,7 @@ internal sealed class CudaLaw
                 FeedBegin = Near(MemoryMarshal.AsBytes(part.FeedBegins)),
                 FeedSensor = Near(MemoryMarshal.AsBytes(part.FeedSensors)),
                 FeedGain = Near(MemoryMarshal.AsBytes(part.FeedGains)),
+                Curves = Curved(part.Curves),
                 PlaneSensors = Near(MemoryMarshal.AsBytes(part.PlaneSensors)),
                 PlaneTargets = Near(MemoryMarshal.AsBytes(part.PlaneTargets)),
                 V = Far(part.V),
@@ -119,6 +141,41 @@ internal sealed class CudaLaw
             return address + at - values.Length;
         }
 
+        // The curves of a stage's feeds, 0 without any.
+        nint Curved(ReadOnlySpan<ErrorCurve?> curves)
+        {
+            if (curves.IsEmpty)
+            {
+                return 0;
+            }
+
+            var told = MemoryMarshal.Cast<byte, DeviceCurve>(bytes.AsSpan(curveAt, curves.Length * Unsafe.SizeOf<DeviceCurve>()));
+            long end = far + (4L * Tables(curves));
+            ErrorCurve? before = null;
+            nint nodes = 0;
+            for (int i = 0; i < curves.Length; i++)
+            {
+                if (curves[i] is { } curve)
+                {
+                    nodes = before?.HasNodesOf(curve) == true ? nodes : Far(curve.Nodes());
+                    told[i] = new DeviceCurve
+                    {
+                        Nodes = nodes,
+                        Cubics = Far(curve.Cubics()),
+                        Count = curve.Nodes().Length,
+                        Knee = curve.Knee,
+                        Slope = curve.Slope,
+                        Scale = curve.Scale,
+                    };
+                    before = curve;
+                }
+            }
+
+            curveAt += curves.Length * Unsafe.SizeOf<DeviceCurve>();
+            far = end;
+            return address + curveAt - (curves.Length * Unsafe.SizeOf<DeviceCurve>());
+        }
+
         nint Far(ReadOnlySpan<float> values)
         {
             if (directions)
@@ -129,6 +186,23 @@ internal sealed class CudaLaw
             far += 4L * values.Length;
             return (nint)(address + far - (4L * values.Length));
         }
+    }
+
+    // Floats of the tables of a stage's curves. Nodes that several curves share are there once.
+    private static int Tables(ReadOnlySpan<ErrorCurve?> curves)
+    {
+        int floats = 0;
+        ErrorCurve? before = null;
+        foreach (var curve in curves)
+        {
+            if (curve is not null)
+            {
+                floats += (before?.HasNodesOf(curve) == true ? 2 : 3) * curve.Nodes().Length;
+                before = curve;
+            }
+        }
+
+        return Align(4 * floats) / 4;
     }
 
     private static int Align(int bytes) => (bytes + 63) / 64 * 64;

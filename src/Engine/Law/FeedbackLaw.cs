@@ -62,9 +62,13 @@ public sealed record Plane(int First, int Second, float T1, float T2);
 /// later layer gives the error of the previous steered token, or 0 if there is none.
 /// </param>
 /// <param name="Gain">m_ij of this term and sensor.</param>
-public readonly record struct Feed(int Sensor, float Gain);
+public readonly record struct Feed(int Sensor, float Gain)
+{
+    /// <summary>What of the error is added: Gain times φ(e); null for the error itself.</summary>
+    public ErrorCurve? Curve { get; init; }
+}
 
-/// <summary>Adds (C + Σ_j m_j e_j) W to the output of a block, or to its input.</summary>
+/// <summary>Adds (C + Σ_j m_j φ_j(e_j)) W to the output of a block, or to its input.</summary>
 /// <param name="Layer">Block k that the term steers.</param>
 /// <param name="W">Direction w // (D).</param>
 /// <param name="C">Open-loop strength c.</param>
@@ -85,7 +89,7 @@ public sealed record Term(int Layer, float[] W, float C, params IReadOnlyList<Fe
 }
 
 /// <summary>
-/// The run-time form of every low-rank steering method (docs/math.md §6). At block k, u_k = Σ_i (c_i + Σ_j m_ij e_j) w_i is added to the block's
+/// The run-time form of every low-rank steering method (docs/math.md §6). At block k, u_k = Σ_i (c_i + Σ_j m_ij φ_ij(e_j)) w_i is added to the block's
 /// output or input, without the terms whose gate is closed. u_k may be bounded, |u_k| ≤ MaxEffort. Edits change activations in other ways.
 /// A law without terms and edits is the plain model, bit for bit. A law is immutable, so that sessions can share it.
 /// </summary>

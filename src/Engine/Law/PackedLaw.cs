@@ -13,6 +13,7 @@ internal sealed class PackedLaw
     private const int LineInFloats = 16;
 
     private readonly float[] _numbers;
+    private readonly ErrorCurve?[]? _curves;
     private readonly int _terms;
     private readonly int _feeds;
     private readonly int _planes;
@@ -53,6 +54,12 @@ internal sealed class PackedLaw
             ints[_terms + (2 * TermCount) + i] = term.Gate;
             foreach (var feed in term.Feeds)
             {
+                if (feed.Curve is not null)
+                {
+                    _curves ??= new ErrorCurve?[FeedCount];
+                    _curves[fed] = feed.Curve;
+                }
+
                 ints[_feeds + fed] = feed.Sensor;
                 _numbers[_feeds + FeedCount + fed++] = feed.Gain;
             }
@@ -115,6 +122,9 @@ internal sealed class PackedLaw
 
     /// <summary>Gain of each feed // (f).</summary>
     public ReadOnlySpan<float> FeedGains => _numbers.AsSpan(_feeds + FeedCount, FeedCount);
+
+    /// <summary>The curve of each feed, null for the error itself // (f); empty if no feed has one.</summary>
+    public ReadOnlySpan<ErrorCurve?> Curves => _curves;
 
     /// <summary>Indices in this stage of the two sensors of each plane // (planes, 2).</summary>
     public ReadOnlySpan<int> PlaneSensors => Ints(_planes, 2 * PlaneCount);

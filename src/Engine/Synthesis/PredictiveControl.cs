@@ -63,23 +63,14 @@ public static class PredictiveControl
     /// <summary>The projected gradient descent. All inputs are in one array // (N D).</summary>
     private sealed class Descent
     {
-        private readonly double[][] _a;
-        private readonly LqrWeights _weights;
+        private readonly PlannedPlant _plant;
         private readonly double[] _start;
         private readonly double _bound;
-        private readonly double[] _states;
-        private readonly double[] _costate;
-        private readonly double[] _pulled;
 
-        public Descent(IReadOnlyList<Matrix<double>> a, LqrWeights weights, double[] start, double bound)
-        {
-            (_a, _weights, _start, _bound) = ([.. a.Select(DenseAlgebra.Numbers)], weights, start, bound);
-            _states = new double[(a.Count + 1) * start.Length];
-            _costate = new double[start.Length];
-            _pulled = new double[start.Length];
-        }
+        public Descent(IReadOnlyList<Matrix<double>> a, LqrWeights weights, double[] start, double bound) =>
+            (_plant, _start, _bound) = (new PlannedPlant(a, weights), start, bound);
 
-        private int Steps => _a.Length;
+        private int Steps => _plant.Steps;
 
         private int D => _start.Length;
 
@@ -87,14 +78,14 @@ public static class PredictiveControl
         {
             int n = Steps * D;
             double[] u = new double[n], at = new double[n], gradient = new double[n], next = new double[n];
-            Gradient(u, _start, gradient);
+            _plant.Gradient(u, _start, gradient);
             double first = TensorPrimitives.Norm<double>(gradient), steepest = 1.02 * Curvature(cancellationToken);
             double momentum = 1, best = double.PositiveInfinity;
             double[] found = new double[n];
             for (int step = 0, bestStep = 0; step < MaxSteps && step - bestStep <= Stalled && best > Converged; step++)
             {
                 cancellationToken.ThrowIfCancellationRequested();
-                Gradient(at, _start, gradient);
+                _plant.Gradient(at, _start, gradient);
                 TensorPrimitives.MultiplyAdd(gradient, -1 / steepest, at, next);
                 Project(next);
                 double residual = first == 0 ? 0 : steepest * TensorPrimitives.Distance<double>(next, at) / first;
@@ -125,45 +116,12 @@ public static class PredictiveControl
 
             if (best > MaxResidual)
             {
-                throw RiccatiException.Range("r", _weights.R, $"larger: the best plan found has a residual of {best:E1}");
+                throw RiccatiException.Range("r", _plant.Weights.R, $"larger: the best plan found has a residual of {best:E1}");
             }
 
-            Gradient(found, _start, gradient);
+            _plant.Gradient(found, _start, gradient);
             double[][] inputs = [.. found.Chunk(D)];
-            return new InputPlan(inputs, [.. inputs.Select((x, k) => Multiplier(x, gradient.AsSpan(k * D, D)))], Cost(found), best);
-        }
-
-        // Half the gradient at u, for the first state start.
-        private void Gradient(double[] u, double[] start, double[] gradient)
-        {
-            Roll(u, start);
-            TensorPrimitives.Multiply(State(Steps), _weights.Qf, _costate);
-            for (int k = Steps - 1; k >= 0; k--)
-            {
-                var slice = gradient.AsSpan(k * D, D);
-                TensorPrimitives.MultiplyAdd(u.AsSpan(k * D, D), _weights.R, _costate, slice);
-                for (int j = 0; j < D; j++)
-                {
-                    _pulled[j] = TensorPrimitives.Dot<double>(_a[k].AsSpan(j * D, D), _costate);
-                }
-
-                TensorPrimitives.MultiplyAdd(State(k), _weights.Q, _pulled, _costate);
-            }
-        }
-
-        private void Roll(double[] u, double[] start)
-        {
-            start.CopyTo(State(0));
-            for (int k = 0; k < Steps; k++)
-            {
-                var next = State(k + 1);
-                u.AsSpan(k * D, D).CopyTo(next);
-                var state = State(k);
-                for (int j = 0; j < D; j++)
-                {
-                    TensorPrimitives.MultiplyAdd(_a[k].AsSpan(j * D, D), state[j], next, next);
-                }
-            }
+            return new InputPlan(inputs, [.. inputs.Select((x, k) => Multiplier(x, gradient.AsSpan(k * D, D)))], _plant.Cost(found, _start), best);
         }
 
         private void Project(double[] u)
@@ -190,29 +148,17 @@ public static class PredictiveControl
                 x[i] = random.NextDouble() - 0.5;
             }
 
-            double largest = _weights.R;
+            double largest = _plant.Weights.R;
             for (int i = 0; i < Powers; i++)
             {
                 cancellationToken.ThrowIfCancellationRequested();
                 TensorPrimitives.Divide(x, TensorPrimitives.Norm<double>(x), x);
-                Gradient(x, zero, y);
+                _plant.Gradient(x, zero, y);
                 largest = Math.Max(largest, TensorPrimitives.Norm<double>(y));
                 (x, y) = (y, x);
             }
 
             return largest;
-        }
-
-        private double Cost(double[] u)
-        {
-            Roll(u, _start);
-            double cost = _weights.R * TensorPrimitives.SumOfSquares<double>(u);
-            for (int k = 0; k <= Steps; k++)
-            {
-                cost += (k == Steps ? _weights.Qf : _weights.Q) * TensorPrimitives.SumOfSquares<double>(State(k));
-            }
-
-            return cost;
         }
 
         // The multiplier of half the gradient + multiplier · u = 0.
@@ -221,7 +167,5 @@ public static class PredictiveControl
             double square = TensorPrimitives.SumOfSquares<double>(u);
             return Math.Sqrt(square) < _bound * (1 - 1e-12) ? 0 : Math.Max(0, -TensorPrimitives.Dot(gradient, u) / square);
         }
-
-        private Span<double> State(int k) => _states.AsSpan(k * D, D);
     }
 }

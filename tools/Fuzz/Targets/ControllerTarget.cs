@@ -24,7 +24,7 @@ internal sealed class ControllerTarget : FuzzTarget
         "\"method\":\"a-lqr\"", "\"method\":\"s-pid\"", "\"method\":\"ablation\"", "\"setpoint\":\"affine\"", "\"layers\":\"0-1\"",
         "\"layers\":\"1-0\"", "\"layers\":\"0-0,1-1\"", "\"version\":\"1\"", "\"version\":\"3\"", "\"order\":\"0\"", "\"r\":\"0\"",
         "\"form\":\"chat\"", "\"form\":\"raw\"", "\"template.sha256\":\"00\"", "\"system\":\"s\"", "\"system.varies\":\"true\"",
-        "\"kp\":\"NaN\"", "\"shape\":[2,0]", "\"shape\":[0,2]", "\"F64\"", "\"BF16\"", "\"origin\"", "\"residual\"", "\"rank\"", "\"w\"",
+        "\"method\":\"mpc\"", "\"bound\":\"0\"", "\"nodes\":\"2,1\"", "\"directions\":\"0,1\"", "\"kp\":\"NaN\"", "\"shape\":[2,0]", "\"shape\":[0,2]", "\"F64\"", "\"BF16\"", "\"origin\"", "\"residual\"", "\"rank\"", "\"w\"",
         "\0\0\u0080\u007f", "\0\0\u00c0\u00ff",
     }.Select(Encoding.Latin1.GetBytes)];
 
@@ -91,6 +91,8 @@ internal sealed class ControllerTarget : FuzzTarget
         yield return new Proportional(feature, 0.1);
         yield return new Ablation(feature);
         yield return new SPid(feature, 0.7, 0.01, 0.3);
+        InputCurve curve = new(Rows(5, 1)[0], 0.5f, Rows(6, 1), [0, 0.25f, 1], [[1, 0.75f, 0.5f], [0.25f, 0.125f, 0]], [[-1, -1, 0], [0, 0, 0.5f]]);
+        yield return new PredictiveSteering(feature, [curve, null], 0.75);
     }
 
     private static byte[] Bytes(SteeringMethod method)

@@ -56,7 +56,7 @@ internal sealed class BenchCommand : TillerCommand
 
     private readonly Option<int> _tokens = OptionKinds.Number("--tokens", "With serve: new tokens of each text.", 32, n => n is > 1 and <= 4096,
         "a whole number from 2 to 4096");
-    private readonly DeviceArguments _device = new();
+    private readonly DeviceArguments _device = new(decodes: true);
     private readonly Option<IReadOnlyList<int>?> _terms = Numbers("--terms",
         "With decode: terms per layer of the steering laws. [default: 1,16; on CUDA 1,4,16]");
     private readonly Option<IReadOnlyList<int>?> _tangents = Numbers("--tangents",
@@ -90,7 +90,7 @@ internal sealed class BenchCommand : TillerCommand
         "above 0 and at most 3600");
     private readonly Option<bool> _laws = new("--laws")
     {
-        Description = "With decode: also laws with sensors only, with gated intervals, with planes, with terms that move a block's input, and with "
+        Description = "With decode: also laws with sensors only, with gated intervals, with planes, with terms that move a block's input, with curves, and with "
             + "each kind of edit of activations.",
     };
 
@@ -176,6 +176,7 @@ internal sealed class BenchCommand : TillerCommand
                 NewTokens = parse.GetValue(_tokens),
                 Device = _device.Read(parse).Device,
                 Threads = _device.Read(parse).Threads,
+                Kv = _device.Read(parse).Kv,
                 Terms = parse.GetValue(_terms),
                 Tangents = parse.GetValue(_tangents),
                 Batches = parse.GetValue(_batches),

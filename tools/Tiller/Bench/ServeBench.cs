@@ -81,7 +81,7 @@ internal sealed class ServeBench : IDisposable
         int most = streams.Max();
         using var machine = Machine.Open(request);
         request = request with { Device = machine.Device };
-        double caches = most * new Counts(request.Shape.Config, request.Type).CacheBytes(request.NewTokens + request.ContextLength);
+        double caches = most * request.Counts.CacheBytes(request.NewTokens + request.ContextLength);
         using var model = RandomParts.Model(request, machine, 2 * caches, Tokenizer.Load(request.DemoFolder, cancellationToken: cancellationToken));
         var folder = Directory.CreateTempSubdirectory("tiller-bench-");
         try

@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using System.Text.Json;
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Checkpoint;
@@ -63,8 +64,7 @@ internal sealed class MethodChecks : IDisposable
         using var model = LanguageModel.Load(Path.Combine(_path, checkpoint.GetString()!), options, cancellationToken);
         using var texts = GoldenFolder.ParseFile(Path.Combine(_path, Values.GetProperty("golden").GetString()!, "golden.json"));
         var linearity = Values.GetProperty("linearity");
-        var ids = _json.RootElement.GetProperty("prompts").EnumerateArray()
-            .ToDictionary(p => p.GetProperty("index").GetInt32(), p => TokenChecks.Ids(p, "ids"));
+        var ids = Prompts;
         int[][] pair = [ids[linearity.GetProperty("prompt").GetInt32()], ids[linearity.GetProperty("other_prompt").GetInt32()]];
         double[] sizes = [.. linearity.GetProperty("sizes").EnumerateArray().Select(x => x.GetDouble())];
         foreach (var row in StateChecks.Run(_path, texts.RootElement, model, Tensor, solved.Jacobians, pair, sizes, cancellationToken))
@@ -77,10 +77,19 @@ internal sealed class MethodChecks : IDisposable
             yield return row;
         }
 
-        foreach (var row in Texts(model, solved, oneIn, cancellationToken))
+        foreach (var row in solved.Steered(_path, model, ids, cancellationToken).Concat(Texts(model, solved, oneIn, null, cancellationToken)))
         {
             yield return row;
         }
+    }
+
+    /// <summary>Checks predictive control alone: the states of a prompt and the texts that it steers.</summary>
+    public IEnumerable<VerificationRow> Predictive(LoadOptions options, CancellationToken cancellationToken)
+    {
+        using var golden = SafetensorsFile.Open(Path.Combine(_path, Values.GetProperty("golden").GetString()!, "golden.safetensors"));
+        var solved = new GoldenMethods(Values, Tensor, name => Read(golden, name));
+        using var model = LanguageModel.Load(Path.Combine(_path, Values.GetProperty("checkpoint").GetString()!), options, cancellationToken);
+        return [.. solved.Steered(_path, model, Prompts, cancellationToken), .. Texts(model, solved, 1, "mpc", cancellationToken)];
     }
 
     public void Dispose()
@@ -89,12 +98,15 @@ internal sealed class MethodChecks : IDisposable
         _tensors.Dispose();
     }
 
-    private IEnumerable<VerificationRow> Texts(LanguageModel model, GoldenMethods methods, int oneIn, CancellationToken cancellationToken)
+    private Dictionary<int, int[]> Prompts => _json.RootElement.GetProperty("prompts").EnumerateArray()
+        .ToDictionary(p => p.GetProperty("index").GetInt32(), p => TokenChecks.Ids(p, "ids"));
+
+    private IEnumerable<VerificationRow> Texts(
+        LanguageModel model, GoldenMethods methods, int oneIn, string? only, CancellationToken cancellationToken)
     {
-        var prompts = _json.RootElement.GetProperty("prompts").EnumerateArray()
-            .ToDictionary(p => p.GetProperty("index").GetInt32(), p => TokenChecks.Ids(p, "ids"));
+        var prompts = Prompts;
         foreach (var method in _json.RootElement.GetProperty("runs").EnumerateArray()
-            .GroupBy(run => run.GetProperty("method").GetString()!, StringComparer.Ordinal))
+            .GroupBy(run => run.GetProperty("method").GetString()!, StringComparer.Ordinal).Where(group => only is null || group.Key == only))
         {
             var continuations = new Continuations();
             var (compared, worst) = (0, 0.0);
@@ -113,18 +125,6 @@ internal sealed class MethodChecks : IDisposable
                     compared++;
                 }
 
-                if (method.Key == "mpc")
-                {
-                    var receding = new RecedingRun(model, methods, run, ids, cancellationToken);
-                    continuations.Compare(run, (step, last) =>
-                    {
-                        int next = receding.Step(last);
-                        Compared(step, receding.Inputs, receding.States);
-                        return next;
-                    });
-                    continue;
-                }
-
                 var law = methods.LawOf(method.Key, run);
                 using var session = new Session(model, law, TokensOf(run.GetProperty("tokens").GetString()!));
                 float[] inputs = new float[law.Layers], states = new float[law.Layers], errors = new float[law.Sensors.Count];
@@ -139,7 +139,7 @@ internal sealed class MethodChecks : IDisposable
                             // Golden is what the terms alone do, one a block at its input, whose error is what is removed.
                             session.Steering.ReadErrors(slot, errors);
                             errors.AsSpan().CopyTo(inputs);
-                            System.Numerics.Tensors.TensorPrimitives.Abs<float>(inputs, inputs);
+                            TensorPrimitives.Abs<float>(inputs, inputs);
                         }
 
                         Compared(step, inputs, states);
@@ -192,6 +192,7 @@ internal sealed class GoldenMethods
     private readonly Feature _feature;
     private readonly LqrWeights _weights;
     private readonly Lazy<IReadOnlyList<Gain>> _lqr;
+    private readonly Lazy<InputCurve?[]> _curves;
     private readonly Lazy<IReadOnlyList<Gain>> _ownGains;
 
     public GoldenMethods(JsonElement values, Func<string, GoldenTensor?> tensor, Func<string, GoldenTensor?> golden)
@@ -205,6 +206,8 @@ internal sealed class GoldenMethods
         _feature = Feature.FromDifference([.. _difference.Select(Narrow)]);
         _weights = new LqrWeights(values.GetProperty("q").GetDouble(), values.GetProperty("r").GetDouble(), values.GetProperty("qf").GetDouble());
         _lqr = new(() => Dense(_a));
+        _curves = new(() => [.. Enumerable.Range(0, L).Select(k => _feature.Mu[k] > 0
+            ? InputCurve.Solve(_a[k..], [.. _lqr.Value.Skip(k)], _weights, _feature.V[k]) : null)]);
         _ownGains = new(() => Dense(_own));
     }
 
@@ -315,7 +318,66 @@ internal sealed class GoldenMethods
         double[][] first = [.. Rows(_tensor("mpc.prompt.e")!).Select((e, k) => PredictiveControl.Plan(
             _a[k..], _weights, Array.ConvertAll(e, x => -x), mpc.GetProperty("prompt_bound").GetDouble(), cancellationToken).Inputs[0])];
         yield return Row(path, "mpc.prompt.u", first);
+
+        // Of the curves that a controller has, in units of the bound.
+        double bound = mpc.GetProperty("prompt_bound").GetDouble();
+        var (e, u) = (Rows(_tensor("mpc.prompt.e")!), Rows(_tensor("mpc.prompt.u")!));
+        yield return new VerificationRow(
+            path, "mpc.prompt.u by curves", L,
+            Enumerable.Range(0, L).Select(k => Distance(Curved(k, Dot(e[k], _v[k]), bound), u[k]) / bound).Aggregate(0.0, Verification.Worse),
+            2 * InputCurve.Tolerance, "in units of the bound on |u|");
     }
+
+    /// <summary>Checks the states, errors and inputs of a prompt's last token under predictive control, with a bound and without.</summary>
+    public IEnumerable<VerificationRow> Steered(
+        string path, LanguageModel model, IReadOnlyDictionary<int, int[]> prompts, CancellationToken cancellationToken)
+    {
+        var mpc = _values.GetProperty("mpc");
+        double lambda = mpc.GetProperty("lam").GetDouble(), bound = mpc.GetProperty("prompt_bound").GetDouble();
+        int[] ids = prompts[mpc.GetProperty("prompt").GetInt32()];
+        double[][] states = Rows(_tensor("mpc.prompt.states")!), errors = Rows(_tensor("mpc.prompt.e")!);
+        var (held, free) = (Run(Predictive(bound).Compile(lambda)), Run(LinearQuadratic.FromGains(_feature, _lqr.Value).Compile(lambda)));
+        yield return Worst("mpc.prompt.states", L + 1, k => Distance(held[k], states[k]) / Length(states[k]));
+        yield return Worst("mpc.prompt.e", L, k => Distance(Scaled(Error(held, k), _v[k]), errors[k]) / Length(states[k]));
+        yield return Worst(
+            "mpc.prompt.u of the law", L, k => Distance(Curved(k, Error(held, k), bound), _tensor("mpc.prompt.u")![k].ToArray()) / Length(states[k]));
+        yield return Worst(
+            "mpc.prompt.u_free of the law", L,
+            k => Distance(Scaled(Error(free, k), _lqr.Value[k].Apply(_v[k])), _tensor("mpc.prompt.u_free")![k].ToArray()) / Length(states[k]));
+
+        double[][] Run(FeedbackLaw law) =>
+            [.. BlockProbe.Steered(model, ids, law, SteeredTokens.Last, null, cancellationToken).Select(x => Array.ConvertAll(x, y => (double)y))];
+        double Error(double[][] x, int k) => _v[k].Any(y => y != 0) ? (lambda * _feature.Mu[k]) - Dot(_v[k], x[k]) : 0;
+        VerificationRow Worst(string name, int count, Func<int, double> error) => new(
+            path, name, count, Enumerable.Range(0, count).Select(error).Aggregate(0.0, Verification.Worse), MethodChecks.FromOurs);
+    }
+
+    private PredictiveSteering Predictive(double bound) => new(_feature, _curves.Value, bound);
+
+    // The input of a curve in float64, but for what it is stored in.
+    private double[] Curved(int k, double error, double bound)
+    {
+        double[] sum = new double[_feature.D];
+        if (_curves.Value[k] is { } curve)
+        {
+            for (int j = 0; j <= curve.Directions.Count; j++)
+            {
+                double share = new ErrorCurve(curve.Nodes, curve.Values[j], curve.Slopes[j], curve.Knee, (float)bound).At((float)error);
+                float[] direction = j == 0 ? curve.W : curve.Directions[j - 1];
+                sum = [.. sum.Zip(direction, (x, y) => x + (share * y))];
+            }
+        }
+
+        return sum;
+    }
+
+    private static double Dot(double[] x, double[] y) => TensorPrimitives.Dot<double>(x, y);
+
+    private static double Length(double[] x) => TensorPrimitives.Norm<double>(x);
+
+    private static double Distance(double[] x, double[] y) => TensorPrimitives.Distance<double>(x, y);
+
+    private static double[] Scaled(double factor, double[] x) => Array.ConvertAll(x, y => factor * y);
 
     /// <summary>The law of a run.</summary>
     /// <exception cref="FormatException">Nothing is known of its method.</exception>
@@ -334,6 +396,7 @@ internal sealed class GoldenMethods
         return method switch
         {
             "lqr" => Lqr(_lqr.Value).Compile(Number("lam")),
+            "mpc" => Predictive(Number("bound")).Compile(Number("lam")),
             "angular.0" or "angular.60" or "angular.180" => Angular().Compile(Number("theta")),
             "trajectory.mean" => Track(_lqr.Value).Compile(1),
             "trajectory.own" => Track(_ownGains.Value).Compile(1),
@@ -364,10 +427,6 @@ internal sealed class GoldenMethods
             _ => throw new FormatException($"of the method '{method}' nothing is known"),
         };
     }
-
-    /// <summary>u_k of a receding plan with a bound from block k on, at the error (λ μ_k − v_k·x_k) v_k.</summary>
-    public double[] Receding(int k, double error, double bound, CancellationToken cancellationToken) => PredictiveControl.Plan(
-        _a[k..], _weights, Array.ConvertAll(_v[k], x => -error * x), bound, cancellationToken).Inputs[0];
 
     /// <summary>v and μ.</summary>
     public Feature Feature => _feature;
