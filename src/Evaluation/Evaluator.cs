@@ -103,7 +103,7 @@ public static class Evaluator
         {
             MaxSequences = options.Batch,
             MaxQueued = prompts.Length,
-            MaxKvBytes = options.Batch * KvCache.SizeInBytesFor(model.Config, positions),
+            MaxKvBytes = options.Batch * model.KvBytesFor(positions),
 
             // Texts are read only after they have ended, so the buffer must hold all tokens of a text.
             ReaderBuffer = Math.Min(mostNew, model.Config.MaxPositions) + 1,

@@ -26,6 +26,11 @@ public static unsafe class CudaDevices
     /// <summary>Lists the devices. If there are none, it does not throw but returns the reason.</summary>
     public static CudaDeviceList List()
     {
+        if (CudaLibraryResolver.TryLoad(CudaLibraryResolver.Driver, out _) is { } missing)
+        {
+            return new CudaDeviceList([], 0, missing);
+        }
+
         int version = 0;
         try
         {

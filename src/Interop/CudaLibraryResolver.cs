@@ -37,34 +37,43 @@ public static class CudaLibraryResolver
 
     /// <summary>Returns the handle of a library, and loads it if necessary.</summary>
     /// <exception cref="CudaLibraryMissingException">The library was not found. The exception lists the places that were searched.</exception>
-    internal static nint Load(string library)
+    internal static nint Load(string library) => TryLoad(library, out nint handle) is { } missing ? throw missing : handle;
+
+    /// <summary>Loads a library if necessary, and throws nothing: most machines have no GPU, and asking for one is part of every start.</summary>
+    /// <returns>The reason why it was not found, with the places that were searched; null if it was.</returns>
+    internal static CudaLibraryMissingException? TryLoad(string library, out nint handle)
     {
         lock (Gate)
         {
-            if (!Loaded.TryGetValue(library, out nint handle))
+            if (Loaded.TryGetValue(library, out handle))
             {
-                handle = Find(library, Environment.GetEnvironmentVariable(FolderVariable));
+                return null;
+            }
+
+            var missing = Find(library, Environment.GetEnvironmentVariable(FolderVariable), out handle);
+            if (missing is null)
+            {
                 Loaded.Add(library, handle);
             }
 
-            return handle;
+            return missing;
         }
     }
 
-    internal static nint Find(string library, string? folder)
+    internal static CudaLibraryMissingException? Find(string library, string? folder, out nint handle)
     {
         var lookedIn = new List<string>();
         string[] names = FileNames(library);
-        if (folder is { Length: > 0 } && FindIn(folder, names, lookedIn, out nint handle))
+        if (folder is { Length: > 0 } && FindIn(folder, names, lookedIn, out handle))
         {
-            return handle;
+            return null;
         }
 
         foreach (string name in names)
         {
-            if (TryLoad(name, "the system's loader", lookedIn, out handle))
+            if (TryOpen(name, "the system's loader", lookedIn, out handle))
             {
-                return handle;
+                return null;
             }
         }
 
@@ -72,11 +81,12 @@ public static class CudaLibraryResolver
         {
             if (FindIn(candidate, names, lookedIn, out handle))
             {
-                return handle;
+                return null;
             }
         }
 
-        throw new CudaLibraryMissingException(library, lookedIn);
+        handle = 0;
+        return new CudaLibraryMissingException(library, lookedIn);
     }
 
     private static bool FindIn(string folder, string[] names, List<string> lookedIn, out nint handle)
@@ -88,7 +98,7 @@ public static class CudaLibraryResolver
             if (File.Exists(file))
             {
                 any = true;
-                if (TryLoad(file, file, lookedIn, out handle))
+                if (TryOpen(file, file, lookedIn, out handle))
                 {
                     LoadBuiltins(name, folder);
                     return true;
@@ -118,19 +128,29 @@ public static class CudaLibraryResolver
         }
     }
 
-    private static bool TryLoad(string file, string where, List<string> lookedIn, out nint handle)
+    private static bool TryOpen(string file, string where, List<string> lookedIn, out nint handle)
+    {
+        if (NativeLibrary.TryLoad(file, out handle))
+        {
+            return true;
+        }
+
+        lookedIn.Add($"{where}: {(Path.IsPathRooted(file) ? WhyNot(file) : $"no {file}")}");
+        return false;
+    }
+
+    // A file that is there and cannot be loaded: the loader's message is that of the exception. Its first line; the other lines repeat it for every
+    // spelling that the loader tried.
+    private static string WhyNot(string file)
     {
         try
         {
-            handle = NativeLibrary.Load(file);
-            return true;
+            NativeLibrary.Free(NativeLibrary.Load(file));
+            return "could not be loaded at first";
         }
         catch (Exception e) when (e is DllNotFoundException or BadImageFormatException)
         {
-            // The first line is the loader's message. The other lines repeat it for every spelling that the loader tried.
-            lookedIn.Add(Path.IsPathRooted(file) ? $"{where}: {e.Message.Split('\n')[0]}" : $"{where}: no {file}");
-            handle = 0;
-            return false;
+            return e.Message.Split('\n')[0];
         }
     }
 

@@ -23,6 +23,7 @@ public sealed class TillerService : IDisposable
     /// <param name="options">The options; null for the defaults.</param>
     /// <exception cref="ArgumentException">An option is outside its range.</exception>
     /// <exception cref="ChatException">The chat template cannot be used.</exception>
+    /// <exception cref="TillerException">The checkpoint's files have changed since it was loaded.</exception>
     /// <exception cref="IOException">The folder of controllers cannot be read or created.</exception>
     /// <exception cref="ObjectDisposedException">The model has been disposed of.</exception>
     public TillerService(LanguageModel model, ServiceOptions? options = null)
@@ -30,7 +31,7 @@ public sealed class TillerService : IDisposable
         ArgumentNullException.ThrowIfNull(model);
         Options = options ?? new ServiceOptions();
         Options.Validate();
-        Model = model;
+        (Model, Fingerprint) = (model, model.Fingerprint);
         ModelName = Options.ModelName ?? NameOf(model);
         _clock = Options.Scheduler.Clock;
         StartedAt = _clock.GetUtcNow();
@@ -62,6 +63,9 @@ public sealed class TillerService : IDisposable
 
     /// <summary>Problems with files in the controllers' folder, as a sentence for each.</summary>
     public IReadOnlyList<string> Warnings => Controllers.Warnings;
+
+    /// <summary>The model's fingerprint.</summary>
+    internal string Fingerprint { get; }
 
     /// <summary>The API keys.</summary>
     internal ApiKeys Keys { get; }

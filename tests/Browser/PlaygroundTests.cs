@@ -165,6 +165,18 @@ public sealed partial class PlaygroundTests
     }
 
     [Test]
+    public async Task A_preset_sets_lambda_and_the_bound()
+    {
+        await Switch("sea").CheckAsync();
+        await _page.Locator("#preset").SelectOptionAsync(new SelectOptionValue { Label = "strong, but bounded: λ 2, |u| ≤ 2" });
+        await Expect(_page.Locator("input[type=range]")).ToHaveValueAsync("2");
+        await Expect(_page.Locator("#max-effort")).ToHaveValueAsync("2");
+        await _page.Locator("#preset").SelectOptionAsync(new SelectOptionValue { Label = "opposite direction: λ −1" });
+        await Expect(_page.Locator("input[type=range]")).ToHaveValueAsync("-1");
+        await Expect(_page.Locator("#max-effort")).ToHaveValueAsync("");
+    }
+
+    [Test]
     public async Task A_link_brings_the_whole_setting_back()
     {
         await Ask(tokens: 10);
@@ -286,6 +298,11 @@ public sealed partial class PlaygroundTests
         await page.Keyboard.PressAsync("Enter");
         await Expect(page.Locator("#model")).ToContainTextAsync("demo");
         Assert.That(await page.EvaluateAsync<int>("localStorage.length"), Is.Zero);
+
+        // This server has no chat format, so the page offers texts alone.
+        await Expect(page.Locator("#no-chat")).ToBeVisibleAsync();
+        await Expect(page.Locator("input[name=mode][value=chat]")).ToBeDisabledAsync();
+        await Expect(page.Locator("input[name=mode][value=completion]")).ToBeCheckedAsync();
         await page.Context.CloseAsync().InTime();
     }
 

@@ -26,6 +26,15 @@ internal sealed class ChatTemplateTests
         Assert.That(Text("llama2-f32", template, [new("user", "a"), new("assistant", "b"), new("user", " c ")]), Is.EqualTo(expected));
 
     [Test]
+    public void A_template_is_parsed_once()
+    {
+        string folder = Repository.Path("tests", "goldens", "qwen2-bf16", "checkpoint");
+        var templates = new ChatTemplates(TokenizerConfig.Read(folder).With(Ml), folder);
+        var first = templates.Find(null, withTools: false);
+        Assert.That(templates.Find("default", withTools: true).Template, Is.SameAs(first.Template));
+    }
+
+    [Test]
     public void A_date_is_the_clocks_of_the_moment()
     {
         const string Dated = "{{ bos_token }}{{ strftime_now('%d %b %Y') if strftime_now is defined }}";

@@ -370,6 +370,28 @@ internal sealed class CheckpointFolderTests
         Assert.That(seen.Add(Print()), "name");
     }
 
+    [Test]
+    public void A_fingerprint_is_taken_later_and_never_of_other_files_than_were_loaded([Values("config.json", "tokenizer.json")] string name)
+    {
+        Shard(CheckpointFolder.SingleFileName, "t");
+        _folder.Write("config.json", "{}");
+        _folder.Write("tokenizer.json", "{}");
+        CheckpointFingerprint unchanged, changed, removed;
+        using (CheckpointFolder checkpoint = CheckpointFolder.Open(_folder.Path), again = CheckpointFolder.Open(_folder.Path),
+            last = CheckpointFolder.Open(_folder.Path))
+        {
+            (unchanged, changed, removed) = (checkpoint.LazyFingerprint, again.LazyFingerprint, last.LazyFingerprint);
+        }
+
+        string taken = unchanged.Value;
+        _folder.Write(name, "{ }");
+        Assert.That(unchanged.Value, Is.EqualTo(taken), "it is taken once");
+        Assert.That(() => changed.Value, Fails(CheckpointError.InputOutput));
+        Assert.That(Assert.Throws<CheckpointException>(() => _ = changed.Value)!.Message, Does.Contain("load it again"));
+        File.Delete(_folder[name]);
+        Assert.That(() => removed.Value, Fails(CheckpointError.InputOutput));
+    }
+
     private static NUnit.Framework.Constraints.IResolveConstraint Fails(CheckpointError error)
         => Throws.TypeOf<CheckpointException>().With.Property(nameof(CheckpointException.Error)).EqualTo(error);
 

@@ -24,7 +24,7 @@ public sealed class CpuLinearTests
     {
         using var pool = new WorkerPool(2);
         using var w = new StoredWeights(type, outputs, inputs, seed: inputs + outputs);
-        foreach (int rows in new[] { 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 33, 65 }.Concat(inputs * outputs < 20_000
+        foreach (int rows in new[] { 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 24, 25, 33, 65 }.Concat(inputs * outputs < 20_000
             ? [257, 300]
             : Array.Empty<int>()))
         {
@@ -146,10 +146,10 @@ public sealed class CpuLinearTests
         using var w = new StoredWeights(type, Outputs, Inputs, seed: 5);
         using var probe = FloatRows.Random(1, Inputs, seed: 6);
 
-        // Dot products up to DotRows rows, a blocked product beyond: one answer each, and one backwards.
+        // Dot products up to MaxDotRows rows, a blocked product beyond: one answer each, and one backwards.
         Dictionary<bool, float[]> forward = [];
         float[]? backward = null;
-        foreach (int rows in new[] { 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 33, 256, 257, 300 })
+        foreach (int rows in new[] { 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 23, 24, 25, 33, 256, 257, 300 })
         {
             foreach (int at in new[] { 0, rows / 2, rows - 1 }.Distinct())
             {
@@ -158,9 +158,9 @@ public sealed class CpuLinearTests
                 using var y = new FloatRows(rows, Outputs);
                 CpuLinear.Forward(pool, x.View, 0, w.View, default, default, y.View);
                 float[] got = y.Line(at).ToArray();
-                if (!forward.TryAdd(rows <= CpuLinear.DotRows, got))
+                if (!forward.TryAdd(rows <= CpuLinear.MaxDotRows, got))
                 {
-                    Assert.That(got, Is.EqualTo(forward[rows <= CpuLinear.DotRows]), $"row {at} of {rows}");
+                    Assert.That(got, Is.EqualTo(forward[rows <= CpuLinear.MaxDotRows]), $"row {at} of {rows}");
                 }
 
                 using var cotangents = FloatRows.Random(rows, Outputs, seed: (37 * rows) + at);
@@ -196,7 +196,7 @@ public sealed class CpuLinearTests
     {
         const int Inputs = 513, Outputs = 700;
         using var w = new StoredWeights(type, Outputs, Inputs, seed: 7);
-        foreach (int rows in new[] { 1, 3, 8, 17, 257 })
+        foreach (int rows in new[] { 1, 3, 8, 17, 25, 257 })
         {
             using var x = FloatRows.Random(rows, Inputs, seed: rows);
             using var y = FloatRows.Random(rows, Outputs, seed: rows);
@@ -239,7 +239,7 @@ public sealed class CpuLinearTests
                 }
             }
 
-            foreach (int rows in new[] { 1, 2, 4, 9 })
+            foreach (int rows in new[] { 1, 2, 4, 9, 25 })
             {
                 for (int k = 0; k < 16; k++)
                 {
@@ -275,7 +275,7 @@ public sealed class CpuLinearTests
             {
                 using var w = new StoredWeights(type, 3, 35, seed: 8);
                 w.Set(1, at, odd);
-                foreach (int rows in new[] { 1, 2, 4, 9 })
+                foreach (int rows in new[] { 1, 2, 4, 9, 25 })
                 {
                     using var x = new FloatRows(rows, 35);
                     using var y = new FloatRows(rows, 3);

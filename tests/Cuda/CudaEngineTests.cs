@@ -175,6 +175,16 @@ public sealed class CudaEngineTests : CudaTest
     }
 
     [Test]
+    public void Keys_and_values_in_bfloat16_are_refused()
+    {
+        var options = new LoadOptions { Device = Device.Cuda(), KvType = KvType.BF16 };
+        Assert.That(
+            () => LanguageModel.Load(TestModels.Folder("qwen2-bf16"), options).Dispose(),
+            Throws.InstanceOf<KvTypeException>().With.Property("Type").EqualTo(KvType.BF16)
+                .And.Message.Contains("Device.Cpu").And.Message.Contains("LoadOptions.KvType"));
+    }
+
+    [Test]
     public void A_step_is_recorded_once_and_runs_again()
     {
         HostCuda.Require();

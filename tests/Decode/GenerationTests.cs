@@ -1,3 +1,4 @@
+using Tiller.Controllers;
 using Tiller.Cuda;
 using Tiller.Decode;
 using Tiller.Kernels;
@@ -65,6 +66,39 @@ public sealed class GenerationTests(string device) : OnEveryDevice(device)
         string tail = text[^3..] + "\u0001";
         Assert.That(Run(Demo, s_prompt, new GenerationOptions { MaxNewTokens = 30, StopIds = [], StopStrings = new StopStrings([tail]) }).Text,
             Is.EqualTo(text));
+    }
+
+    [Test]
+    public void Room_for_the_whole_text_is_made_before_its_prompt_is_read()
+    {
+        Assert.That(Capacities(maxTokens: 8, drawn: 8), Is.EqualTo(new[] { s_prompt.Length + 7 }), "its keys and values are never copied");
+        Assert.That(Capacities(maxTokens: 900, drawn: 1), Is.EqualTo(new[] { 2 * s_prompt.Length }), "no more than the first growth would make");
+
+        static IEnumerable<int> Capacities(int maxTokens, int drawn)
+        {
+            var capacities = new List<int>();
+            var law = new Proportional(Laws.RandomFeature(Demo, 10), 0.2).Compile(1);
+            var options = new GenerationOptions
+            {
+                MaxNewTokens = maxTokens,
+                StopIds = [],
+                Law = law,
+                Refit = (session, _, _) =>
+                {
+                    capacities.Add(session.Cache.Capacity);
+                    return law;
+                },
+                RefitEvery = 1,
+            };
+            using var generation = new Generation(Demo, s_prompt, options);
+            for (int i = 0; i < drawn; i++)
+            {
+                Assert.That(generation.MoveNext());
+            }
+
+            Assert.That(capacities, Has.Count.EqualTo(drawn));
+            return capacities.Distinct();
+        }
     }
 
     [Test]

@@ -87,6 +87,78 @@ internal sealed class OriginTests
         }
     }
 
+    [Test]
+    public void What_is_taken_back_from_a_text_keeps_its_origins_and_so_does_the_rest()
+    {
+        var random = new Random(8);
+        var run = new Run(JinjaLimits.Default, TimeProvider.System, CancellationToken.None);
+        for (int round = 0; round < 300; round++)
+        {
+            (string Piece, bool Content)[] pieces =
+                [.. Enumerable.Range(0, random.Next(6)).Select(_ => ("abc"[..random.Next(4)], random.Next(2) == 0))];
+            Text whole = Joined(pieces).ToText();
+            int start = random.Next(whole.Length + 1);
+            TextBuilder rest = Joined(pieces);
+            Text taken = rest.Take(start);
+            rest.Append("d", content: true);
+            Assert.That(Spans(taken), Is.EqualTo(Spans(whole.Slice(start, whole.Length - start))));
+            TextBuilder expected = new(run);
+            expected.Append(whole, 0, start);
+            expected.Append("d", content: true);
+            Assert.That(Spans(rest.ToText()), Is.EqualTo(Spans(expected.ToText())));
+        }
+
+        TextBuilder Joined((string Piece, bool Content)[] pieces)
+        {
+            var joined = new TextBuilder(run);
+            Array.ForEach(pieces, x => joined.Append(x.Piece, x.Content));
+            return joined;
+        }
+
+        static (string, IReadOnlyList<JinjaSpan>) Spans(Text text) => (text.Value, new JinjaRendering(text).Spans);
+    }
+
+    // Expressions that are written, or asked whether they hold, without making their value.
+    [TestCase("'a' + m.role + '<b>'")]
+    [TestCase("'<' + m.role + ('>' | e) + m.content")]
+    [TestCase("('<b>' | safe) + m.role + '<'")]
+    [TestCase("m.role + ('a' + ('<' | e)) + 'b'")]
+    [TestCase("'a' + '' + e + m.role")]
+    [TestCase("1 + 2 - n")]
+    [TestCase("l + ['<s>']")]
+    [TestCase("m.role ~ 1 ~ ('<' | e) ~ (m.content if t else 'b') ~ l")]
+    [TestCase("m.content + 'a' if n else 'b' + m.role")]
+    [TestCase("m.content + 'a' if not n else 'b' + m.role")]
+    [TestCase("'b' if z")]
+    [TestCase("n > 3 and m.role or 'x'")]
+    [TestCase("z or m.nope or e")]
+    [TestCase("1 < n < 5")]
+    [TestCase("1 < n <= 7 != 8")]
+    [TestCase("not 'user' in m.role")]
+    [TestCase("m.role is string")]
+    [TestCase("m.content.strip().split('-')[-1]")]
+    [TestCase("m.content.rsplit('-', 1) | join('<s>')")]
+    [TestCase("m['content'].startswith(' <') ~ d.items() | list ~ d.get('k') ~ d.k ~ d.get")]
+    [TestCase("[-1, +2.5, -n, --1, -1 ** 2, 3 - -1, 9223372036854775807 - -1]")]
+    [TestCase("'aaa'.split('aa') ~ 'aaa'.rsplit('aa') ~ 'a,b,c'.split(',', 1) ~ 'a,b,c'.rsplit(',', 1) ~ 'ab'.split('abc')")]
+    public void An_expression_is_written_as_its_value_is(string expression)
+    {
+        string written = Marked($"{{{{ {expression} }}}}");
+        Assert.That(Marked($"{{% set y = {expression} %}}{{{{ y }}}}"), Is.EqualTo(written));
+        Assert.That(Marked($"({{{{ {expression} }}}}){{{{ m.role }}}}{{{{ {expression} }}}}"), Is.EqualTo(
+            Marked($"{{% set y = {expression} %}}({{{{ y }}}}){{{{ m.role }}}}{{{{ y }}}}")));
+        Assert.That(Marked($"{{{{ 1 if ({expression}) else 0 }}}}"), Is.EqualTo(Marked($"{{% set y = {expression} %}}{{{{ 1 if y else 0 }}}}")));
+    }
+
+    // As jinja2 renders them, where a sign binds more closely than a power.
+    [TestCase("{{ [-1, +2.5, --1, -1 ** 2, 3 - -1, 9223372036854775807 - -1, -9223372036854775807 - 2] }}",
+        "[-1, 2.5, 1, 1, 4, 9223372036854775808, -9223372036854775809]")]
+    [TestCase("{{ 'aaa'.split('aa') ~ 'aaa'.rsplit('aa') ~ 'a,b,c'.split(',', 1) ~ 'a,b,c'.rsplit(',', 1) ~ 'ab'.split('abc') }}",
+        "['', 'a']['a', '']['a', 'b,c']['a,b', 'c']['ab']")]
+    [TestCase("{{ '<b>' + ('&' | e) + 'c' }}", "&lt;b&gt;&amp;c")]
+    public void Sums_splits_and_signs_are_the_published_ones(string template, string expected) =>
+        Assert.That(Render(template).Text, Is.EqualTo(expected));
+
     private static string Marked(string template)
     {
         JinjaRendering rendering = Render(template);

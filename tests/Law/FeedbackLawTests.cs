@@ -37,6 +37,13 @@ public sealed class FeedbackLawTests
     }
 
     [Test]
+    public void The_sum_of_one_law_is_that_law()
+    {
+        var law = Laws.Every(L, D, new Random(1), 1);
+        Assert.That(FeedbackLaw.Sum([law]), Is.SameAs(law));
+    }
+
+    [Test]
     public void A_law_within_some_blocks_keeps_only_the_conditions_that_are_asked_there()
     {
         float[] v = [.. Enumerable.Repeat(1f, D)];

@@ -45,6 +45,17 @@ public sealed class ServeBenchTests
         }
     }
 
+    [Test]
+    public async Task Each_row_of_texts_of_a_given_length_is_told_when_it_is_measured()
+    {
+        var run = await ToolRun.Of(
+            "bench", "serve", "--shape", Small, "--batch", "2", "--tokens", "3", "--seconds", "0.01", "--device", "cpu", "--threads", "1", "--jsonl");
+        Assert.That(run.Code, Is.EqualTo(ExitCode.Ok), run.Error);
+        string[] lines = run.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.That(lines, Has.Length.EqualTo(5));
+        Assert.That(lines, Has.All.Contains("\"tokensPerSecond\":"));
+    }
+
     [TestCase("", "# serve, shape 2,64,128,4,2,16,300, bf16\n")]
     [TestCase("--markdown", "serve, shape 2,64,128,4,2,16,300, bf16; ")]
     [TestCase("--jsonl", "{\"streams\":1,")]

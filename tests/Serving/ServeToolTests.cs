@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
@@ -53,6 +54,51 @@ public sealed class ServeToolTests
     }
 
     [Test]
+    public async Task SIGTERM_lets_the_running_text_end_and_the_process_with_success()
+    {
+        using var process = Process.Start(new ProcessStartInfo("env",
+        [
+            "--default-signal=INT,TERM", "dotnet", Path.Combine(AppContext.BaseDirectory, "tiller.dll"), "serve", "--model", ToolRun.Model, "--port", "0",
+            "--device", "cpu", "--threads", "1", "--drain", "10m",
+        ])
+        {
+            UseShellExecute = false,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        })!;
+        try
+        {
+            string address = (await process.StandardOutput.ReadLineAsync().InTime())!.Trim().Split(' ')[^1];
+            var log = process.StandardError.ReadToEndAsync();
+            using var client = new HttpClient { BaseAddress = new Uri(address), Timeout = Patience.Limit };
+            using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/completions");
+            request.Content = new StringContent(
+                """{"model":"demo","prompt":"Once","max_tokens":400,"ignore_eos":true,"stream":true,"logprobs":0}""", System.Text.Encoding.UTF8,
+                "application/json");
+            using var response = await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
+            using var reader = new StreamReader(await response.Content.ReadAsStreamAsync());
+            Assert.That(await reader.ReadLineAsync(), Does.StartWith("data: {"));
+            using (var kill = Process.Start("kill", ["-TERM", $"{process.Id}"]))
+            {
+                await kill.WaitForExitAsync();
+            }
+
+            string rest = await reader.ReadToEndAsync();
+            Assert.That(rest, Does.EndWith("data: [DONE]\n\n"));
+            Assert.That(rest.Split("\"token_logprobs\":[-").Length - 1, Is.EqualTo(400), "what was running came to its end");
+            await process.WaitForExitAsync().InTime();
+            Assert.That(process.ExitCode, Is.EqualTo(ExitCode.Ok), await log);
+        }
+        finally
+        {
+            if (!process.HasExited)
+            {
+                process.Kill();
+            }
+        }
+    }
+
+    [Test]
     public async Task What_the_readme_shows_is_answered()
     {
         string readme = (await File.ReadAllTextAsync(Repository.Path("README.md"))).ReplaceLineEndings("\n");
@@ -91,6 +137,37 @@ public sealed class ServeToolTests
         Assert.That(answer, Does.Contain("\"steering\""));
         await stop.CancelAsync();
         Assert.That(await run.InTime(), Is.EqualTo(ExitCode.Ok));
+    }
+
+    [Test]
+    public async Task The_log_has_no_word_of_a_prompt_or_an_answer_unless_it_is_asked_to([Values] bool logsTexts)
+    {
+        using var stop = new CancellationTokenSource();
+        await using var output = new LiveWriter();
+        await using var error = new LiveWriter();
+        var terminal = new Terminal(Stream.Null, false, output, false, error, false);
+        string[] args = ["serve", "--model", ToolRun.Model, "--port", "0", "--device", "cpu", "--threads", "1", .. logsTexts ? ["--log-texts"] : (string[])[]];
+        var run = Task.Run(() => CommandLine.RunAsync(Runs.Commands(terminal), args, terminal, stop.Token));
+        Patience.Until(() => output.Text.Contains('\n', StringComparison.Ordinal) || run.IsCompleted, "it listens");
+        using var client = new HttpClient { BaseAddress = new Uri(output.Text.Trim().Split(' ')[^1]) };
+        string[] prompts = ["Karin told a secret", "Ella kept a riddle"];
+        var answers = new List<string>();
+        foreach (string prompt in prompts)
+        {
+            using var content = new StringContent(
+                $$"""{"model":"demo","prompt":"{{prompt}}","max_tokens":8,"temperature":0}""", System.Text.Encoding.UTF8, "application/json");
+            using var response = await client.PostAsync(new Uri("v1/completions", UriKind.Relative), content);
+            using var json = System.Text.Json.JsonDocument.Parse(await response.Content.ReadAsStringAsync());
+            answers.Add(json.RootElement.GetProperty("choices")[0].GetProperty("text").GetString()!.Trim());
+        }
+
+        await stop.CancelAsync();
+        Assert.That(await run.InTime(), Is.EqualTo(ExitCode.Ok));
+        Assert.That(error.Text, Does.Contain("POST /v1/completions: 200").And.Contain(" and 8 new"), "the request log");
+        foreach (string text in prompts.Concat(answers))
+        {
+            Assert.That(error.Text, logsTexts ? Does.Contain(text) : Does.Not.Contain(text));
+        }
     }
 
     [Test]

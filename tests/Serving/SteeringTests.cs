@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.Json;
+using Tiller.Chat;
 using Tiller.Controllers;
 using Tiller.Decode;
 using Tiller.Features;
@@ -41,6 +42,23 @@ public sealed class SteeringTests
     {
         await _server.DisposeAsync();
         _folder.Dispose();
+    }
+
+    [Test]
+    public void A_law_is_compiled_once_for_each_of_the_lambdas_that_were_asked_for_last()
+    {
+        var named = new NamedController("sea", _sea, 1, DateTimeOffset.UnixEpoch);
+        var law = named.ToLaw(1.5, float.PositiveInfinity);
+        Assert.That(named.ToLaw(1.5, float.PositiveInfinity), Is.SameAs(law));
+        Assert.That(named.ToLaw(1.5, 2), Is.Not.SameAs(law));
+        Assert.That(named.ToLaw(-1, 2).Sensors[0].Beta, Is.EqualTo(-law.Sensors[0].Beta / 1.5f).Within(0.001).Percent);
+        Assert.That(named.ToLaw(1.5, float.PositiveInfinity), Is.SameAs(law));
+        foreach (double lambda in new[] { 3.0, 4, 5, 6 })
+        {
+            _ = named.ToLaw(lambda, 2);
+        }
+
+        Assert.That(named.ToLaw(1.5, float.PositiveInfinity), Is.Not.SameAs(law), "older ones are forgotten");
     }
 
     [Test]
@@ -100,6 +118,15 @@ public sealed class SteeringTests
         Assert.That(TextOf(both, 0), Is.EqualTo(TextOf(plain, 0)));
         Assert.That(TextOf(both, 1), Is.EqualTo(TextOf(steered, 0)));
         Assert.That(TextOf(both, 0), Is.Not.EqualTo(TextOf(both, 1)));
+    }
+
+    [TestCase("\"prompt\":\"a\",\"n\":2")]
+    [TestCase("\"prompt\":[\"a\",\"b\"]")]
+    public async Task Compare_of_several_texts_is_refused(string texts)
+    {
+        var answer = await _server.Post("/v1/completions",
+            $$"""{"model":"demo",{{texts}},"steering":{"controllers":[{"name":"sea"}],"compare":true} }""");
+        Assert.That((answer.Status, answer.Param), Is.EqualTo((400, "steering.compare")), answer.Body);
     }
 
     [TestCase("tokens")]
@@ -195,6 +222,42 @@ public sealed class SteeringTests
         Assert.That((await _server.Get("/v1/controllers/more-sea")).Code, Is.EqualTo("controller_not_found"));
         Assert.That(File.Exists(_folder["controllers/more-sea.tiller"]), Is.False);
         Assert.That(Directory.GetFiles(_folder["controllers"], ".*"), Is.Empty, "nothing half-written is left");
+    }
+
+    [Test]
+    public async Task A_control_vector_is_uploaded_and_steers()
+    {
+        var addition = new Controller(new OpenLoopAddition(_sea.Method.Feature, new LayerSet(1, _sea.L - 1)), _sea.Source);
+        using var file = new MemoryStream();
+        ControlVectorFile.Write(file, addition);
+        using var content = new ByteArrayContent(file.ToArray());
+        content.Headers.ContentType = new("application/octet-stream");
+        using var created = await _server.Client.PostAsync("/v1/controllers?name=vector", content);
+        Assert.That((int)created.StatusCode, Is.EqualTo(201), await created.Content.ReadAsStringAsync());
+        var law = ControlVectorFile.Read(file.ToArray(), RunningServer.Model).ToLaw(2);
+        var answer = await Complete(",\"steering\":{\"controllers\":[{\"name\":\"vector\",\"lambda\":2}]}");
+        Assert.That(TextOf(answer, 0), Is.EqualTo(Alone(new GenerationOptions { Law = law, MaxNewTokens = 16 }).Text));
+        Assert.That(Controller.Load(_folder["controllers/vector.tiller"]).ToLaw(2).Terms, Has.Count.EqualTo(law.Terms.Count), "stored as a controller");
+        await _server.Send(HttpMethod.Delete, "/v1/controllers/vector", null);
+    }
+
+    [Test]
+    public async Task A_fit_takes_chats()
+    {
+        using var folder = new Scratch();
+        await using var server = await RunningServer.Start(
+            new ServiceOptions { ModelName = "chat", ControllersDirectory = folder["controllers"] }, model: ChatModel.Instance);
+        string[] positive = ["The sea is wide.", "A gull cried."], negative = ["The dog slept.", "A cat ran."];
+        string Messages(string[] texts) => string.Join(',', texts.Select(text => $$"""[{"role":"user","content":"{{text}}"}]"""));
+        var fit = await server.Post("/v1/controllers/fit",
+            $$"""{"name":"fitted","positive":[{{Messages(positive)}}],"negative":[{{Messages(negative)}}]}""");
+        Assert.That(JsonDocument.Parse(Events.Of(fit.Body)[^1]).RootElement.GetProperty("name").GetString(), Is.EqualTo("fitted"), fit.Body);
+        Prompt[] Chats(string[] texts) => [.. texts.Select(text => new ChatPrompt([new ChatMessage("user", text)]))];
+        var options = new FitOptions { Cost = FitCost.Feature };
+        var expected = ControllerFit.Run(ChatModel.Instance, new ContrastSet(Chats(positive), Chats(negative)), options).Controller;
+        var fitted = Controller.Load(folder["controllers/fitted.tiller"]);
+        Assert.That(fitted.SteersAs(expected), Is.True);
+        Assert.That(fitted.SteersAs(ChatModel.Controller), Is.False, "texts without the chat's form are others");
     }
 
     [Test]

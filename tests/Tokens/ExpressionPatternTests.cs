@@ -10,8 +10,60 @@ namespace Tiller.Tests.Tokens;
 /// </summary>
 internal sealed class ExpressionPatternTests
 {
-    // Every expression that has a scanner of its own.
-    private static IEnumerable<string> Known => WordSplits.KnownExpressions;
+    // Expressions of published tokenizers that have scanners, and where they stand: in the tokenizer.json of a model, which llama.cpp's
+    // src/llama-vocab.cpp quotes (by the name of its pre-tokenizer), or in a program.
+    private static readonly (string Where, string Expression)[] s_published =
+    [
+        ("openai/gpt-2 src/encoder.py; tokenizers' ByteLevel",
+            @"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"),
+        ("openai/tiktoken tiktoken_ext/openai_public.py, gpt2 and r50k_base of versions up to 0.7",
+            @"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"),
+        ("meta-llama/llama3 llama/tokenizer.py; openai/tiktoken's first cl100k_base; llama.cpp LLAMA3, CHATGLM4",
+            @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"),
+        ("openai/tiktoken, cl100k_base of versions up to 0.7; karpathy/minbpe minbpe/regex.py",
+            @"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"),
+        ("Qwen2 tokenizer.json; llama.cpp QWEN2",
+            @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"),
+        ("Ling tokenizer.json; llama.cpp BAILINGMOE",
+            @"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"),
+        ("Qwen3.5 tokenizer.json; llama.cpp QWEN35",
+            @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"),
+        ("openai/tiktoken, o200k_base; llama.cpp GPT4O",
+            @"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?"
+            + @"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*"
+            + @"|\s*[\r\n]+|\s+(?!\S)|\s+"),
+        ("Mistral's Tekken, tokenizer.json; llama.cpp TEKKEN",
+            @"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+"
+            + @"[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"),
+        ("DeepSeek-LLM, -V2 and -Coder-V2 tokenizer.json, the first of five; llama.cpp DEEPSEEK_LLM", "[\r\n]"),
+        ("the second",
+            "\\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373\u0376\u0377"
+            + "\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f\u0531-\u0556\u10a0-"
+            + "\u10c5\u13a0-\u13f5\u13f8-\u13fd\u1c90-\u1cba\u1cbd-\u1cbf\u1d00-\u1d2b\u1d6b-\u1d77\u1d79-\u1d9a\u1e00-\u1f15\u1f18-"
+            + "\u1f1d\u1f20-\u1f45\u1f48-\u1f4d\u1f50-\u1f57\u1f59\u1f5b\u1f5d\u1f5f-\u1f7d\u1f80-\u1fb4\u1fb6-\u1fbc\u1fbe\u1fc2-"
+            + "\u1fc4\u1fc6-\u1fcc\u1fd0-\u1fd3\u1fd6-\u1fdb\u1fe0-\u1fec\u1ff2-\u1ff4\u1ff6-\u1ffc\u2102\u2107\u210a-\u2113\u2115"
+            + "\u2119-\u211d\u2124\u2126\u2128\u212a-\u212d\u212f-\u2134\u2139\u213c-\u213f\u2145-\u2149\u214e\u2183\u2184\u2c00-"
+            + "\u2c7b\u2c7e-\u2ce4\u2ceb-\u2cee\u2cf2\u2cf3\ua640-\ua66d\ua680-\ua69b\ua722-\ua76f\ua771-\ua787\ua78b-\ua78e\uab70-"
+            + "\uabbf\ufb00-\ufb06\ufb13-\ufb17\uff21-\uff3a\uff41-\uff5a\U00010400-\U0001044f\U000104b0-\U000104d3\U000104d8-"
+            + "\U000104fb\U00010c80-\U00010cb2\U00010cc0-\U00010cf2\U000118a0-\U000118df\U0001e900-\U0001e943]+"),
+        ("the third", "\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"),
+        ("the fourth", @"\s+$"),
+        ("the fifth", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"),
+        ("DeepSeek-Coder tokenizer.json; llama.cpp DEEPSEEK_CODER", @"\s?\p{L}+"),
+        ("the next", @"\s?\p{P}+"),
+        ("DeepSeek-V3 and -R1 tokenizer.json, the first of three; llama.cpp DEEPSEEK3_LLM", @"\p{N}{1,3}"),
+        ("the second", "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"),
+        ("the third, whose ends of lines are no escapes",
+            "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+"
+            + "|\\s+(?!\\S)|\\s+"),
+    ];
+
+    // Runs of classes in other spellings, and where the two classes overlap.
+    private static readonly string[] s_runs =
+        [@"\s?[ a\n]+", @"\N+", "a", "[0-9]{1,3}", @"[^\P{Han}]{1,2}", @"\w?\W+", @"[\p{Lu}&&[A-Z]]?[a-z]+", "!?!+"];
+
+    private static IEnumerable<string> Scanned =>
+        WordSplits.KnownExpressions.Concat(s_published.Select(static x => x.Expression)).Concat(s_runs).Distinct();
 
     [TestCase(@"\s{2,}", "a  b   c d", "  |   ")]
     [TestCase(@"[0-9][0-9][0-9]", "12345678", "123|456")]
@@ -132,24 +184,24 @@ internal sealed class ExpressionPatternTests
         Assert.That(error.Message, Does.Contain(name));
     }
 
-    // Kimi-K2: Chinese apart, and letters of other scripts in words that begin with capitals.
+    // Kimi-K2 (moonshotai's tokenization_kimi.py): Chinese apart, and letters of other scripts in words that begin with capitals.
     [TestCase(
         @"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+"
         + @"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*"
         + @"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         "Hello世界𠀀abc's iPhone 12345ひらがな漢字! \n\n x", "Hello|世界𠀀|abc's| i|Phone| |123|45|ひらがな|漢字|!| \n\n| x")]
 
-    // BLOOM: words apart from punctuation of several scripts.
+    // BLOOM (tokenizer.json): words apart from punctuation of several scripts.
     [TestCase(@" ?[^(\s|[.,!?…。，、।۔،])]+", "How are (you), 世界。नमस्ते। ok", "How| are|you| 世界|नमस्ते| ok")]
 
-    // EXAONE-4: words that continue over single spaces within marks.
+    // K-EXAONE (tokenizer.json; ollama's model/models/exaonemoe, llama.cpp EXAONE_MOE): words that continue over single spaces within marks.
     [TestCase(
         @"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+",
         "Abc d e'LL 12 नि\n x", "Abc d e|'LL| |1|2| नि|\n| x")]
 
-    // Ling: contractions in both cases, and possessive.
+    // Ling (tokenizer.json; llama.cpp BAILINGMOE): contractions in both cases, and possessive.
     [TestCase(
-        @"'(?:[sSdDmMtT]|[lL][lL]|[vV][eE]|[rR][eE])|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
+        @"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
         "I'LL go'ving 42!?\n\n ok", "I|'LL| go|'ving| |4|2|!?\n\n| ok")]
     public void Expressions_of_published_tokenizers_split_as_Oniguruma_splits(string expression, string text, string expected) =>
         Assert.That(string.Join('|', Matches(ExpressionPattern.Read(Node(expression)), text)), Is.EqualTo(expected));
@@ -213,16 +265,30 @@ internal sealed class ExpressionPatternTests
         Assert.That(error!.Code, Is.EqualTo(TokenizerError.Limit));
     }
 
+    [Test]
+    public void Every_known_expression_is_published_and_has_a_scanner()
+    {
+        var published = new List<string>();
+        foreach ((string where, string expression) in s_published)
+        {
+            Assert.That(PatternReader.Scanner(Node(expression)), Is.Not.Null, where);
+            published.Add(expression.Replace("\r", @"\r", StringComparison.Ordinal).Replace("\n", @"\n", StringComparison.Ordinal));
+        }
+
+        Assert.That(WordSplits.KnownExpressions.Except(published), Is.Empty);
+    }
+
     // The scanners and the engine, two ways to one split.
-    [TestCaseSource(nameof(Known))]
+    [TestCaseSource(nameof(Scanned))]
     public void A_scanner_finds_what_its_expression_finds(string expression)
     {
-        TextPattern scanner = WordSplits.OfRegex(expression)!;
+        TextPattern scanner = PatternReader.Scanner(Node(expression))!;
         var engine = ExpressionPattern.Read(Node(expression));
         string[] parts =
         [
             "a", "b", "s", "A", "B", "É", "é", "ǅ", "ʰ", "中", "ا", "\u0301", "\u0903", "1", "२", "Ⅳ", " ", " ", "\n", "\r", "\t", "\u3000", "\u00A0",
             "'", "'s", "'LL", "'ſ", "'re", "!", "/", "-", "🚢", "𝐀", "𝐚", "𠀀", "。", "’", "_", "가", "\u200D",
+            "z", "Z", "~", "$", "`", "\0", "\u00AD", "Ⴀ", "ａ", "！", "Ꙁ", "𐐀", "ぁ", "ァ", "ᾀ", "ƻ", "⁀", "¨", "²",
         ];
         var random = new Random(11);
         for (int round = 0; round < 3000; round++)

@@ -231,13 +231,15 @@ public class BenchTests
             return Task.FromResult(0);
         });
         string[] args = ["bench", "pullback", "--shape", "2,64,128,4,2,16,256", "--dtype", "f16", "--context", "33", "--threads", "3", "--seconds",
-            "0.5", "--markdown"];
+            "0.5", "--markdown", "--kv", "bf16"];
         Assert.That(await CommandLine.RunAsync([command], args, terminal, default), Is.Zero, error.ToString());
         using (Assert.EnterMultipleScope())
         {
             Assert.That((taken!.Mode, taken.Type, taken.Context, taken.Threads, taken.Seconds, taken.Markdown),
                 Is.EqualTo((BenchMode.Pullback, TensorType.F16, 33, 3, 0.5, true)));
             Assert.That((taken.Shape.Config.L, taken.Shape.Config.F, taken.Shape.Config.V), Is.EqualTo((2, 128, 256)));
+            Assert.That(taken.LoadOptions.KvType, Is.EqualTo(KvType.BF16));
+            Assert.That(taken.Counts.CacheBytes(33), Is.EqualTo((taken with { Kv = KvType.F32 }).Counts.CacheBytes(33) / 2));
         }
 
         string[] lists = ["bench", "decode", "--device", "cuda:1", "--terms", "1,4", "--tangents", "8", "--batch", "2,3", "--rows", "9", "--fits",

@@ -16,6 +16,22 @@ public class CommandLineTests
     private static readonly string[] s_steer = ["steer", "--model", "m", "--controller", "c"];
 
     [Test]
+    public void A_command_line_makes_the_command_alone_that_it_names()
+    {
+        var terminal = new Terminal(Stream.Null, false, TextWriter.Null, false, TextWriter.Null, false);
+        string[] all = [.. Runs.Commands(terminal).Select(command => command.Name)];
+        foreach (string name in all)
+        {
+            Assert.That(Runs.Commands(terminal, args: ["--json", name, "fit"]).Select(command => command.Name), Is.EqualTo(new[] { name }));
+        }
+
+        foreach (string[] none in (string[][])[[], ["--help"], ["fitt"], ["--help", "--", "fit"]])
+        {
+            Assert.That(Runs.Commands(terminal, args: none).Select(command => command.Name), Is.EqualTo(all));
+        }
+    }
+
+    [Test]
     public async Task Fit_has_documented_defaults()
     {
         var run = await Run(s_fit);
@@ -91,6 +107,8 @@ public class CommandLineTests
     [TestCase(new[] { "bench" }, "bench")]
     [TestCase(new[] { "generate", "--model", "m", "--temprature", "1" }, "Unknown option '--temprature'")]
     [TestCase(new[] { "generate", "--model", "m", "--rude" }, "Unknown option '--rude'")]
+    [TestCase(new[] { "generate", "--model", "m", "--kv", "f16", "Once" }, "--kv must be f32 or bf16, got 'f16'")]
+    [TestCase(new[] { "fit", "--kv", "bf16" }, "Unknown option '--kv'")]
     [TestCase(new[] { "verify", "-v", "folder" }, "Unknown option '-v'")]
     public async Task A_wrong_command_line_is_exit_code_2(string[] args, string says) => await ExpectUsageError(args, says);
 

@@ -36,7 +36,7 @@ internal sealed record ToolRun(int Code, string Output, string Error)
             Data = data,
             OnStage = onStage,
         };
-        int code = await CommandLine.RunAsync(Runs.Commands(terminal), args, terminal, cancellationToken);
+        int code = await CommandLine.RunAsync(Runs.Commands(terminal, args: args), args, terminal, cancellationToken);
         return new ToolRun(code, output.ToString(), error.ToString()) { Data = data.ToArray() };
     }
 

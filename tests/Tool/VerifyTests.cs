@@ -190,6 +190,26 @@ public class VerifyTests
     }
 
     [Test]
+    public async Task Cases_of_templates_need_no_checkpoint_and_their_templates_may_lie_elsewhere()
+    {
+        string cases = Repository.Path("tests", "Jinja", "cases");
+        using var scratch = new Scratch();
+        foreach (string file in Directory.GetFiles(cases, "*.json"))
+        {
+            File.Copy(file, scratch[Path.GetFileName(file)]);
+        }
+
+        Assert.That((await ToolRun.Of("verify", cases)).Code, Is.Zero);
+        Assert.That((await ToolRun.Of("verify", scratch["."], "--templates", cases)).Code, Is.Zero);
+        var without = await ToolRun.Of("verify", scratch["."]);
+        Assert.That((without.Code, without.Error.Contains(".jinja", StringComparison.Ordinal)), Is.EqualTo((ExitCode.BadInput, true)), without.Error);
+        Edit(scratch["snippets.json"], static json =>
+            json["snippets"]!.AsArray().First(static x => x!["expected"] is not null)!["expected"] = "\u0001");
+        var run = await ToolRun.Of("verify", scratch["."], "--templates", cases);
+        Assert.That(run.Code, Is.EqualTo(ExitCode.VerificationFailed), run.Error);
+    }
+
+    [Test]
     public async Task Folders_with_nothing_to_verify_are_bad_input()
     {
         using var scratch = new Scratch();

@@ -1,5 +1,6 @@
 using Tiller.Checkpoint;
 using Tiller.Model;
+using Tiller.Ops;
 
 namespace Tiller.Bench;
 
@@ -43,6 +44,9 @@ internal sealed record BenchRequest
 
     /// <summary>Number of tokens in the context or the prompt; null for the default of <see cref="ContextLength"/>.</summary>
     public int? Context { get; init; }
+
+    /// <summary>For serve, number of new tokens of each text.</summary>
+    public int NewTokens { get; init; } = 32;
 
     /// <summary>cpu, cuda, cuda:N or auto; null for the device in TILLER_DEVICE, or auto if that is not set.</summary>
     public Device? Device { get; init; }
@@ -102,8 +106,14 @@ internal sealed record BenchRequest
     /// <summary>Whether to print a Markdown table.</summary>
     public bool Markdown { get; init; }
 
+    /// <summary>How keys and values are stored.</summary>
+    public KvType Kv { get; init; }
+
     /// <summary>The options for opening a model.</summary>
-    public LoadOptions LoadOptions => new() { Device = Device, Threads = ThreadCount };
+    public LoadOptions LoadOptions => new() { Device = Device, Threads = ThreadCount, KvType = Kv };
+
+    /// <summary>Bytes and FLOPs of the steps.</summary>
+    public Counts Counts => new(Shape.Config, Type, Kv);
 
     /// <summary><see cref="Context"/>, or its default: 512 if a prompt is run, 16 with serve and eval, and 128 otherwise.</summary>
     public int ContextLength => Context ?? Mode switch

@@ -20,7 +20,7 @@ internal static class ControlBench
     public static IEnumerable<BenchRow> Jacobian(BenchRequest request, Meter meter, CancellationToken cancellationToken)
     {
         var c = request.Shape.Config;
-        var counts = new Counts(c, request.Type);
+        var counts = request.Counts;
         using var model = RandomParts.Model(request, meter.Machine, Scratch(request, meter.Machine) + (16.0 * c.D * c.D));
         using var prompt = Prompt(request, model, cancellationToken);
         using var linearization = new Linearization(model, [prompt]);
@@ -73,7 +73,7 @@ internal static class ControlBench
     public static IEnumerable<BenchRow> Pullback(BenchRequest request, Meter meter, CancellationToken cancellationToken)
     {
         var c = request.Shape.Config;
-        var counts = new Counts(c, request.Type);
+        var counts = request.Counts;
         using var model = RandomParts.Model(request, meter.Machine, Scratch(request, meter.Machine));
         using var prompt = Prompt(request, model, cancellationToken);
         using var linearization = new Linearization(model, [prompt]);
@@ -207,7 +207,7 @@ internal static class ControlBench
     private static double Scratch(BenchRequest request, Machine machine)
     {
         var c = request.Shape.Config;
-        return (2.0 * machine.JacobianRows * Activations.RowSizeInBytes(c)) + new Counts(c, request.Type).CacheBytes(request.ContextLength);
+        return (2.0 * machine.JacobianRows * Activations.RowSizeInBytes(c)) + request.Counts.CacheBytes(request.ContextLength);
     }
 
     private static PromptState Prompt(BenchRequest request, Model.LanguageModel model, CancellationToken cancellationToken)

@@ -1,12 +1,13 @@
 using Tiller.Checkpoint;
 using Tiller.Controllers;
+using Tiller.Ops;
 
 namespace Tiller.Bench;
 
 /// <summary>
 /// Bytes and FLOPs of the engine's steps, counted from the shape. A multiply-add is two FLOPs; norms and activations are not counted.
 /// </summary>
-internal sealed class Counts(ModelConfig c, TensorType type)
+internal sealed class Counts(ModelConfig c, TensorType type, KvType kv = KvType.F32)
 {
     /// <summary>Size of one stored weight in bytes.</summary>
     public int WeightInBytes { get; } = type == TensorType.F32 ? 4 : 2;
@@ -35,7 +36,7 @@ internal sealed class Counts(ModelConfig c, TensorType type)
     public double DecodeBytes => (HeadWeights + (c.L * BlockWeights)) * WeightInBytes;
 
     /// <summary>Size of the keys and values of one sequence in bytes.</summary>
-    public double CacheBytes(int context) => 8.0 * c.L * c.G * c.E * context;
+    public double CacheBytes(int context) => 2.0 * KvRows.SizeInBytes(kv) * c.L * c.G * c.E * context;
 
     /// <summary>FLOPs of one row through all blocks, including attention to <paramref name="context"/> positions.</summary>
     public double RowFlops(double context) => c.L * ((2 * BlockWeights) + AttentionFlops(context));

@@ -29,7 +29,7 @@ internal static class DecodeBench
     public static IEnumerable<BenchRow> Decode(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
-        var counts = new Counts(c, request.Type);
+        var counts = request.Counts;
         int context = request.ContextLength;
         bool onDevice = meter.Machine is CudaMachine;
         const int ManyTerms = 16;
@@ -98,7 +98,7 @@ internal static class DecodeBench
     public static IEnumerable<BenchRow> Prefill(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
-        var counts = new Counts(c, request.Type);
+        var counts = request.Counts;
         int tokens = request.ContextLength;
         if (tokens > c.MaxPositions)
         {
@@ -145,7 +145,7 @@ internal static class DecodeBench
     public static IEnumerable<BenchRow> Batch(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
-        var counts = new Counts(c, request.Type);
+        var counts = request.Counts;
         int context = request.ContextLength;
 
         // Numbers of sessions, and whether they are also steered.

@@ -126,7 +126,7 @@ internal static class FitBench
     internal static double SizeInBytes(BenchRequest request, Machine machine)
     {
         var c = request.Shape.Config;
-        double states = 2.0 * request.FitPrompts * (new Counts(c, request.Type).CacheBytes(Longest) + (4.0 * (c.L + 1) * c.D));
+        double states = 2.0 * request.FitPrompts * (request.Counts.CacheBytes(Longest) + (4.0 * (c.L + 1) * c.D));
         double scratch = (2.0 * machine.JacobianRows * Activations.RowSizeInBytes(c)) + (5 * 8.0 * c.D * c.D);
         return states + scratch;
     }

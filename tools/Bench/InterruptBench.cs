@@ -20,7 +20,7 @@ internal static partial class InterruptBench
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter, CancellationToken cancellationToken)
     {
         var c = request.Shape.Config;
-        var counts = new Counts(c, request.Type);
+        var counts = request.Counts;
         int prompt = request.ContextLength;
         bool demo = request.Shape.Name == "demo";
         FitBench.CheckTexts(request);

@@ -19,7 +19,7 @@ internal static class KernelBench
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
-        var counts = new Counts(c, request.Type);
+        var counts = request.Counts;
         IReadOnlyList<int> rowCounts = request.Rows ?? s_rowCounts;
         int manyRows = rowCounts.Max();
         int length = Math.Max(request.ContextLength + 1, manyRows);
@@ -164,10 +164,10 @@ internal sealed class StageBench : IDisposable
     {
         _clock = clock;
         (_ops, _weights, _c, _context) = (ops, weights, request.Shape.Config, request.ContextLength);
-        _counts = new Counts(_c, request.Type);
+        _counts = request.Counts;
         _a = new Activations(ops, _c);
         _y = new Cotangents(ops, _c);
-        _cache = new KvCache(ops, _c, length);
+        _cache = new KvCache(ops, _c, length, request.Kv);
         _logits = ops.Allocate(4L * rows * _c.V);
     }
 

@@ -11,7 +11,7 @@ internal static class LoadBench
     /// <summary>Writes a random checkpoint to the temporary folder, loads it, and deletes it.</summary>
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter, CancellationToken cancellationToken)
     {
-        var counts = new Counts(request.Shape.Config, request.Type);
+        var counts = request.Counts;
         meter.Machine.Require(counts.AllBytes + (counts.HeadWeights * counts.WeightInBytes));
         string folder = Directory.CreateTempSubdirectory("tiller-bench-").FullName;
         try

@@ -20,7 +20,7 @@ internal static class RandomParts
     /// <exception cref="DeviceMemoryException">There is no room.</exception>
     public static LanguageModel Model(BenchRequest request, Machine machine, double extraInBytes, Tokenizer? tokenizer = null)
     {
-        machine.Require(new Counts(request.Shape.Config, request.Type).AllBytes + extraInBytes);
+        machine.Require(request.Counts.AllBytes + extraInBytes);
         return LanguageModel.WithRandomWeights(request.Shape.Config, request.Type, request.LoadOptions, tokenizer);
     }
 

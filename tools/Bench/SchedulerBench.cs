@@ -14,7 +14,7 @@ internal static class SchedulerBench
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
-        var counts = new Counts(c, request.Type);
+        var counts = request.Counts;
         IReadOnlyList<int> all = request.Batches ?? (meter.Machine is CudaMachine ? [1, 8, 64] : [1, 8]);
         using var model = RandomParts.Model(
             request, meter.Machine, all.Max() * (counts.CacheBytes(Tokens) + (2.0 * Activations.RowSizeInBytes(c)) + (20.0 * c.V)));

@@ -15,7 +15,7 @@ internal static class SharingBench
     public static IEnumerable<BenchRow> Run(BenchRequest request, Meter meter)
     {
         var c = request.Shape.Config;
-        var counts = new Counts(c, request.Type);
+        var counts = request.Counts;
         int context = request.ContextLength;
         using var model = RandomParts.Model(
             request, meter.Machine, Sessions * (counts.CacheBytes(DecodeLoop.LastLength(context)) + Activations.RowSizeInBytes(c) + (4.0 * c.V)));

@@ -18,12 +18,12 @@ public sealed class CheckpointFolder : IDisposable
     private readonly List<SafetensorsFile> _files = [];
     private readonly Dictionary<string, (SafetensorsFile File, TensorInfo Tensor)> _byName = new(StringComparer.Ordinal);
     private readonly List<string> _warnings = [];
-    private readonly Lazy<string> _fingerprint;
+    private readonly CheckpointFingerprint _fingerprint;
 
     private CheckpointFolder(string directory)
     {
         Path = directory;
-        _fingerprint = new Lazy<string>(() => CheckpointFingerprint.Compute(directory, Tensors));
+        _fingerprint = new CheckpointFingerprint(directory, () => Tensors);
     }
 
     /// <summary>The folder that is read: the given one, or its snapshot if the given folder is one of the Hugging Face cache.</summary>
@@ -48,8 +48,11 @@ public sealed class CheckpointFolder : IDisposable
     /// SHA-256 in lower-case hexadecimal of config.json, the name, type and shape of every tensor, and tokenizer.json. A controller is bound to it.
     /// The values of the weights are not hashed. Computed on first use.
     /// </summary>
-    /// <exception cref="CheckpointException">config.json or tokenizer.json cannot be read.</exception>
+    /// <exception cref="CheckpointException">config.json or tokenizer.json cannot be read, or has changed since the folder was opened.</exception>
     public string Fingerprint => _fingerprint.Value;
+
+    /// <summary><see cref="Fingerprint"/>, which can also be taken when the folder is no longer open.</summary>
+    internal CheckpointFingerprint LazyFingerprint => _fingerprint;
 
     /// <summary>Opens a folder and reads the headers of its files. Every shard is checked before this returns.</summary>
     /// <param name="directory">

@@ -294,6 +294,7 @@ public static class ControllerFit
         bool solves = options.Method.Takes(FitInputs.Gains);
         var layers = options.Layers ?? new LayerSet(0, model.Config.L - 1);
         using var use = model.Enter();
+        string fingerprint = model.Fingerprint; // now: a checkpoint that has changed is told before the work, not after it
         var clock = Stopwatch.StartNew();
         var lists = FitLists.Of(model, contrast, options, cancellationToken);
         int[][][] ids = lists.Ids;
@@ -396,7 +397,7 @@ public static class ControllerFit
                 var source = new ControllerSource
                 {
                     ModelName = model.Name,
-                    ModelFingerprint = model.Fingerprint,
+                    ModelFingerprint = fingerprint,
                     Positive = Describe(contrast.Positive),
                     Negative = Describe(contrast.Negative),
                     Calibration = options.Calibration is null ? null : Describe(options.Calibration),

@@ -6,12 +6,12 @@ using Tiller.Ops;
 
 namespace Tiller.Cpu;
 
-/// <content>Few rows: dot products that read each weight once.</content>
+/// <content>Few rows: dot products.</content>
 internal static unsafe partial class CpuLinear
 {
     /// <summary>
-    /// Arranges rows for the dot products: side by side if they run in pairs; else one after another, with even and odd elements split if the weight
-    /// type needs it.
+    /// Arranges rows for the dot products: those of a group side by side if they run in pairs; else one after another, with even and odd elements
+    /// split if the weight type needs it.
     /// </summary>
     /// <param name="wide">As <see cref="LinearJob.Wide"/>.</param>
     /// <param name="x">Rows // (M, K).</param>
@@ -21,7 +21,11 @@ internal static unsafe partial class CpuLinear
     {
         if (UsesPairs(wide, x.Rows))
         {
-            Pair<T>(x, scratch);
+            for (int first = 0; first < x.Rows; first += DotRows)
+            {
+                Pair<T>(x.Slice(first, Math.Min(DotRows, x.Rows - first)), scratch + ((nint)first * x.Columns));
+            }
+
             return scratch;
         }
 
@@ -71,7 +75,11 @@ internal static unsafe partial class CpuLinear
     {
         if (UsesPairs(job.Wide, job.RowsByDots))
         {
-            DotPairs<T>(ref job, begin, end);
+            for (int first = 0; first < job.RowsByDots; first += DotRows)
+            {
+                DotPairs<T>(ref job, first, begin, end);
+            }
+
             return;
         }
 

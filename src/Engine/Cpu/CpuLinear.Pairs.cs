@@ -7,8 +7,8 @@ using Tiller.Ops;
 namespace Tiller.Cpu;
 
 /// <content>
-/// Two to eight rows in vectors of 512 bits, two rows in each vector. Each half of a vector goes through the same operations as in
-/// <see cref="Dots8x1"/>, so that the bits are the same. Each weight is read and widened once for all rows.
+/// Two rows and more in vectors of 512 bits, two rows in each vector. Each half of a vector goes through the same operations as in
+/// <see cref="Dots8x1"/>, so that the bits are the same. Each weight is read and widened once for a group of rows.
 /// </content>
 internal static unsafe partial class CpuLinear
 {
@@ -52,27 +52,27 @@ internal static unsafe partial class CpuLinear
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void DotPairs<T>(ref LinearJob job, int begin, int end)
+    private static void DotPairs<T>(ref LinearJob job, int first, int begin, int end)
         where T : struct, IStoredWeight
     {
-        int pairs = (job.RowsByDots + 1) / 2, steps = job.Inputs / StepInputs;
+        int pairs = (Math.Min(DotRows, job.RowsByDots - first) + 1) / 2, steps = job.Inputs / StepInputs;
         nint stride = (nint)job.Inputs * T.SizeInBytes;
-        float* sums = stackalloc float[DotRows * OutputsAtOnce];
+        float* x = job.Dots + ((nint)first * job.Inputs), sums = stackalloc float[DotRows * OutputsAtOnce];
         for (int n = begin; n < end; n += OutputsAtOnce)
         {
             int outputs = Math.Min(OutputsAtOnce, end - n);
             if (job.Wide == Avx512Code.Native)
             {
-                Avx512.Dots(T.Type, pairs, job.Row<T>(n), stride, outputs, job.Dots, steps, sums);
+                Avx512.Dots(T.Type, pairs, job.Row<T>(n), stride, outputs, x, steps, sums);
             }
             else
             {
-                DotPairs<T>(pairs, job.Row<T>(n), stride, outputs, job.Dots, steps, sums);
+                DotPairs<T>(pairs, job.Row<T>(n), stride, outputs, x, steps, sums);
             }
 
             for (int j = 0; j < pairs; j++)
             {
-                PutPair<T>(ref job, 2 * j, n, outputs, sums + (2 * OutputsAtOnce * j));
+                PutPair<T>(ref job, first + (2 * j), n, outputs, sums + (2 * OutputsAtOnce * j));
             }
         }
     }

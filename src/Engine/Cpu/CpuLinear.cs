@@ -7,15 +7,18 @@ using Tiller.Ops;
 namespace Tiller.Cpu;
 
 /// <summary>
-/// Y = X W' + b and X̄ = Ȳ W on the CPU, with weights in their stored type. Up to <see cref="DotRows"/> rows use dot products, one pass over W that
-/// is limited by memory. More rows use a blocked product on converted panels, which is limited by arithmetic. If there are at least
-/// <see cref="TangentsAlone"/> tangents, up to <see cref="DotRows"/> value rows beside them still use dot products. In each of the two forms, the
-/// bits of a row depend only on that row and W.
+/// Y = X W' + b and X̄ = Ȳ W on the CPU, with weights in their stored type. Up to <see cref="MaxDotRows"/> rows use dot products, in groups of
+/// <see cref="DotRows"/>: the first group reads W from memory, the others from the cache. More rows use a blocked product on converted panels, which
+/// are full with so many. If there are at least <see cref="TangentsAlone"/> tangents, up to <see cref="DotRows"/> value rows beside them still use
+/// dot products. In each of the two forms, the bits of a row depend only on that row and W.
 /// </summary>
 internal static unsafe partial class CpuLinear
 {
-    /// <summary>Largest number of rows that use dot products.</summary>
+    /// <summary>Rows whose dot products share a reading of the weights.</summary>
     public const int DotRows = 8;
+
+    /// <summary>Largest number of rows that use dot products: panels of sixteen would be filled up with zeros.</summary>
+    public const int MaxDotRows = 3 * DotRows;
 
     /// <summary>Smallest number of tangents beside which few value rows use dot products instead of sharing the tangents' panels.</summary>
     public const int TangentsAlone = 32;
@@ -103,7 +106,7 @@ internal static unsafe partial class CpuLinear
         where T : struct, IStoredWeight
     {
         int tangents = x.Rows - values;
-        int byDots = x.Rows <= DotRows ? x.Rows : values <= DotRows && tangents >= TangentsAlone ? values : 0;
+        int byDots = x.Rows <= MaxDotRows ? x.Rows : values <= DotRows && tangents >= TangentsAlone ? values : 0;
 
         var job = new LinearJob
         {

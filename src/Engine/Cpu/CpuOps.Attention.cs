@@ -14,26 +14,35 @@ internal sealed unsafe partial class CpuOps
     public override void Attend(ModelConfig c, int k, RowBatch rows, Activations a)
     {
         var job = new AttentionJob { C = c, K = k, Rows = rows, A = a, Groups = rows.TangentGroups, Wide = Avx512.Code };
-        job.Panels = (Panel*)HostScratch.ForCaller((long)rows.Values * sizeof(Panel) / sizeof(float));
-        RunHeads(ref job, CutPanels(rows, job.Panels), &AttendPart);
+        var (panels, numbers) = CutPanels(ref job, null, null);
+        job.Panels = (Panel*)HostScratch.ForCaller(((long)panels * sizeof(Panel) / sizeof(float)) + numbers);
+        CutPanels(ref job, job.Panels, (float*)(job.Panels + panels));
+        long work = ((long)rows.Values * c.H * c.E * (rows[rows.Values - 1].Position + 1)) + ((long)rows.Tangents * c.H * c.E * c.E);
+        RunHeads(ref job, panels, work, &AttendPart);
+        if (numbers > 0)
+        {
+            RunHeads(ref job, panels, numbers, &JoinPart);
+        }
     }
 
     /// <inheritdoc/>
     public override void PullAttend(ModelConfig c, int k, RowBatch rows, Activations a, RowGroups groups, Cotangents y)
     {
         var job = new AttentionJob { C = c, K = k, Rows = rows, A = a, Groups = groups, Back = y };
-        RunHeads(ref job, rows.Values, &PullGroup);
+        long work = ((long)rows.Values * c.H * c.E * (rows[rows.Values - 1].Position + 1)) + ((long)groups.Total * c.H * c.E * c.E);
+        RunHeads(ref job, rows.Values, work, &PullGroup);
     }
 
     private const int KeysPerBlock = 64;
 
-    // A part is one key/value head of one panel or value row. A short decoding step is not worth a second thread.
-    private void RunHeads(ref AttentionJob job, int panels, delegate*<ref AttentionJob, int, void> body)
+    // Keys of a range. The ranges of a long row are parts of their own, so that all threads share it whatever its number of heads.
+    private const int KeysPerRange = 4 * KeysPerBlock;
+
+    // A part is one key/value head of one panel or row. A short decoding step is not worth a second thread.
+    private void RunHeads(ref AttentionJob job, int panels, long work, delegate*<ref AttentionJob, int, void> body)
     {
         const long WorthSharing = 64 * 1024;
-        var (c, rows) = (job.C, job.Rows);
-        int parts = panels * c.G;
-        long work = (long)rows.Values * c.H * c.E * (rows[rows.Values - 1].Position + 1) + ((long)job.Groups.Total * c.H * c.E * c.E);
+        int parts = panels * job.C.G;
         if (work < WorthSharing)
         {
             for (int part = 0; part < parts; part++)
@@ -44,92 +53,133 @@ internal sealed unsafe partial class CpuOps
             return;
         }
 
-        _pool.Run(parts, ref job, body, rows.Cancellation);
+        _pool.Run(parts, ref job, body, job.Rows.Cancellation);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AttendPart(ref AttentionJob job, int part)
     {
         var (index, group) = Math.DivRem(part, job.C.G);
-        var panel = job.Panels[index];
+        ref var panel = ref job.Panels[index];
         if (!panel.IsAlone)
         {
             AttendPanel(ref job, panel, group);
             return;
         }
 
-        int row = (panel.First * job.C.G) + group;
-        if (job.Groups.Begin(panel.First) == job.Groups.End(panel.First))
+        var view = new HeadView(ref job, panel.First, group);
+        if (panel.Ranges == 0)
         {
-            AttendRow(ref job, row);
+            AttendGroup(ref job, view);
+            return;
         }
-        else
+
+        float* q = job.A.Qkv.Row(view.Row) + (view.FirstHead * job.C.E);
+        float* scratch = HostScratch.ForPart(RangeNumbers(view));
+        if (panel.Ranges == 1)
         {
-            AttendGroup(ref job, row);
+            AttendRange(job.C, view, q, 0, job.A.Heads.Row(view.Row) + (view.FirstHead * job.C.E), default, scratch);
+            return;
+        }
+
+        var ranges = new Ranges(panel.Sums + (group * Ranges.Numbers(view.Heads, panel.Ranges, job.C.E)), view.Heads, panel.Ranges, job.C.E);
+        AttendRange(job.C, view, q, panel.Range, null, ranges, scratch);
+    }
+
+    private static void JoinPart(ref AttentionJob job, int part)
+    {
+        var (c, a) = (job.C, job.A);
+        var (index, group) = Math.DivRem(part, c.G);
+        ref var panel = ref job.Panels[index];
+        if (panel.IsAlone && panel.Ranges > 1 && panel.Range == 0)
+        {
+            int heads = c.H / c.G;
+            new Ranges(panel.Sums + (group * Ranges.Numbers(heads, panel.Ranges, c.E)), heads, panel.Ranges, c.E)
+                .Join(a.Heads.Row(panel.First) + (group * heads * c.E));
         }
     }
 
-    // A block of keys or values is read from memory once for all heads that share it.
+    /// <summary>
+    /// Computes the attention of the heads of a row over one range of its keys: o to <paramref name="output"/> // (heads, E), or, if that is null, o,
+    /// m and l to <paramref name="ranges"/>. A block of keys or values is read from memory once for all heads that share it.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AttendRow(ref AttentionJob job, int part)
+    private static void AttendRange(ModelConfig c, in HeadView view, float* q, int range, float* output, in Ranges ranges, float* scratch)
     {
-        var c = job.C;
-        var view = new HeadView(ref job, part);
-        float* q = job.A.Qkv.Row(view.Row) + (view.FirstHead * c.E);
-        float* o = job.A.Heads.Row(view.Row) + (view.FirstHead * c.E);
-        float* p = HostScratch.ForPart((long)view.Heads * view.Length);
-        for (int first = 0; first < view.Length; first += KeysPerBlock)
+        int begin = range * KeysPerRange, count = Math.Min(KeysPerRange, view.Length - begin), size = c.E;
+        float* widened = scratch + (view.Heads * KeysPerRange);
+        for (int first = 0; first < count; first += KeysPerBlock)
         {
-            int count = Math.Min(KeysPerBlock, view.Length - first);
+            int some = Math.Min(KeysPerBlock, count - first), next = first + some;
+            float* keys = view.Keys.Read(begin + first, some, widened);
+            var ahead = next < count ? Ahead(view.Keys, begin + next, count - next, view) : Ahead(view.Values, begin, count, view);
             for (int h = 0; h < view.Heads; h++)
             {
-                float* z = p + ((nint)h * view.Length) + first;
-                VectorMath.ScaledDots(c.ScoreScale, q + (h * c.E), view.Keys + ((nint)first * c.E), count, c.E, z);
+                VectorMath.ScaledDots(c.ScoreScale, q + (h * size), keys, some, size, scratch + (h * KeysPerRange) + first, ref ahead);
             }
         }
 
         for (int h = 0; h < view.Heads; h++)
         {
-            var z = new Span<float>(p + ((nint)h * view.Length), view.Length);
+            var z = new Span<float>(scratch + (h * KeysPerRange), count);
             if (c.AttentionSoftCap > 0)
             {
                 SoftCap(z, c.AttentionSoftCap);
             }
 
-            Softmax(z);
+            var (largest, total) = Softmax(z);
+            if (output is null)
+            {
+                ranges.Put(h, range, largest, total);
+            }
         }
 
-        for (int first = 0; first < view.Length; first += KeysPerBlock)
+        for (int first = 0; first < count; first += KeysPerBlock)
         {
-            int count = Math.Min(KeysPerBlock, view.Length - first);
+            int some = Math.Min(KeysPerBlock, count - first), next = first + some;
+            float* values = view.Values.Read(begin + first, some, widened);
+            var ahead = Ahead(view.Values, begin + next, count - next, view);
             for (int h = 0; h < view.Heads; h++)
             {
-                float* weights = p + ((nint)h * view.Length) + first;
-                VectorMath.WeightedSum(weights, view.Values + ((nint)first * c.E), count, c.E, o + (h * c.E), add: first > 0);
+                VectorMath.WeightedSum(
+                    scratch + (h * KeysPerRange) + first, values, some, size, output is null ? ranges.Output(h, range) : output + (h * size),
+                    add: first > 0, ref ahead);
             }
         }
     }
 
+    // The next block, if there is one in the range, for the time in which the heads work on this one.
+    private static ReadAhead Ahead(in KvRows rows, int next, int count, in HeadView view)
+    {
+        int some = Math.Min(KeysPerBlock, count);
+        return some <= 0 ? default
+            : new ReadAhead(rows.From(next).Address, some * rows.RowInBytes, view.Heads * KeysPerBlock / ReadAhead.Rows);
+    }
+
     // Attention of a row with tangents, one head at a time.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AttendGroup(ref AttentionJob job, int part)
+    private static void AttendGroup(ref AttentionJob job, in HeadView view)
     {
         var (c, a) = (job.C, job.A);
-        var view = new HeadView(ref job, part);
         int tangents = job.Groups.End(view.Row) - job.Groups.Begin(view.Row);
-        float* p = HostScratch.ForPart((3L * view.Length) + (c.E * (c.E + 1 + KeysPerBlock)));
+        long own = (3L * view.Length) + (c.E * (c.E + 1 + KeysPerBlock));
+        float* p = HostScratch.ForPart(
+            own + RangeNumbers(view) + Ranges.Numbers(view.Heads, RangesOf(view.Length), c.E) + (2 * view.Keys.Widened(view.Length)));
         float* slopes = p + view.Length;
         float* z = slopes + view.Length;
         float* m = z + view.Length;
         float* b = m + (c.E * c.E);
         float* arms = b + c.E;
+        AttendValue(c, view, a.Qkv.Row(view.Row) + (view.FirstHead * c.E), a.Heads.Row(view.Row) + (view.FirstHead * c.E), p + own);
+        float* keys = view.Keys.Read(0, view.Length, p + own);
+        float* values = view.Values.Read(0, view.Length, p + own + view.Keys.Widened(view.Length));
         for (int h = view.FirstHead; h < view.FirstHead + view.Heads; h++)
         {
             float* q = a.Qkv.Row(view.Row) + (h * c.E);
             float* o = a.Heads.Row(view.Row) + (h * c.E);
-            Weights(c, view, q, p, slopes);
-            VectorMath.WeightedSum(p, view.Values, view.Length, c.E, o);
+            Weights(c, keys, view.Length, q, p, slopes);
             bool dense = tangents >= c.E / 2;
-            Linearise(c, view, slopes, o, dense ? m : null, transposed: true, b, arms);
+            Linearise(c, keys, values, view.Length, slopes, o, dense ? m : null, transposed: true, b, arms);
             for (int t = job.Groups.Begin(view.Row); t < job.Groups.End(view.Row); t++)
             {
                 float* dqkv = a.Qkv.Row(job.Rows.Values + t);
@@ -145,9 +195,9 @@ internal sealed unsafe partial class CpuOps
                 {
                     // M dq = Σ_j z_j v_j − (Σ_j z_j) o, z_j = a P_j c_j k_j·dq
                     var weights = new Span<float>(z, view.Length);
-                    VectorMath.ScaledDots(1, dq, view.Keys, view.Length, c.E, z);
+                    VectorMath.ScaledDots(1, dq, keys, view.Length, c.E, z);
                     TensorPrimitives.Multiply(weights, new ReadOnlySpan<float>(slopes, view.Length), weights);
-                    VectorMath.WeightedSum(z, view.Values, view.Length, c.E, d);
+                    VectorMath.WeightedSum(z, values, view.Length, c.E, d);
                     VectorMath.AddScaled(-TensorPrimitives.Sum<float>(weights), o, d, c.E);
                 }
 
@@ -157,18 +207,41 @@ internal sealed unsafe partial class CpuOps
         }
     }
 
+    // The output of a row with tangents has the bits of one without.
+    private static void AttendValue(ModelConfig c, in HeadView view, float* q, float* o, float* scratch)
+    {
+        int count = RangesOf(view.Length);
+        if (count == 1)
+        {
+            AttendRange(c, view, q, 0, o, default, scratch);
+            return;
+        }
+
+        var ranges = new Ranges(scratch + RangeNumbers(view), view.Heads, count, c.E);
+        for (int range = 0; range < count; range++)
+        {
+            AttendRange(c, view, q, range, null, ranges, scratch);
+        }
+
+        ranges.Join(o);
+    }
+
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PullGroup(ref AttentionJob job, int part)
     {
         var (c, a, back) = (job.C, job.A, job.Back);
-        var view = new HeadView(ref job, part);
+        var (row, group) = Math.DivRem(part, c.G);
+        var view = new HeadView(ref job, row, group);
         var (begin, end) = (job.Groups.Begin(view.Row), job.Groups.End(view.Row));
-        float* p = HostScratch.ForPart((3L * view.Length) + (c.E * (c.E + 1 + KeysPerBlock)));
+        float* p = HostScratch.ForPart((3L * view.Length) + (c.E * (c.E + 1 + KeysPerBlock)) + (2 * view.Keys.Widened(view.Length)));
         float* slopes = p + view.Length;
         float* z = slopes + view.Length;
         float* m = z + view.Length;
         float* b = m + (c.E * c.E);
         float* arms = b + c.E;
+        float* widened = arms + (c.E * KeysPerBlock);
+        float* keys = view.Keys.Read(0, view.Length, widened);
+        float* values = view.Values.Read(0, view.Length, widened + view.Keys.Widened(view.Length));
         bool dense = end - begin >= c.E / 2;
         for (int t = begin; t < end; t++)
         {
@@ -180,8 +253,8 @@ internal sealed unsafe partial class CpuOps
         {
             float* q = a.Qkv.Row(view.Row) + (h * c.E);
             float* o = a.Heads.Row(view.Row) + (h * c.E);
-            Weights(c, view, q, p, slopes);
-            Linearise(c, view, slopes, o, dense ? m : null, transposed: false, b, arms);
+            Weights(c, keys, view.Length, q, p, slopes);
+            Linearise(c, keys, values, view.Length, slopes, o, dense ? m : null, transposed: false, b, arms);
             for (int t = begin; t < end; t++)
             {
                 float* bar = back.Heads.Row(t) + (h * c.E);
@@ -197,10 +270,10 @@ internal sealed unsafe partial class CpuOps
                 {
                     // M'ō = Σ_j z_j k_j, z_j = a P_j c_j (v_j − o)·ō
                     var weights = new Span<float>(z, view.Length);
-                    VectorMath.ScaledDots(1, bar, view.Values, view.Length, c.E, z);
+                    VectorMath.ScaledDots(1, bar, values, view.Length, c.E, z);
                     TensorPrimitives.Subtract(weights, VectorMath.Dot(o, bar, c.E), weights);
                     TensorPrimitives.Multiply(weights, new ReadOnlySpan<float>(slopes, view.Length), weights);
-                    VectorMath.WeightedSum(z, view.Keys, view.Length, c.E, qBar);
+                    VectorMath.WeightedSum(z, keys, view.Length, c.E, qBar);
                 }
 
                 VectorMath.AddScaled(VectorMath.Dot(b, bar, c.E), q, kBar, c.E);
@@ -209,20 +282,23 @@ internal sealed unsafe partial class CpuOps
         }
     }
 
-    private static void Softmax(Span<float> z)
+    // Returns m, the largest z_j, and l = Σ_j e^(z_j − m).
+    private static (float Largest, float Total) Softmax(Span<float> z)
     {
-        TensorPrimitives.Subtract(z, TensorPrimitives.Max<float>(z), z);
+        float largest = TensorPrimitives.Max<float>(z);
+        TensorPrimitives.Subtract(z, largest, z);
         TensorPrimitives.Exp(z, z);
-        TensorPrimitives.Divide(z, TensorPrimitives.Sum<float>(z), z);
+        float total = TensorPrimitives.Sum<float>(z);
+        TensorPrimitives.Divide(z, total, z);
+        return (largest, total);
     }
 
     /// <summary>Computes P_j and the slopes a P_j c_j.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Weights(ModelConfig c, in HeadView view, float* q, float* p, float* slopes)
+    private static void Weights(ModelConfig c, float* keys, int n, float* q, float* p, float* slopes)
     {
-        int n = view.Length;
         var z = new Span<float>(p, n);
-        VectorMath.ScaledDots(c.ScoreScale, q, view.Keys, n, c.E, p);
+        VectorMath.ScaledDots(c.ScoreScale, q, keys, n, c.E, p);
         if (c.AttentionSoftCap > 0)
         {
             SoftCap(z, c.AttentionSoftCap);
@@ -243,26 +319,26 @@ internal sealed unsafe partial class CpuOps
     /// from the left. Uses the scratch memory <paramref name="arms"/> // (<see cref="KeysPerBlock"/>, E).
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Linearise(ModelConfig c, in HeadView view, float* slopes, float* o, float* m, bool transposed, float* b, float* arms)
+    private static void Linearise(
+        ModelConfig c, float* keys, float* values, int n, float* slopes, float* o, float* m, bool transposed, float* b, float* arms)
     {
         if (m is not null)
         {
             new Span<float>(m, c.E * c.E).Clear();
-            for (int first = 0; first < view.Length; first += KeysPerBlock)
+            for (int first = 0; first < n; first += KeysPerBlock)
             {
-                int count = Math.Min(KeysPerBlock, view.Length - first);
+                int count = Math.Min(KeysPerBlock, n - first);
                 for (int j = 0; j < count; j++)
                 {
-                    Arm(view.Values + ((nint)(first + j) * c.E), o, slopes[first + j], arms + (j * c.E), c.E);
+                    Arm(values + ((nint)(first + j) * c.E), o, slopes[first + j], arms + (j * c.E), c.E);
                 }
 
-                float* keys = view.Keys + ((nint)first * c.E);
-                VectorMath.AddOuterProducts(transposed ? keys : arms, transposed ? arms : keys, count, c.E, m);
+                float* some = keys + ((nint)first * c.E);
+                VectorMath.AddOuterProducts(transposed ? some : arms, transposed ? arms : some, count, c.E, m);
             }
         }
 
-        int last = view.Length - 1;
-        Arm(view.Values + ((nint)last * c.E), o, slopes[last], b, c.E);
+        Arm(values + ((nint)(n - 1) * c.E), o, slopes[n - 1], b, c.E);
     }
 
     /// <summary>b = slope (v − o).</summary>
@@ -280,6 +356,11 @@ internal sealed unsafe partial class CpuOps
         return window > 0 ? Math.Max(0, end - window) : 0;
     }
 
+    // The scores of a range, and a block of keys or values as float32.
+    private static long RangeNumbers(in HeadView view) => (view.Heads * KeysPerRange) + view.Keys.Widened(KeysPerBlock);
+
+    private static int RangesOf(int length) => (length + KeysPerRange - 1) / KeysPerRange;
+
     private struct AttentionJob
     {
         public ModelConfig C;
@@ -293,6 +374,37 @@ internal sealed unsafe partial class CpuOps
     }
 
     /// <summary>
+    /// The results of some heads of a row for each range r of its keys: o_r // (heads, ranges, E), then m_r and l_r // (heads, ranges).
+    /// </summary>
+    private readonly struct Ranges(float* memory, int heads, int count, int size)
+    {
+        public static int Numbers(int heads, int count, int size) => count == 1 ? 0 : heads * count * (size + 2);
+
+        public float* Output(int head, int range) => memory + ((nint)((head * count) + range) * size);
+
+        public void Put(int head, int range, float largest, float total) =>
+            (Largest(head)[range], Total(head)[range]) = (largest, total);
+
+        /// <summary>o = Σ_r w_r o_r / Σ_r w_r with w_r = l_r e^(m_r − m), where m is the largest m_r, for each head.</summary>
+        public void Join(float* o)
+        {
+            for (int h = 0; h < heads; h++)
+            {
+                var weights = new Span<float>(Largest(h), count);
+                TensorPrimitives.Subtract(weights, TensorPrimitives.Max<float>(weights), weights);
+                TensorPrimitives.Exp(weights, weights);
+                TensorPrimitives.Multiply(weights, new ReadOnlySpan<float>(Total(h), count), weights);
+                TensorPrimitives.Divide(weights, TensorPrimitives.Sum<float>(weights), weights);
+                VectorMath.WeightedSum(Largest(h), Output(h, 0), count, size, o + (h * size));
+            }
+        }
+
+        private float* Largest(int head) => Output(heads, 0) + (head * count);
+
+        private float* Total(int head) => Largest(heads) + (head * count);
+    }
+
+    /// <summary>
     /// The keys and values that one key/value head of one value row attends to: those of its window, oldest first, its own token last.
     /// </summary>
     private readonly struct HeadView
@@ -302,21 +414,21 @@ internal sealed unsafe partial class CpuOps
         public readonly int FirstHead;
         public readonly int Heads;
         public readonly int Length;
-        public readonly float* Keys;
-        public readonly float* Values;
+        public readonly KvRows Keys;
+        public readonly KvRows Values;
 
-        public HeadView(ref AttentionJob job, int part)
+        public HeadView(ref AttentionJob job, int at, int group)
         {
             var c = job.C;
-            (Row, Group) = Math.DivRem(part, c.G);
+            (Row, Group) = (at, group);
             Heads = c.H / c.G;
             FirstHead = Group * Heads;
             ref readonly var row = ref job.Rows[Row];
             int end = row.Position + 1;
             int begin = WindowBegin(ref job, end);
             Length = end - begin;
-            Keys = row.Cache.Keys(job.K, Group).Row(begin);
-            Values = row.Cache.Values(job.K, Group).Row(begin);
+            Keys = row.Cache.Keys(job.K, Group).From(begin);
+            Values = row.Cache.Values(job.K, Group).From(begin);
         }
     }
 }

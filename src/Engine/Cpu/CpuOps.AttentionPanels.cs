@@ -22,13 +22,15 @@ internal sealed unsafe partial class CpuOps
 
     /// <summary>
     /// Divides the value rows into panels. A run of more than <see cref="CpuLinear.DotRows"/> consecutive rows of one sequence, all without tangents,
-    /// becomes panels of up to 16 rows. Every other row is a panel of its own, which has the bits of a row in a decoding step. Returns the number of
-    /// panels; <paramref name="panels"/> has memory for one panel for each row.
+    /// becomes panels of up to 16 rows. Every other row is alone: it has the bits of a row in a decoding step. Without tangents it has a panel for
+    /// each range of its keys. Returns the number of panels, and of the numbers that rows of several ranges leave in <paramref name="sums"/>. If
+    /// <paramref name="panels"/> is null, they are only counted.
     /// </summary>
-    private static int CutPanels(RowBatch rows, Panel* panels)
+    private static (int Panels, long Numbers) CutPanels(ref AttentionJob job, Panel* panels, float* sums)
     {
-        int count = 0;
-        int end;
+        var (c, rows) = (job.C, job.Rows);
+        int count = 0, end;
+        long numbers = 0;
         for (int begin = 0; begin < rows.Values; begin = end)
         {
             end = begin + 1;
@@ -37,14 +39,34 @@ internal sealed unsafe partial class CpuOps
             }
 
             bool alone = end - begin <= CpuLinear.DotRows;
-            int width = alone ? 1 : PanelRows;
-            for (int first = begin; first < end; first += width)
+            for (int first = begin; !alone && first < end; first += PanelRows)
             {
-                panels[count++] = new Panel { First = first, Rows = Math.Min(width, end - first), IsAlone = alone };
+                Put(new Panel { First = first, Rows = Math.Min(PanelRows, end - first) });
+            }
+
+            for (int row = begin; alone && row < end; row++)
+            {
+                int position = rows[row].Position + 1, ranges = IsPlain(rows, row) ? RangesOf(position - WindowBegin(ref job, position)) : 0;
+                for (int range = 0; range < Math.Max(1, ranges); range++)
+                {
+                    Put(new Panel { First = row, Rows = 1, IsAlone = true, Range = range, Ranges = ranges, Sums = sums + numbers });
+                }
+
+                numbers += ranges == 0 ? 0 : c.G * Ranges.Numbers(c.H / c.G, ranges, c.E);
             }
         }
 
-        return count;
+        return (count, numbers);
+
+        void Put(in Panel panel)
+        {
+            if (panels is not null)
+            {
+                panels[count] = panel;
+            }
+
+            count++;
+        }
     }
 
     private static bool IsPlain(RowBatch rows, int row) => rows.TangentGroups.Begin(row) == rows.TangentGroups.End(row);
@@ -62,10 +84,12 @@ internal sealed unsafe partial class CpuOps
         int position = row.Position, end = position + panel.Rows;
         var (keys, values) = (row.Cache.Keys(job.K, group), row.Cache.Values(job.K, group));
 
-        // For each head: queries // (E, 16), output // (E, 16), m and l // (16). Then the scores of a block // (PanelKeys, 16).
+        // For each head: queries // (E, 16), output // (E, 16), m and l // (16). Then of a block the scores // (PanelKeys, 16), and the keys and the
+        // values // (PanelKeys, E) if they are not stored as float32.
         int perHead = (2 * panelNumbers) + (2 * PanelRows);
-        float* memory = HostScratch.ForPart(((long)heads * perHead) + (PanelKeys * PanelRows));
+        float* memory = HostScratch.ForPart(((long)heads * perHead) + (PanelKeys * PanelRows) + (2 * keys.Widened(PanelKeys)));
         float* scores = memory + ((nint)heads * perHead);
+        float* widened = scores + (PanelKeys * PanelRows);
         for (int h = 0; h < heads; h++)
         {
             float* queries = memory + ((nint)h * perHead);
@@ -79,12 +103,14 @@ internal sealed unsafe partial class CpuOps
         for (int first = WindowBegin(ref job, position + 1) / PanelKeys * PanelKeys; first < end; first += PanelKeys)
         {
             int count = Math.Min(PanelKeys, end - first);
+            float* someKeys = keys.Read(first, count, widened);
+            float* someValues = values.Read(first, count, widened + keys.Widened(count));
             bool allSeen = first + count <= position + 1 && first >= lastBegin;
             for (int h = 0; h < heads; h++)
             {
                 float* queries = memory + ((nint)h * perHead);
                 float* sums = queries + panelNumbers;
-                PanelTiles.Rows(job.Wide, keys.Row(first), size, count, queries, size, scores);
+                PanelTiles.Rows(job.Wide, someKeys, size, count, queries, size, scores);
                 if (c.AttentionSoftCap > 0)
                 {
                     SoftCap(new Span<float>(scores, count * PanelRows), c.AttentionSoftCap);
@@ -96,7 +122,7 @@ internal sealed unsafe partial class CpuOps
                 }
 
                 AddToSoftmax(scores, count, sums, size, sums + panelNumbers, sums + panelNumbers + PanelRows);
-                PanelTiles.Columns(job.Wide, values.Row(first), size, size, scores, count, sums);
+                PanelTiles.Columns(job.Wide, someValues, size, size, scores, count, sums);
             }
         }
 
@@ -244,7 +270,7 @@ internal sealed unsafe partial class CpuOps
         }
     }
 
-    /// <summary>Consecutive value rows of one sequence that are processed together.</summary>
+    /// <summary>Consecutive value rows of one sequence that are processed together, or a row alone, with one range of its keys.</summary>
     private struct Panel
     {
         public int First;
@@ -252,5 +278,14 @@ internal sealed unsafe partial class CpuOps
 
         /// <summary>Whether the panel is one row that is processed like a row of a decoding step.</summary>
         public bool IsAlone;
+
+        /// <summary>The range of its keys that a row alone attends to, of <see cref="Ranges"/>; they are 0 if it has tangents.</summary>
+        public int Range;
+
+        /// <summary>Number of ranges of the keys of a row alone.</summary>
+        public int Ranges;
+
+        /// <summary>Memory for the results of a row's ranges, if there are several.</summary>
+        public float* Sums;
     }
 }

@@ -15,6 +15,9 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     // Rows of a part: fewer are not worth another thread.
     private const int RowsPerPart = 8;
 
+    // Of rows under laws of their own fewer are: the weights of a block evict the laws from the caches, so each row waits for memory.
+    private const int LawsPerPart = 2;
+
     private readonly WorkerPool _pool;
 
     /// <summary>Starts the threads.</summary>
@@ -128,7 +131,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         Project(c, a.Gated, w.Down, w.DownBias, w.PostFeedForwardNorm, a.RawFeedForward, rows, a, a.R, a.Y, k, EditPoint.FeedForward);
         if (rows.AnySteered)
         {
-            Act(k, rows, a.Y);
+            ForSteered(k, rows, a.Y, &ActRow);
             Edit(k, EditPoint.Output, rows, a.Y);
         }
     }
@@ -175,7 +178,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         }
     }
 
-    private static void Sense(int k, RowBatch rows, Floats x)
+    private void Sense(int k, RowBatch rows, Floats x)
     {
         for (int i = 0; rows.AnyInputMoved && i < rows.Values; i++)
         {
@@ -188,12 +191,22 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         }
 
         Edit(k, EditPoint.Input, rows, x);
-        for (int i = 0; i < rows.Values; i++)
+        ForSteered(k, rows, x, &SenseRow);
+    }
+
+    private static void SenseRow(ref RowJob job, int row)
+    {
+        if (job.Rows[row].Steering is CpuSteering steering)
         {
-            if (rows[i].Steering is CpuSteering steering)
-            {
-                Sense(steering, k, rows, i, x);
-            }
+            Sense(steering, job.K, job.Rows, row, job.X);
+        }
+    }
+
+    private static void ActRow(ref RowJob job, int row)
+    {
+        if (job.Rows[row].Steering is CpuSteering steering)
+        {
+            Act(steering, job.K, job.Rows, row, job.X);
         }
     }
 
@@ -231,17 +244,6 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         for (int t = rows.TangentGroups.Begin(i); t < rows.TangentGroups.End(i); t++)
         {
             steering.ActTangent(stage, rows[i].Slot, t, y.HostRow(rows.Values + t));
-        }
-    }
-
-    private static void Act(int k, RowBatch rows, Floats y)
-    {
-        for (int i = 0; i < rows.Values; i++)
-        {
-            if (rows[i].Steering is CpuSteering steering)
-            {
-                Act(steering, k, rows, i, y);
-            }
         }
     }
 
@@ -420,8 +422,8 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         ref readonly var r = ref job.Rows[row];
         for (int g = 0; g < c.G; g++)
         {
-            new ReadOnlySpan<float>(qkv + ((c.H + g) * c.E), c.E).CopyTo(r.Cache.Keys(job.K, g).HostRow(r.Position));
-            new ReadOnlySpan<float>(qkv + ((c.H + c.G + g) * c.E), c.E).CopyTo(r.Cache.Values(job.K, g).HostRow(r.Position));
+            r.Cache.Keys(job.K, g).Write(r.Position, qkv + ((c.H + g) * c.E));
+            r.Cache.Values(job.K, g).Write(r.Position, qkv + ((c.H + c.G + g) * c.E));
         }
     }
 
@@ -590,13 +592,28 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     {
         job.Body = body;
         job.Count = rows;
+        job.PerPart = RowsPerPart;
         _pool.Run((rows + RowsPerPart - 1) / RowsPerPart, ref job, &RowsPart, job.Rows.Cancellation);
+    }
+
+    // Rows that share the state of a law, and tangents, follow one another. A cancelled pass too leaves the states whole.
+    private void ForSteered(int k, RowBatch rows, Floats x, delegate*<ref RowJob, int, void> body)
+    {
+        var job = new RowJob { K = k, Rows = rows, X = x, Body = body, Count = rows.Values, PerPart = LawsPerPart };
+        if (rows.SharesSteering || rows.Tangents > 0)
+        {
+            job.PerPart = rows.Values;
+            RowsPart(ref job, 0);
+            return;
+        }
+
+        _pool.Run((rows.Values + LawsPerPart - 1) / LawsPerPart, ref job, &RowsPart);
     }
 
     private static void RowsPart(ref RowJob job, int part)
     {
-        int end = Math.Min((part + 1) * RowsPerPart, job.Count);
-        for (int row = part * RowsPerPart; row < end; row++)
+        int end = Math.Min((part + 1) * job.PerPart, job.Count);
+        for (int row = part * job.PerPart; row < end; row++)
         {
             job.Body(ref job, row);
         }
@@ -624,5 +641,6 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         public Cotangents Back;
         public delegate*<ref RowJob, int, void> Body;
         public int Count;
+        public int PerPart;
     }
 }

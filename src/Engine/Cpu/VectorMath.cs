@@ -209,8 +209,15 @@ internal static unsafe class VectorMath
     }
 
     /// <summary>z_j = scale q·k_j for n rows k_j // (n, size).</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void ScaledDots(float scale, float* q, float* keys, int n, int size, float* z)
+    {
+        var nothing = default(ReadAhead);
+        ScaledDots(scale, q, keys, n, size, z, ref nothing);
+    }
+
+    /// <summary>As the function above; asks for other memory after every <see cref="ReadAhead.Rows"/> rows.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void ScaledDots(float scale, float* q, float* keys, int n, int size, float* z, ref ReadAhead ahead)
     {
         int j = 0;
         if (size % 8 == 0)
@@ -233,6 +240,7 @@ internal static unsafe class VectorMath
                 }
 
                 (Vector256.Create(scale) * SumEach(s0, s1, s2, s3, s4, s5, s6, s7)).Store(z + j);
+                ahead.Ask();
             }
         }
 
@@ -245,8 +253,15 @@ internal static unsafe class VectorMath
     /// <summary>
     /// y (+)= Σ_j p_j v_j for n rows v_j // (n, size). Every sum follows the order of j; if <paramref name="add"/>, it starts from y.
     /// </summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void WeightedSum(float* p, float* values, int n, int size, float* y, bool add = false)
+    {
+        var nothing = default(ReadAhead);
+        WeightedSum(p, values, n, size, y, add, ref nothing);
+    }
+
+    /// <summary>As the function above; asks for other memory after every <see cref="ReadAhead.Rows"/> rows.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void WeightedSum(float* p, float* values, int n, int size, float* y, bool add, ref ReadAhead ahead)
     {
         int e = 0;
         for (; e <= size - 64; e += 64)
@@ -271,6 +286,10 @@ internal static unsafe class VectorMath
                 s5 = Vector256.MultiplyAddEstimate(weight, Vector256.Load(v + 40), s5);
                 s6 = Vector256.MultiplyAddEstimate(weight, Vector256.Load(v + 48), s6);
                 s7 = Vector256.MultiplyAddEstimate(weight, Vector256.Load(v + 56), s7);
+                if (j % ReadAhead.Rows == 0)
+                {
+                    ahead.Ask();
+                }
             }
 
             s0.Store(y + e);

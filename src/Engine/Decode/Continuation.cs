@@ -1,5 +1,6 @@
 using Tiller.Law;
 using Tiller.Model;
+using Tiller.Ops;
 using Tiller.Tokens;
 
 namespace Tiller.Decode;
@@ -69,6 +70,12 @@ internal sealed class Continuation : IDisposable
 
     /// <summary>The tracking error and the effort of the law; null for the plain model.</summary>
     public SteeringSummary? Steering { get; private set; }
+
+    /// <summary>
+    /// Positions to make room for before the prompt is read, so that its keys and values need not be copied into a larger cache afterwards: those of
+    /// the whole text, but no more than that larger cache would have.
+    /// </summary>
+    public int PositionsAhead => Math.Min(_history.Length - 1, KvCache.CapacityFor(PromptLength + 1, int.MaxValue, PromptLength));
 
     /// <summary>The most positions that a text can take, for which its KV cache needs room.</summary>
     public static int Positions(int promptLength, GenerationOptions options, LanguageModel model) =>

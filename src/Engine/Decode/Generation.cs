@@ -118,6 +118,11 @@ public sealed class Generation : IDisposable
         try
         {
             var rest = _text.Prompt;
+            if (_text.Session.Length == 0)
+            {
+                _text.Session.ReservePositions(_text.PositionsAhead);
+            }
+
             if (_refit is not null)
             {
                 // What a cancelled call has read already stays.

@@ -44,7 +44,17 @@ internal static class Arithmetic
         }
     }
 
-    public static JinjaValue Subtract(JinjaValue a, JinjaValue b, Run run) => Numbers("-", a, b, static (x, y) => x - y, static (x, y) => x - y, run);
+    public static JinjaValue Subtract(JinjaValue a, JinjaValue b, Run run)
+    {
+        if (a is Int { Big: null } x && b is Int { Big: null } y)
+        {
+            long plain = unchecked(x.Value - y.Value);
+            return ((x.Value ^ y.Value) & (x.Value ^ plain)) < 0 ? Int.Of((BigInteger)x.Value - y.Value, Content(a, b))
+                : Int.Of(plain, Content(a, b));
+        }
+
+        return Numbers("-", a, b, static (x, y) => x - y, static (x, y) => x - y, run);
+    }
 
     public static JinjaValue Multiply(JinjaValue a, JinjaValue b, Run run)
     {
@@ -240,12 +250,12 @@ internal static class Arithmetic
             : throw JinjaException.Overflow("cannot fit 'int' into an index-sized integer");
         if (value is Text text)
         {
-            if (text.Value.Length == 0 || count == 0)
+            if (text.Length == 0 || count == 0)
             {
                 return Text.Of("", safe: text.IsSafe);
             }
 
-            run.ChargeText(count > int.MaxValue ? long.MaxValue >> 1 : text.Value.Length * count);
+            run.ChargeText(count > int.MaxValue ? long.MaxValue >> 1 : text.Length * count);
             var repeated = new TextBuilder(run);
             for (long i = 0; i < count; i++)
             {

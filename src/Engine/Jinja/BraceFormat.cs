@@ -11,7 +11,7 @@ internal static class BraceFormat
     public static Text Format(Text format, Arguments arguments, Run run)
     {
         int automatic = 0;
-        return Format(format, 0, format.Value.Length, arguments, MaxNested, ref automatic, run);
+        return Format(format, 0, format.Length, arguments, MaxNested, ref automatic, run);
     }
 
     private static Text Format(Text format, int start, int end, Arguments arguments, int depth, ref int automatic, Run run)
@@ -151,7 +151,8 @@ internal static class BraceFormat
             {
                 int stop = field.AsSpan(i + 1).IndexOfAny('.', '[');
                 string name = stop < 0 ? field[(i + 1)..] : field.Substring(i + 1, stop);
-                value = name.Length > 0 ? Sandbox.Attribute(value, name, run) : throw JinjaException.Value("Empty attribute in format string");
+                value = name.Length > 0 ? Sandbox.Attribute(value, Text.Of(name), run)
+                    : throw JinjaException.Value("Empty attribute in format string");
                 i = stop < 0 ? field.Length : i + 1 + stop;
                 continue;
             }
@@ -177,7 +178,7 @@ internal static class FormatSpec
 {
     public static Text Apply(JinjaValue value, Text spec, Run run)
     {
-        if (spec.Value.Length == 0)
+        if (spec.Length == 0)
         {
             return value.ToText(run);
         }

@@ -57,6 +57,11 @@ internal readonly struct Arguments(JinjaValue[] values, KeyValuePair<string, Jin
 
     private JinjaValue?[] Filled(int length)
     {
+        if (values.Length == length)
+        {
+            return values;
+        }
+
         var filled = new JinjaValue?[length];
         values.CopyTo(filled, 0);
         return filled;

@@ -240,6 +240,9 @@ internal sealed class MapValue : JinjaValue
 
     internal override int Weight { get; }
 
+    /// <summary>Whether mappings have an attribute of a name, hidden or not.</summary>
+    public static bool HasAttribute(string name) => Empty.Hides(name) || MethodOf(name) is not null;
+
     public JinjaValue KeyAt(int i) => items[i].Key;
 
     public JinjaValue At(int i) => items[i].Value;
@@ -330,26 +333,7 @@ internal sealed class MapValue : JinjaValue
         to.Run.Leave();
     }
 
-    internal override JinjaValue? Attribute(string name, Run run) => name switch
-    {
-        "items" => new BoundMethod(this, name, static (self, arguments, _) => View(self, arguments, "items", MapPart.Items)),
-        "keys" => new BoundMethod(this, name, static (self, arguments, _) => View(self, arguments, "keys", MapPart.Keys)),
-        "values" => new BoundMethod(this, name, static (self, arguments, _) => View(self, arguments, "values", MapPart.Values)),
-        "get" => new BoundMethod(this, name, static (self, arguments, run) =>
-        {
-            JinjaValue?[] given = arguments.Positional("get", 1, 2);
-            return ((MapValue)self).Find(given[0]!, run) ?? given[1] ?? None;
-        }),
-        "copy" => new BoundMethod(this, name, static (self, arguments, run) =>
-        {
-            arguments.Positional("copy", 0, 0);
-            var map = (MapValue)self;
-            run.Charge(map.Count);
-            return new MapValue(map.items, map.places, map.content);
-        }),
-        "fromkeys" => new BoundMethod(this, name, static (_, arguments, run) => FromKeys(arguments, run)),
-        _ => null,
-    };
+    internal override JinjaValue? Attribute(string name, Run run) => MethodOf(name) is { } method ? new BoundMethod(this, name, method) : null;
 
     internal override bool Hides(string name) => name is "clear" or "pop" or "popitem" or "setdefault" or "update";
 
@@ -363,6 +347,31 @@ internal sealed class MapValue : JinjaValue
         }
 
         return map.ToMap();
+    }
+
+    private static Method? MethodOf(string name) => name switch
+    {
+        "items" => static (self, arguments, _) => View(self, arguments, "items", MapPart.Items),
+        "keys" => static (self, arguments, _) => View(self, arguments, "keys", MapPart.Keys),
+        "values" => static (self, arguments, _) => View(self, arguments, "values", MapPart.Values),
+        "get" => Get,
+        "copy" => Copy,
+        "fromkeys" => static (_, arguments, run) => FromKeys(arguments, run),
+        _ => null,
+    };
+
+    private static JinjaValue Get(JinjaValue self, Arguments arguments, Run run)
+    {
+        JinjaValue?[] given = arguments.Positional("get", 1, 2);
+        return ((MapValue)self).Find(given[0]!, run) ?? given[1] ?? None;
+    }
+
+    private static MapValue Copy(JinjaValue self, Arguments arguments, Run run)
+    {
+        arguments.Positional("copy", 0, 0);
+        var map = (MapValue)self;
+        run.Charge(map.Count);
+        return new MapValue(map.items, map.places, map.content);
     }
 
     private static MapView View(JinjaValue self, Arguments arguments, string name, MapPart part)

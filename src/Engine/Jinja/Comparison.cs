@@ -15,8 +15,8 @@ internal static class Comparison
         switch (a, b)
         {
             case (Text x, Text y):
-                run.Charge(x.Value.Length == y.Value.Length ? x.Value.Length >> 3 : 0);
-                return x.Value == y.Value;
+                run.Charge(x.Length == y.Length ? x.Length >> 3 : 0);
+                return x.Span.SequenceEqual(y.Span);
             case (ListValue x, ListValue y):
                 return Equal(x.Values, y.Values, run);
             case (TupleValue x, TupleValue y):
@@ -40,7 +40,7 @@ internal static class Comparison
 
         return (a, b) switch
         {
-            (Text x, Text y) => x.Value == y.Value,
+            (Text x, Text y) => x.Span.SequenceEqual(y.Span),
             (NoneValue, NoneValue) or (Undefined, Undefined) => true,
             (BoundMethod x, BoundMethod y) => x.Name == y.Name && ReferenceEquals(x.Self, y.Self),
             _ => ReferenceEquals(a, b),
@@ -114,7 +114,7 @@ internal static class Comparison
         switch (a, b)
         {
             case (Text x, Text y):
-                run.Charge(Math.Min(x.Value.Length, y.Value.Length) >> 3);
+                run.Charge(Math.Min(x.Length, y.Length) >> 3);
                 return ByPoint(x.Value, y.Value);
             case (ListValue x, ListValue y):
                 return Ordered(x.Values, y.Values, op, run);

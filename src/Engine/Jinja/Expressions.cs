@@ -27,7 +27,17 @@ internal abstract class Expression
 
     public abstract JinjaValue Eval(Frame frame, Run run);
 
-    public bool Holds(Frame frame, Run run) => Eval(frame, run).IsTrue(run);
+    /// <summary>Whether the value is true, without making it if possible.</summary>
+    public virtual bool Holds(Frame frame, Run run) => Eval(frame, run).IsTrue(run);
+
+    /// <summary>Appends the text of the value, without making it if possible.</summary>
+    public virtual void Write(Frame frame, TextBuilder to, Run run) => Write(Eval(frame, run), to, run);
+
+    protected void Write(JinjaValue value, TextBuilder to, Run run)
+    {
+        run.Line = Line;
+        to.AppendStr(value);
+    }
 }
 
 internal sealed class Constant(JinjaValue value, int line) : Expression(line)
@@ -95,36 +105,76 @@ internal sealed class SumExpression(Expression first, Expression[] rest, bool[] 
 
     public override JinjaValue Eval(Frame frame, Run run)
     {
-        JinjaValue sum = first.Eval(frame, run);
-        TextBuilder? joined = null;
+        JinjaValue head = first.Eval(frame, run);
+        if (head is not Text { IsSafe: false } text)
+        {
+            return Added(head, 0, frame, run);
+        }
+
+        var joined = new TextBuilder(run);
+        return Joined(text, joined, frame, run) ?? joined.ToText();
+    }
+
+    public override void Write(Frame frame, TextBuilder to, Run run)
+    {
+        JinjaValue head = first.Eval(frame, run);
+        JinjaValue? other = head is Text { IsSafe: false } text ? Joined(text, to, frame, run) : Added(head, 0, frame, run);
+        if (other is not null)
+        {
+            Write(other, to, run);
+        }
+    }
+
+    // Appends a series of texts. If a value is no text, or must not be joined as it is, takes them back and gives the sum instead.
+    private JinjaValue? Joined(Text head, TextBuilder to, Frame frame, Run run)
+    {
+        int begin = to.Length;
+        to.Append(head);
         for (int i = 0; i < rest.Length; i++)
         {
             JinjaValue next = rest[i].Eval(frame, run);
             run.Charge(1);
             run.Line = Line;
-            if (!minus[i] && next is Text { IsSafe: false } text && (joined is not null || sum is Text { IsSafe: false }))
+            if (minus[i] || next is not Text { IsSafe: false } text)
             {
-                if (joined is null)
-                {
-                    joined = new TextBuilder(run);
-                    joined.Append((Text)sum);
-                }
-
-                joined.Append(text);
-                continue;
+                return Added(Sum(to.Take(begin), next, i, run), i + 1, frame, run);
             }
 
-            sum = joined?.ToText() ?? sum;
-            joined = null;
-            sum = minus[i] ? Arithmetic.Subtract(sum, next, run) : Arithmetic.Add(sum, next, run);
+            to.Append(text);
         }
 
-        return joined?.ToText() ?? sum;
+        return null;
     }
+
+    // The sum of a value and the operands from one on.
+    private JinjaValue Added(JinjaValue sum, int from, Frame frame, Run run)
+    {
+        for (int i = from; i < rest.Length; i++)
+        {
+            JinjaValue next = rest[i].Eval(frame, run);
+            run.Charge(1);
+            run.Line = Line;
+            sum = Sum(sum, next, i, run);
+        }
+
+        return sum;
+    }
+
+    private JinjaValue Sum(JinjaValue sum, JinjaValue next, int i, Run run) =>
+        minus[i] ? Arithmetic.Subtract(sum, next, run) : Arithmetic.Add(sum, next, run);
 }
 
 internal sealed class BinaryExpression(string op, Expression left, Expression right, int line) : Expression(line, left, right)
 {
+    private readonly Func<JinjaValue, JinjaValue, Run, JinjaValue> compute = op switch
+    {
+        "*" => Arithmetic.Multiply,
+        "/" => Arithmetic.Divide,
+        "//" => Arithmetic.FloorDivide,
+        "%" => Arithmetic.Modulo,
+        _ => Arithmetic.Power,
+    };
+
     public override IEnumerable<Expression> Children => [left, right];
 
     public override JinjaValue Eval(Frame frame, Run run)
@@ -133,14 +183,7 @@ internal sealed class BinaryExpression(string op, Expression left, Expression ri
         JinjaValue b = right.Eval(frame, run);
         run.Charge(1);
         run.Line = Line;
-        return op switch
-        {
-            "*" => Arithmetic.Multiply(a, b, run),
-            "/" => Arithmetic.Divide(a, b, run),
-            "//" => Arithmetic.FloorDivide(a, b, run),
-            "%" => Arithmetic.Modulo(a, b, run),
-            _ => Arithmetic.Power(a, b, run),
-        };
+        return compute(a, b, run);
     }
 }
 
@@ -160,7 +203,9 @@ internal sealed class NotExpression(Expression operand, int line) : Expression(l
 {
     public override IEnumerable<Expression> Children => [operand];
 
-    public override JinjaValue Eval(Frame frame, Run run) => Bool.Of(!operand.Holds(frame, run));
+    public override JinjaValue Eval(Frame frame, Run run) => Bool.Of(Holds(frame, run));
+
+    public override bool Holds(Frame frame, Run run) => !operand.Holds(frame, run);
 }
 
 /// <summary>a and b and …, a or b or …. The value is that of the deciding operand.</summary>
@@ -183,39 +228,60 @@ internal sealed class LogicExpression(bool isAnd, Expression[] operands, int lin
 
         return value;
     }
+
+    public override bool Holds(Frame frame, Run run)
+    {
+        foreach (Expression operand in operands)
+        {
+            run.Charge(1);
+            if (operand.Holds(frame, run) != isAnd)
+            {
+                return !isAnd;
+            }
+        }
+
+        return isAnd;
+    }
 }
+
+/// <summary>One of the comparisons.</summary>
+internal delegate bool Relation(JinjaValue a, JinjaValue b, Run run);
 
 /// <summary>a &lt; b == c …. Every comparison must hold.</summary>
 internal sealed class CompareExpression(Expression first, string[] ops, Expression[] rest, int line) : Expression(line, [first, .. rest])
 {
+    private readonly Relation[] relations = Array.ConvertAll(ops, RelationOf);
+
     public override IEnumerable<Expression> Children => rest.Prepend(first);
 
-    public override JinjaValue Eval(Frame frame, Run run)
+    public static Relation RelationOf(string op) => op switch
+    {
+        "==" => Comparison.Equal,
+        "!=" => static (a, b, run) => !Comparison.Equal(a, b, run),
+        "in" => static (a, b, run) => b.Contains(a, run),
+        "not in" => static (a, b, run) => !b.Contains(a, run),
+        _ => (a, b, run) => Comparison.Holds(a, b, op, run),
+    };
+
+    public override JinjaValue Eval(Frame frame, Run run) => Bool.Of(Holds(frame, run));
+
+    public override bool Holds(Frame frame, Run run)
     {
         JinjaValue left = first.Eval(frame, run);
-        for (int i = 0; i < ops.Length; i++)
+        for (int i = 0; i < relations.Length; i++)
         {
             JinjaValue right = rest[i].Eval(frame, run);
             run.Line = Line;
-            if (!Holds(ops[i], left, right, run))
+            if (!relations[i](left, right, run))
             {
-                return Bool.False;
+                return false;
             }
 
             left = right;
         }
 
-        return Bool.True;
+        return true;
     }
-
-    public static bool Holds(string op, JinjaValue a, JinjaValue b, Run run) => op switch
-    {
-        "==" => Comparison.Equal(a, b, run),
-        "!=" => !Comparison.Equal(a, b, run),
-        "in" => b.Contains(a, run),
-        "not in" => !b.Contains(a, run),
-        _ => Comparison.Holds(a, b, op, run),
-    };
 }
 
 /// <summary>a ~ b ~ …. All operands are converted to text and joined.</summary>
@@ -226,13 +292,17 @@ internal sealed class ConcatExpression(Expression[] parts, int line) : Expressio
     public override JinjaValue Eval(Frame frame, Run run)
     {
         var joined = new TextBuilder(run);
+        Write(frame, joined, run);
+        return joined.ToText();
+    }
+
+    public override void Write(Frame frame, TextBuilder to, Run run)
+    {
         foreach (Expression part in parts)
         {
             run.Charge(1);
-            joined.AppendStr(part.Eval(frame, run));
+            part.Write(frame, to, run);
         }
-
-        return joined.ToText();
     }
 }
 
@@ -244,19 +314,43 @@ internal sealed class ConditionExpression(Expression test, Expression then, Expr
     public override IEnumerable<Expression> Children => otherwise is null ? [test, then] : [test, then, otherwise];
 
     public override JinjaValue Eval(Frame frame, Run run) => test.Holds(frame, run) ? then.Eval(frame, run) : otherwise?.Eval(frame, run) ?? missing;
+
+    public override void Write(Frame frame, TextBuilder to, Run run)
+    {
+        if (test.Holds(frame, run))
+        {
+            then.Write(frame, to, run);
+        }
+        else
+        {
+            otherwise?.Write(frame, to, run);
+        }
+    }
 }
 
 internal sealed class AttributeExpression(Expression of, string name, int line) : Expression(line, of)
 {
+    private readonly Text key = Text.Of(name);
+    private readonly bool isKey = Sandbox.IsKey(name);
+
     public override IEnumerable<Expression> Children => [of];
 
-    public override JinjaValue Eval(Frame frame, Run run)
+    /// <summary>The method of texts of this name; null if they have none.</summary>
+    public Method? OfText { get; } = TextMethods.Find(name);
+
+    public override JinjaValue Eval(Frame frame, Run run) => Of(Owner(frame, run), run);
+
+    /// <summary>The value whose attribute it is.</summary>
+    public JinjaValue Owner(Frame frame, Run run)
     {
         JinjaValue value = of.Eval(frame, run);
         run.Charge(1);
         run.Line = Line;
-        return Sandbox.Attribute(value, name, run);
+        return value;
     }
+
+    public JinjaValue Of(JinjaValue owner, Run run) =>
+        isKey && owner is MapValue map ? map.Find(key, run) ?? Undefined.Member(map, key) : Sandbox.Attribute(owner, key, run);
 }
 
 internal sealed class ItemExpression(Expression of, Expression key, int line) : Expression(line, of, key)
@@ -363,16 +457,23 @@ internal sealed class CallExpression(Expression function, ArgumentList arguments
     /// <summary>Evaluates the call with one more named argument, the body of a call block.</summary>
     public JinjaValue Eval(Frame frame, Run run, KeyValuePair<string, JinjaValue>? extra)
     {
-        JinjaValue callee = function.Eval(frame, run);
+        // A text's method needs no value of its own, because it is called at once.
+        var member = function as AttributeExpression;
+        JinjaValue callee = member?.Owner(frame, run) ?? function.Eval(frame, run);
+        Method? method = callee is Text ? member?.OfText : null;
+        callee = member is null || method is not null ? callee : member.Of(callee, run);
         Arguments given = arguments.Eval(frame, run, extra);
         run.Charge(1);
         run.Line = Line;
-        return callee.Call(given, run);
+        return method is null ? callee.Call(given, run) : method(callee, given, run);
     }
 }
 
 internal sealed class FilterExpression(Expression? of, string name, ArgumentList arguments, int line) : Expression(line, [of, .. arguments.All])
 {
+    // Whether this is a filter of a filter block: the innermost filter there has no operand.
+    private readonly bool isOfBlock = of is null or FilterExpression { isOfBlock: true };
+
     public string Name => name;
 
     /// <summary>Null if there is no filter of this name.</summary>
@@ -385,7 +486,7 @@ internal sealed class FilterExpression(Expression? of, string name, ArgumentList
     /// <summary>Applies the filter to a value. In a filter block the value is the text of the block.</summary>
     public JinjaValue Apply(JinjaValue value, Frame frame, Run run)
     {
-        if (of is FilterExpression { IsOfBlock: true } inner)
+        if (isOfBlock && of is FilterExpression inner)
         {
             value = inner.Apply(value, frame, run);
         }
@@ -395,9 +496,6 @@ internal sealed class FilterExpression(Expression? of, string name, ArgumentList
         run.Line = Line;
         return (Filter ?? throw JinjaException.Runtime($"No filter named '{name}' found."))(value, given, run);
     }
-
-    /// <summary>Whether this is a filter of a filter block: the innermost filter there has no operand.</summary>
-    private bool IsOfBlock => of is null or FilterExpression { IsOfBlock: true };
 }
 
 internal sealed class TestExpression(Expression of, string name, ArgumentList arguments, int line) : Expression(line, [of, .. arguments.All])
@@ -409,12 +507,14 @@ internal sealed class TestExpression(Expression of, string name, ArgumentList ar
 
     public override IEnumerable<Expression> Children => arguments.All.Prepend(of);
 
-    public override JinjaValue Eval(Frame frame, Run run)
+    public override JinjaValue Eval(Frame frame, Run run) => Bool.Of(Holds(frame, run));
+
+    public override bool Holds(Frame frame, Run run)
     {
         JinjaValue value = of.Eval(frame, run);
         Arguments given = arguments.Eval(frame, run);
         run.Charge(1);
         run.Line = Line;
-        return Bool.Of((Test ?? throw JinjaException.Runtime($"No test named '{name}' found."))(value, given, run));
+        return (Test ?? throw JinjaException.Runtime($"No test named '{name}' found."))(value, given, run);
     }
 }

@@ -15,7 +15,7 @@ internal static partial class Filters
             case Undefined undefined:
                 throw undefined.Error();
             case Text text:
-                run.Charge(text.Value.Length);
+                run.Charge(text.Length);
                 int radix = given[1] is null ? 10 : Indexes.TryInteger(given[1]!, out long number) ? (int)Math.Clamp(number, -1, 99) : -1;
                 if (PythonNumber.ParseInt(text.Value, radix) is { } integer)
                 {

@@ -68,7 +68,7 @@ internal static partial class Filters
             return value;
         }
 
-        run.Charge(text.Value.Length);
+        run.Charge(text.Length);
         return Text.Of(PythonCase.ToLower(text.Value));
     }
 

@@ -186,7 +186,7 @@ internal static partial class Filters
     {
         arguments.Positional(name, 0, 0);
         Text text = value.ToText(run);
-        run.Charge(text.Value.Length);
+        run.Charge(text.Length);
         return text.Lost(map(text.Value), run);
     };
 
@@ -264,7 +264,7 @@ internal static partial class Filters
                 indented.Append('\n', content: false);
             }
 
-            if (begun ? blank || line.Value.Length > 0 : first)
+            if (begun ? blank || line.Length > 0 : first)
             {
                 indented.Append(step);
             }
@@ -343,7 +343,7 @@ internal static partial class Filters
     {
         arguments.Positional("striptags", 0, 0);
         Text text = value.ToText(run);
-        run.ChargeText(text.Value.Length);
+        run.ChargeText(text.Length);
         string plain = text.Value;
         plain = Remove(plain, "<!--", "-->");
         plain = Remove(plain, "<", ">");
@@ -377,7 +377,7 @@ internal static partial class Filters
         if (items is null)
         {
             Text text = value.ToText(run);
-            run.Charge(text.Value.Length);
+            run.Charge(text.Length);
             return text.Lost(Html.Quote(text.Value, query: false), run);
         }
 

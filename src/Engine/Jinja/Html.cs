@@ -16,7 +16,7 @@ internal static class Html
 
         var escaped = new TextBuilder(run);
         int plain = 0;
-        for (int i = 0; i < text.Value.Length; i++)
+        for (int i = 0; i < text.Length; i++)
         {
             string? entity = text.Value[i] switch { '&' => "&amp;", '<' => "&lt;", '>' => "&gt;", '"' => "&#34;", '\'' => "&#39;", _ => null };
             if (entity is not null)
@@ -27,7 +27,7 @@ internal static class Html
             }
         }
 
-        escaped.Append(text, plain, text.Value.Length - plain);
+        escaped.Append(text, plain, text.Length - plain);
         return escaped.ToText(safe: true);
     }
 

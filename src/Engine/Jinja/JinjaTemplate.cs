@@ -17,7 +17,7 @@ public sealed class JinjaRendering
     {
         whole = text;
         Text = text.Value;
-        var spans = new List<JinjaSpan>();
+        var spans = new List<JinjaSpan>(text.Changes.Length + 1);
         int start = 0;
         bool content = false;
         foreach (int change in text.Changes)
@@ -31,9 +31,9 @@ public sealed class JinjaRendering
             content = !content;
         }
 
-        if (text.Value.Length > start)
+        if (text.Length > start)
         {
-            spans.Add(new JinjaSpan(start, text.Value.Length - start, content));
+            spans.Add(new JinjaSpan(start, text.Length - start, content));
         }
 
         Spans = spans;

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Globalization;
 
 namespace Tiller.Jinja;
@@ -38,6 +39,11 @@ internal static class JsonText
         return width;
     }
 
+    private static readonly SearchValues<char> s_escaped = SearchValues.Create([.. Enumerable.Range(0, ' ').Select(static c => (char)c), '"', '\\']);
+
+    private static readonly SearchValues<char> s_plainAscii =
+        SearchValues.Create([.. Enumerable.Range(' ', 0x80 - ' ').Select(static c => (char)c).Except(['"', '\\'])]);
+
     private sealed class Writer(TextBuilder text, bool ascii, string? step, string between, string colon, bool sortKeys, bool content)
     {
         public TextBuilder Text => text;
@@ -59,7 +65,7 @@ internal static class JsonText
                     text.Append(Real(real.Value), content);
                     break;
                 case Text part:
-                    String(part.Value);
+                    String(part.Span);
                     break;
                 case Sequence list:
                     Open('[');
@@ -73,16 +79,17 @@ internal static class JsonText
                     break;
                 case MapValue map:
                     Open('{');
-                    int[] order = sortKeys ? Sorted(map) : [.. Enumerable.Range(0, map.Count)];
-                    for (int i = 0; i < order.Length; i++)
+                    int[]? order = sortKeys ? Sorted(map) : null;
+                    for (int i = 0; i < map.Count; i++)
                     {
+                        int at = order?[i] ?? i;
                         Next(i, depth + 1);
-                        Key(map.KeyAt(order[i]));
+                        Key(map.KeyAt(at));
                         text.Append(colon, content);
-                        Value(map.At(order[i]), depth + 1);
+                        Value(map.At(at), depth + 1);
                     }
 
-                    Close('}', order.Length, depth);
+                    Close('}', map.Count, depth);
                     break;
                 default:
                     throw JinjaException.Type($"Object of type {value.TypeName} is not JSON serializable");
@@ -144,7 +151,7 @@ internal static class JsonText
             switch (key)
             {
                 case Text name:
-                    String(name.Value);
+                    String(name.Span);
                     break;
                 case NoneValue or Bool or Int or Float:
                     text.Append('"', content);
@@ -156,37 +163,38 @@ internal static class JsonText
             }
         }
 
-        private void String(string value)
+        private void String(ReadOnlySpan<char> value)
         {
             text.Append('"', content);
-            int plain = 0;
-            for (int i = 0; i < value.Length; i++)
+            for (int plain = Plain(value); plain < value.Length; plain = Plain(value))
             {
-                char c = value[i];
-                string? escape = c switch
-                {
-                    '"' => "\\\"",
-                    '\\' => "\\\\",
-                    '\n' => "\\n",
-                    '\r' => "\\r",
-                    '\t' => "\\t",
-                    '\b' => "\\b",
-                    '\f' => "\\f",
-                    < ' ' => "\\u" + ((int)c).ToString("x4", CultureInfo.InvariantCulture),
-                    > '~' when ascii => c == '\u007f' ? null : "\\u" + ((int)c).ToString("x4", CultureInfo.InvariantCulture),
-                    _ => null,
-                };
-                if (escape is not null)
-                {
-                    text.Append(value.AsSpan(plain, i - plain), content);
-                    text.Append(escape, content);
-                    plain = i + 1;
-                }
+                text.Append(value[..plain], content);
+                text.Append(Escape(value[plain]), content);
+                value = value[(plain + 1)..];
             }
 
-            text.Append(value.AsSpan(plain), content);
+            text.Append(value, content);
             text.Append('"', content);
         }
+
+        // Number of characters that stand for themselves.
+        private int Plain(ReadOnlySpan<char> rest)
+        {
+            int at = ascii ? rest.IndexOfAnyExcept(s_plainAscii) : rest.IndexOfAny(s_escaped);
+            return at < 0 ? rest.Length : at;
+        }
+
+        private static string Escape(char c) => c switch
+        {
+            '"' => "\\\"",
+            '\\' => "\\\\",
+            '\n' => "\\n",
+            '\r' => "\\r",
+            '\t' => "\\t",
+            '\b' => "\\b",
+            '\f' => "\\f",
+            _ => "\\u" + ((int)c).ToString("x4", CultureInfo.InvariantCulture),
+        };
     }
 }
 

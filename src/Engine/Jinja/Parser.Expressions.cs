@@ -169,7 +169,10 @@ internal sealed partial class Parser
         {
             bool minus = tokens[next++].Text == "-";
             Nest();
-            value = new SignExpression(minus, Unary(withFilter: false), line);
+            value = Unary(withFilter: false);
+            value = value is Constant { Value: Int or Float } number
+                ? new Constant(minus ? Arithmetic.Negate(number.Value) : Arithmetic.Plus(number.Value), line)
+                : new SignExpression(minus, value, line);
             nesting--;
         }
         else

@@ -16,9 +16,12 @@ internal static class Sandbox
     private static readonly FrozenSet<string> s_containers =
         new[] { "__len__", "__iter__", "__contains__", "__getitem__" }.ToFrozenSet(StringComparer.Ordinal);
 
+    /// <summary>Whether mapping.name is always an item, because mappings have no attribute of this name.</summary>
+    public static bool IsKey(string name) => !name.StartsWith('_') && !MapValue.HasAttribute(name);
+
     /// <summary>value.name: an attribute first, then an item.</summary>
-    public static JinjaValue Attribute(JinjaValue value, string name, Run run) =>
-        Visible(value, name, run) ?? value.Item(Text.Of(name), run) ?? Undefined.Member(value, Text.Of(name));
+    public static JinjaValue Attribute(JinjaValue value, Text name, Run run) =>
+        Visible(value, name.Value, run) ?? value.Item(name, run) ?? Undefined.Member(value, name);
 
     /// <summary>value[key]: an item first, then an attribute.</summary>
     public static JinjaValue Item(JinjaValue value, JinjaValue key, Run run) =>

@@ -44,10 +44,16 @@ internal sealed record Variable(FunctionBody Function, int Slot)
     }
 }
 
+/// <summary>The value of a variable. In an array of these, unlike one of references, a write needs no check of the type.</summary>
+internal struct Slot
+{
+    public JinjaValue? Value { get; set; }
+}
+
 /// <summary>The variables of one call of a function, null for those without a value, and the frame of the function around it.</summary>
 internal sealed class Frame(int slots, Frame? outer)
 {
-    public JinjaValue?[] Slots { get; } = new JinjaValue?[slots];
+    public Slot[] Slots { get; } = new Slot[slots];
 
     public Frame? Outer => outer;
 }
@@ -55,11 +61,11 @@ internal sealed class Frame(int slots, Frame? outer)
 /// <summary>A reference to a variable from where it is used: the number of functions to go outwards, and the slot there.</summary>
 internal readonly record struct Reference(int Hops, int Slot)
 {
-    public JinjaValue? Read(Frame frame) => Of(frame)[Slot];
+    public JinjaValue? Read(Frame frame) => Of(frame)[Slot].Value;
 
-    public void Write(Frame frame, JinjaValue? value) => Of(frame)[Slot] = value;
+    public void Write(Frame frame, JinjaValue? value) => Of(frame)[Slot].Value = value;
 
-    private JinjaValue?[] Of(Frame frame)
+    private Slot[] Of(Frame frame)
     {
         for (int i = 0; i < Hops; i++)
         {
@@ -187,7 +193,7 @@ internal sealed class Scope
         run.Charge(enter.Length);
         foreach ((int slot, Reference? from, int given) in enter)
         {
-            frame.Slots[slot] = from is { } outer ? outer.Read(frame) : given >= 0 ? run.Given(given) : null;
+            frame.Slots[slot].Value = from is { } outer ? outer.Read(frame) : given >= 0 ? run.Given(given) : null;
         }
     }
 
@@ -195,7 +201,7 @@ internal sealed class Scope
     {
         foreach (int slot in leave)
         {
-            frame.Slots[slot] = null;
+            frame.Slots[slot].Value = null;
         }
     }
 

@@ -48,9 +48,7 @@ internal sealed class Output(Expression[] parts, int line) : Statement(line)
         foreach (Expression part in parts)
         {
             run.Charge(1);
-            JinjaValue value = part.Eval(frame, run);
-            run.Line = part.Line;
-            to.AppendStr(value);
+            part.Write(frame, to, run);
         }
 
         return Flow.On;

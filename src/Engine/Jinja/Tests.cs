@@ -59,7 +59,11 @@ internal static class Tests
         return test(value, run);
     };
 
-    private static Test Compared(string op) => (value, arguments, run) => CompareExpression.Holds(op, value, arguments.Positional(op, 1, 1)[0]!, run);
+    private static Test Compared(string op)
+    {
+        Relation relation = CompareExpression.RelationOf(op);
+        return (value, arguments, run) => relation(value, arguments.Positional(op, 1, 1)[0]!, run);
+    }
 
     private static bool IsRest(JinjaValue value, JinjaValue divisor, int rest, Run run) =>
         Comparison.Equal(Arithmetic.Modulo(value, divisor, run), Int.Of(rest), run);
@@ -77,7 +81,7 @@ internal static class Tests
         (NoneValue, NoneValue) => true,
         (Bool x, Bool y) => x.Value == y.Value,
         (Int { Big: null } x, Int { Big: null } y) => x.Value == y.Value && x.Value is >= -5 and <= 256,
-        (Text x, Text y) => x.Value == y.Value && x.Value.Length < 2,
+        (Text x, Text y) => x.Span.SequenceEqual(y.Span) && x.Length < 2,
         (TupleValue { Values.Length: 0 }, TupleValue { Values.Length: 0 }) => true,
         _ => false,
     };

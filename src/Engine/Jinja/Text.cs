@@ -9,18 +9,33 @@ internal sealed class Text : JinjaValue
     public static readonly Text Empty = new("", []);
     private static readonly int[] s_content = [0];
 
+    // The text is a part of the source, and a string of its own once it is asked for.
+    private readonly string source;
+    private readonly int start;
+
     // Positions where the origin changes, ascending. The characters before the first position are the template's.
     private readonly int[] changes;
+    private string? value;
     private int points = -1;
 
     private Text(string value, int[] changes, bool safe = false)
+        : this(value, 0, value.Length, changes, safe)
     {
-        Value = value;
+    }
+
+    private Text(string source, int start, int length, int[] changes, bool safe)
+    {
+        (this.source, this.start, Length) = (source, start, length);
         this.changes = changes;
         IsSafe = safe;
     }
 
-    public string Value { get; }
+    public string Value => value ??= source.Substring(start, Length);
+
+    public ReadOnlySpan<char> Span => source.AsSpan(start, Length);
+
+    /// <summary>Length in UTF-16 units.</summary>
+    public int Length { get; }
 
     /// <summary>Whether the text is marked as HTML (Python's Markup). Other texts are escaped when they are added to it.</summary>
     public bool IsSafe { get; }
@@ -29,7 +44,7 @@ internal sealed class Text : JinjaValue
 
     internal override bool HasContent => changes.Length > 0;
 
-    internal override int Weight => 1 + (Value.Length >> 4);
+    internal override int Weight => 1 + (Length >> 4);
 
     public ReadOnlySpan<int> Changes => changes;
 
@@ -41,16 +56,17 @@ internal sealed class Text : JinjaValue
             if (points < 0)
             {
                 int pairs = 0;
-                for (int i = 0; i + 1 < Value.Length; i++)
+                ReadOnlySpan<char> units = Span;
+                for (int i = units.IndexOfAnyInRange('\uD800', '\uDBFF'); i >= 0 && i + 1 < units.Length; i++)
                 {
-                    if (char.IsHighSurrogate(Value[i]) && char.IsLowSurrogate(Value[i + 1]))
+                    if (char.IsHighSurrogate(units[i]) && char.IsLowSurrogate(units[i + 1]))
                     {
                         pairs++;
                         i++;
                     }
                 }
 
-                points = Value.Length - pairs;
+                points = Length - pairs;
             }
 
             return points;
@@ -62,7 +78,7 @@ internal sealed class Text : JinjaValue
 
     public static Text Of(string value, int[] changes, bool safe = false) => new(value, changes, safe);
 
-    public Text AsSafe(bool safe = true) => safe == IsSafe ? this : new Text(Value, changes, safe);
+    public Text AsSafe(bool safe = true) => safe == IsSafe ? this : new Text(source, start, Length, changes, safe);
 
     /// <summary>The result of an operation that loses track of characters: all content if any character of this text is.</summary>
     public Text Lost(string value, Run run)
@@ -74,18 +90,18 @@ internal sealed class Text : JinjaValue
     /// <summary>A part of the text, by UTF-16 units.</summary>
     public Text Slice(int start, int length)
     {
-        if (length == Value.Length)
+        if (length == Length)
         {
             return this;
         }
 
-        return length == 0 && !IsSafe ? Empty : new Text(Value.Substring(start, length), ChangesOf(start, length), IsSafe);
+        return length == 0 && !IsSafe ? Empty : new Text(source, this.start + start, length, ChangesOf(start, length), IsSafe);
     }
 
     /// <summary>Index of the first UTF-16 unit of a code point.</summary>
     public int UnitOf(int point)
     {
-        if (Points == Value.Length)
+        if (Points == Length)
         {
             return point;
         }
@@ -102,7 +118,7 @@ internal sealed class Text : JinjaValue
     /// <summary>Number of code points before a UTF-16 unit.</summary>
     public int PointOf(int unit)
     {
-        if (Points == Value.Length)
+        if (Points == Length)
         {
             return unit;
         }
@@ -117,9 +133,10 @@ internal sealed class Text : JinjaValue
     }
 
     /// <summary>Number of UTF-16 units of the code point at a unit: 1 or 2.</summary>
-    public int UnitsAt(int unit) => char.IsHighSurrogate(Value[unit]) && unit + 1 < Value.Length && char.IsLowSurrogate(Value[unit + 1]) ? 2 : 1;
+    public int UnitsAt(int unit) =>
+        char.IsHighSurrogate(Span[unit]) && unit + 1 < Length && char.IsLowSurrogate(Span[unit + 1]) ? 2 : 1;
 
-    internal override bool IsTrue(Run run) => Value.Length > 0;
+    internal override bool IsTrue(Run run) => Length > 0;
 
     internal override int? Len(Run run) => Points;
 
@@ -134,7 +151,7 @@ internal sealed class Text : JinjaValue
 
     internal override IEnumerator<JinjaValue> Iterate(Run run)
     {
-        for (int i = 0; i < Value.Length;)
+        for (int i = 0; i < Length;)
         {
             int units = UnitsAt(i);
             run.Charge(1);
@@ -159,19 +176,19 @@ internal sealed class Text : JinjaValue
             return null;
         }
 
-        run.Charge(1 + (Points == Value.Length ? 0 : Value.Length >> 3));
+        run.Charge(1 + (Points == Length ? 0 : Length >> 3));
         int unit = UnitOf((int)index);
         return Slice(unit, UnitsAt(unit));
     }
 
     internal override JinjaValue Cut(Indexes indexes, Run run)
     {
-        run.ChargeText(Value.Length);
+        run.ChargeText(Length);
         (int start, int count, int step) = indexes.Of(Points);
         if (step == 1)
         {
             int from = UnitOf(start);
-            int to = Points == Value.Length ? start + count : from + UnitsOf(from, count);
+            int to = Points == Length ? start + count : from + UnitsOf(from, count);
             return Slice(from, to - from);
         }
 
@@ -199,8 +216,8 @@ internal sealed class Text : JinjaValue
             throw JinjaException.Type($"'in <string>' requires string as left operand, not {item.TypeName}");
         }
 
-        run.ChargeSearch(Value.Length, part.Value.Length);
-        return Value.Contains(part.Value, StringComparison.Ordinal);
+        run.ChargeSearch(Length, part.Length);
+        return Span.IndexOf(part.Span) >= 0;
     }
 
     public bool IsContentAt(int unit) => (ChangesUpTo(unit) & 1) == 1;

@@ -7,6 +7,9 @@ namespace Tiller.Jinja;
 /// if any character of the text was.</summary>
 internal static class TextMethods
 {
+    // Up to this number of characters, a search in them is faster than a hash table.
+    private const int FewChars = 8;
+
     private static readonly FrozenDictionary<string, Method> s_methods = new Dictionary<string, Method>(StringComparer.Ordinal)
     {
         ["capitalize"] = Mapped("capitalize", PythonCase.Capitalize),
@@ -85,8 +88,8 @@ internal static class TextMethods
 
     public static Text Strip(Text text, JinjaValue? chars, bool start, bool end, Run run)
     {
-        run.ChargeText(text.Value.Length);
-        string value = text.Value;
+        run.ChargeText(text.Length);
+        ReadOnlySpan<char> value = text.Span;
         int from = 0;
         int to = value.Length;
         if (chars is null or NoneValue)
@@ -109,13 +112,28 @@ internal static class TextMethods
             throw JinjaException.Type("strip arg must be None or str");
         }
 
+        if (set.Length <= FewChars && !set.Span.ContainsAnyInRange('\uD800', '\uDFFF'))
+        {
+            while (start && from < to && set.Span.Contains(value[from]))
+            {
+                from++;
+            }
+
+            while (end && to > from && set.Span.Contains(value[to - 1]))
+            {
+                to--;
+            }
+
+            return text.Slice(from, to - from);
+        }
+
         var known = set.Value.EnumerateRunes().ToHashSet();
-        while (start && from < to && Rune.TryGetRuneAt(value, from, out Rune rune) && known.Contains(rune))
+        while (start && from < to && Rune.TryGetRuneAt(text.Value, from, out Rune rune) && known.Contains(rune))
         {
             from += rune.Utf16SequenceLength;
         }
 
-        while (end && to > from && Rune.DecodeLastFromUtf16(value.AsSpan(from, to - from), out Rune rune,
+        while (end && to > from && Rune.DecodeLastFromUtf16(value[from..to], out Rune rune,
             out int units) == System.Buffers.OperationStatus.Done && known.Contains(rune))
         {
             to -= units;
@@ -126,12 +144,12 @@ internal static class TextMethods
 
     public static Text Replace(Text text, Text old, Text fresh, int count, Run run)
     {
-        run.ChargeSearch(text.Value.Length, old.Value.Length);
+        run.ChargeSearch(text.Length, old.Length);
         bool content = text.HasContent || fresh.HasContent;
         string value = text.Value;
         var replaced = new TextBuilder(run);
         int at = 0;
-        if (old.Value.Length == 0)
+        if (old.Length == 0)
         {
             while (count != 0 && at <= value.Length)
             {
@@ -148,7 +166,7 @@ internal static class TextMethods
             {
                 replaced.Append(value.AsSpan(at, found - at), content);
                 replaced.Append(fresh.Value, content);
-                at = found + old.Value.Length;
+                at = found + old.Length;
                 count--;
             }
         }
@@ -164,7 +182,7 @@ internal static class TextMethods
     /// <summary>splitlines().</summary>
     public static IEnumerable<Text> Lines(Text text, bool keepEnds, Run run)
     {
-        run.ChargeText(text.Value.Length);
+        run.ChargeText(text.Length);
         string value = text.Value;
         int start = 0;
         while (start < value.Length)
@@ -295,14 +313,14 @@ internal static class TextMethods
     {
         arguments.Positional(name, 0, 0);
         var text = (Text)self;
-        run.Charge(text.Value.Length);
+        run.Charge(text.Length);
         return text.Lost(map(text.Value), run);
     };
 
     private static Method Asked(string name, Func<string, bool> ask) => (self, arguments, run) =>
     {
         arguments.Positional(name, 0, 0);
-        run.Charge(((Text)self).Value.Length);
+        run.Charge(((Text)self).Length);
         return Bool.Of(ask(((Text)self).Value));
     };
 
@@ -336,10 +354,13 @@ internal static class TextMethods
         JinjaValue?[] given = arguments.Bind(name, 0, "sep", "maxsplit");
         int most = given[1] is null ? -1 : Indexes.Integer(given[1]!);
         most = most < 0 ? int.MaxValue : most;
-        run.ChargeText(text.Value.Length);
-        List<Text> parts = given[0] is null or NoneValue
-            ? fromEnd ? SpaceSplitFromEnd(text, most, run) : SpaceSplit(text, most, run)
-            : SplitAt(text, One(name, given[0]!), most, fromEnd, run);
+        run.ChargeText(text.Length);
+        if (given[0] is not (null or NoneValue))
+        {
+            return new ListValue(SplitAt(text, One(name, given[0]!), most, fromEnd, run));
+        }
+
+        List<Text> parts = fromEnd ? SpaceSplitFromEnd(text, most, run) : SpaceSplit(text, most, run);
         if (fromEnd)
         {
             parts.Reverse();
@@ -348,35 +369,37 @@ internal static class TextMethods
         return new ListValue([.. parts]);
     }
 
-    private static List<Text> SplitAt(Text text, Text separator, int most, bool fromEnd, Run run)
+    private static JinjaValue[] SplitAt(Text text, Text separator, int most, bool fromEnd, Run run)
     {
-        string value = text.Value;
-        string cut = separator.Value.Length > 0 ? separator.Value : throw JinjaException.Value("empty separator");
+        ReadOnlySpan<char> value = text.Span;
+        ReadOnlySpan<char> cut = separator.Length > 0 ? separator.Span : throw JinjaException.Value("empty separator");
         run.ChargeSearch(value.Length, cut.Length);
-        var parts = new List<Text>();
+        int cuts = Math.Min(most, value.Count(cut)); // places of separators do not overlap
+        run.Charge(cuts);
+        var parts = new JinjaValue[cuts + 1];
         if (fromEnd)
         {
             int end = value.Length;
-            while (most-- > 0 && value.AsSpan(0, end).LastIndexOf(cut) is >= 0 and int found)
+            for (int i = cuts; i > 0; i--)
             {
-                run.Charge(1);
-                parts.Add(text.Slice(found + cut.Length, end - found - cut.Length));
-                end = found;
+                int at = value[..end].LastIndexOf(cut);
+                parts[i] = text.Slice(at + cut.Length, end - at - cut.Length);
+                end = at;
             }
 
-            parts.Add(text.Slice(0, end));
+            parts[0] = text.Slice(0, end);
             return parts;
         }
 
         int start = 0;
-        while (most-- > 0 && value.IndexOf(cut, start, StringComparison.Ordinal) is >= 0 and int at)
+        for (int i = 0; i < cuts; i++)
         {
-            run.Charge(1);
-            parts.Add(text.Slice(start, at - start));
+            int at = start + value[start..].IndexOf(cut);
+            parts[i] = text.Slice(start, at - start);
             start = at + cut.Length;
         }
 
-        parts.Add(text.Slice(start, value.Length - start));
+        parts[cuts] = text.Slice(start, value.Length - start);
         return parts;
     }
 
@@ -451,12 +474,12 @@ internal static class TextMethods
     private static TupleValue Partition(Text text, Arguments arguments, string name, bool last, Run run)
     {
         Text separator = One(name, arguments.Positional(name, 1, 1)[0]!);
-        if (separator.Value.Length == 0)
+        if (separator.Length == 0)
         {
             throw JinjaException.Value("empty separator");
         }
 
-        run.ChargeSearch(text.Value.Length, separator.Value.Length);
+        run.ChargeSearch(text.Length, separator.Length);
         int at = last ? text.Value.LastIndexOf(separator.Value, StringComparison.Ordinal)
             : text.Value.IndexOf(separator.Value, StringComparison.Ordinal);
         if (at < 0)
@@ -465,8 +488,8 @@ internal static class TextMethods
             return new TupleValue(last ? [empty, empty, text] : [text, empty, empty]);
         }
 
-        int end = at + separator.Value.Length;
-        return new TupleValue([text.Slice(0, at), text.Slice(at, end - at), text.Slice(end, text.Value.Length - end)]);
+        int end = at + separator.Length;
+        return new TupleValue([text.Slice(0, at), text.Slice(at, end - at), text.Slice(end, text.Length - end)]);
     }
 
     private static Bool Affix(Text text, Arguments arguments, string name, Run run)
@@ -477,15 +500,14 @@ internal static class TextMethods
             return Bool.False;
         }
 
-        ReadOnlySpan<char> part = start <= end ? text.Value.AsSpan(start, end - start) : [];
+        ReadOnlySpan<char> part = start <= end ? text.Span[start..end] : [];
         bool outside = start > end;
         JinjaValue[] options = given[0] is TupleValue tuple ? tuple.Values : [given[0]!];
         foreach (JinjaValue option in options)
         {
             run.Charge(1);
-            string affix = One(name, option).Value;
-            if (!outside && (name == "startswith" ? part.StartsWith(affix, StringComparison.Ordinal)
-                : part.EndsWith(affix, StringComparison.Ordinal)))
+            ReadOnlySpan<char> affix = One(name, option).Span;
+            if (!outside && (name == "startswith" ? part.StartsWith(affix) : part.EndsWith(affix)))
             {
                 return Bool.True;
             }
@@ -496,12 +518,11 @@ internal static class TextMethods
 
     private static Text Removed(Text text, Arguments arguments, string name, Run run)
     {
-        string affix = One(name, arguments.Positional(name, 1, 1)[0]!).Value;
-        run.ChargeText(text.Value.Length);
+        ReadOnlySpan<char> affix = One(name, arguments.Positional(name, 1, 1)[0]!).Span;
+        run.ChargeText(text.Length);
         bool prefix = name == "removeprefix";
-        bool there = affix.Length > 0 && (prefix ? text.Value.StartsWith(affix, StringComparison.Ordinal)
-            : text.Value.EndsWith(affix, StringComparison.Ordinal));
-        return !there ? text : text.Slice(prefix ? affix.Length : 0, text.Value.Length - affix.Length);
+        bool there = affix.Length > 0 && (prefix ? text.Span.StartsWith(affix) : text.Span.EndsWith(affix));
+        return !there ? text : text.Slice(prefix ? affix.Length : 0, text.Length - affix.Length);
     }
 
     // UTF-16 range between two optional indices; null if it begins after the end of the text.
@@ -526,7 +547,7 @@ internal static class TextMethods
     {
         JinjaValue?[] given = arguments.Positional(name, 1, 3);
         string part = One(name, given[0]!).Value;
-        run.ChargeSearch(text.Value.Length, part.Length);
+        run.ChargeSearch(text.Length, part.Length);
         if (Within(text, given[1], given[2]) is not var (start, end) || start > end)
         {
             return -1;
@@ -543,7 +564,7 @@ internal static class TextMethods
     {
         JinjaValue?[] given = arguments.Positional("count", 1, 3);
         string part = One("count", given[0]!).Value;
-        run.ChargeSearch(text.Value.Length, part.Length);
+        run.ChargeSearch(text.Length, part.Length);
         if (Within(text, given[1], given[2]) is not var (start, end) || start > end)
         {
             return Int.Of(0);
@@ -557,7 +578,7 @@ internal static class TextMethods
         JinjaValue?[] given = arguments.Positional(name, 1, 2);
         int width = Indexes.Width(given[0]!);
         Text fill = given[1] is null ? Text.Of(" ") : One(name, given[1]!);
-        if (fill.Points != 1 || fill.Value.Length != 1)
+        if (fill.Points != 1 || fill.Length != 1)
         {
             throw JinjaException.Type("The fill character must be exactly one character long");
         }
@@ -575,11 +596,11 @@ internal static class TextMethods
             return text;
         }
 
-        int sign = text.Value.Length > 0 && text.Value[0] is '+' or '-' ? 1 : 0;
+        int sign = text.Length > 0 && text.Value[0] is '+' or '-' ? 1 : 0;
         var filled = new TextBuilder(run);
         filled.Append(text, 0, sign);
         filled.Append('0', missing, content: false);
-        filled.Append(text, sign, text.Value.Length - sign);
+        filled.Append(text, sign, text.Length - sign);
         return filled.ToText(text.IsSafe);
     }
 
@@ -587,7 +608,7 @@ internal static class TextMethods
     {
         var expanded = new TextBuilder(run);
         int column = 0;
-        for (int i = 0; i < text.Value.Length;)
+        for (int i = 0; i < text.Length;)
         {
             int units = text.UnitsAt(i);
             if (text.Value[i] == '\t')

@@ -336,7 +336,7 @@ public sealed class FeedbackLaw
 
     /// <summary>
     /// Makes the law that applies all of <paramref name="laws"/> at once: their inputs u_k add up, the smallest bound holds, and their edits follow
-    /// one another.
+    /// one another. The sum of one law is that law.
     /// </summary>
     /// <exception cref="ArgumentException">The laws are for models of different shapes, or there are none.</exception>
     /// <exception cref="LawCombinationException">One of them is bounded and another edits activations, or two edits exclude each other.</exception>
@@ -345,6 +345,11 @@ public sealed class FeedbackLaw
         if (laws.Count == 0)
         {
             throw new ArgumentException("At least one law is needed.", nameof(laws));
+        }
+
+        if (laws.Count == 1)
+        {
+            return laws[0];
         }
 
         var sensors = new List<Sensor>();

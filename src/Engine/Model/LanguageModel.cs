@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Tiller.Chat;
 using Tiller.Checkpoint;
+using Tiller.Cpu;
 using Tiller.Cuda;
 using Tiller.Kernels;
 using Tiller.Law;
@@ -22,6 +23,12 @@ public sealed record LoadOptions
     public Device? Device { get; init; }
 
     /// <summary>
+    /// How keys and values are stored; default float32. In bfloat16, on the CPU only, they take half the memory, and long texts are decoded faster; the
+    /// logits change by the rounding.
+    /// </summary>
+    public KvType KvType { get; init; }
+
+    /// <summary>
     /// Whether to refuse a text with a byte or character for which the vocabulary has no token. By default such characters are left out, as the
     /// published tokenizer does (<see cref="EncodedText.Dropped"/>).
     /// </summary>
@@ -39,26 +46,28 @@ public sealed record LoadOptions
 /// </summary>
 public sealed class LanguageModel : IDisposable
 {
+    private const string RandomName = "random";
+
     private readonly ModelWeights _weights;
+    private readonly CheckpointFingerprint? _fingerprint; // null for random weights
     private readonly Tokenizer? _tokenizer;
     private readonly Lazy<ChatFormat> _chat;
     private readonly Lazy<IReadOnlyList<int>> _endIds;
 
-    private LanguageModel(LoadableCheckpoint checkpoint, DeviceOps ops, ModelWeights weights)
+    private LanguageModel(LoadableCheckpoint checkpoint, DeviceOps ops, ModelWeights weights, KvType kvType)
     {
-        (Directory, Name, Fingerprint) = (checkpoint.Folder.Path, checkpoint.Folder.Name, checkpoint.Folder.Fingerprint);
+        (Directory, Name, _fingerprint) = (checkpoint.Folder.Path, checkpoint.Folder.Name, checkpoint.Folder.LazyFingerprint);
         (Config, _tokenizer, Warnings) = (checkpoint.Config, checkpoint.Tokenizer, checkpoint.Warnings);
-        (_chat, _endIds, Ops, _weights) = (checkpoint.Chat, checkpoint.EndIds, ops, weights);
+        (_chat, _endIds, Ops, _weights, KvType) = (checkpoint.Chat, checkpoint.EndIds, ops, weights, kvType);
         IsCheckpoint = true;
         Lifetime = NewLifetime();
     }
 
-    private LanguageModel(ModelConfig config, Tokenizer? tokenizer, DeviceOps ops, ModelWeights weights)
+    private LanguageModel(ModelConfig config, Tokenizer? tokenizer, DeviceOps ops, ModelWeights weights, KvType kvType)
     {
-        const string Random = "random";
-        (Directory, Name, Fingerprint, Warnings) = (Random, Random, Random, []);
-        (Config, _tokenizer, Ops, _weights) = (config, tokenizer, ops, weights);
-        _chat = new Lazy<ChatFormat>(() => ChatFormat.Load(Random, Tokenizer));
+        (Directory, Name, Warnings) = (RandomName, RandomName, []);
+        (Config, _tokenizer, Ops, _weights, KvType) = (config, tokenizer, ops, weights, kvType);
+        _chat = new Lazy<ChatFormat>(() => ChatFormat.Load(RandomName, Tokenizer));
         _endIds = new Lazy<IReadOnlyList<int>>(config.EosIds);
         Lifetime = NewLifetime();
     }
@@ -94,9 +103,11 @@ public sealed class LanguageModel : IDisposable
     public IReadOnlyList<int> EndIds => _endIds.Value;
 
     /// <summary>
-    /// SHA-256 over config.json, the names, types and shapes of the tensors, and tokenizer.json. A controller is bound to this fingerprint.
+    /// SHA-256 over config.json, the names, types and shapes of the tensors, and tokenizer.json. A controller is bound to this fingerprint. Computed on
+    /// first use.
     /// </summary>
-    public string Fingerprint { get; }
+    /// <exception cref="CheckpointException">config.json or tokenizer.json cannot be read any more, or has changed since it was loaded.</exception>
+    public string Fingerprint => _fingerprint?.Value ?? RandomName;
 
     /// <summary>The device that runs the model: the CPU or a CUDA device.</summary>
     public Device Device => Ops is CudaOps cuda ? Device.Cuda(cuda.Ordinal) : Device.Cpu;
@@ -106,6 +117,9 @@ public sealed class LanguageModel : IDisposable
 
     /// <summary>Size of the weights on the device in bytes.</summary>
     public long WeightsInBytes => _weights.SizeInBytes;
+
+    /// <summary>How the keys and values of its sequences are stored.</summary>
+    public KvType KvType { get; }
 
     /// <summary>Peculiarities of the checkpoint's files that did not prevent loading, one sentence each.</summary>
     public IReadOnlyList<string> Warnings { get; }
@@ -128,6 +142,7 @@ public sealed class LanguageModel : IDisposable
     /// <param name="options">Null for the defaults.</param>
     /// <param name="cancellationToken">Checked between files and between chunks of 4 MiB.</param>
     /// <exception cref="DeviceUnavailableException">The requested device is not available.</exception>
+    /// <exception cref="KvTypeException">The device does not store keys and values in the requested type.</exception>
     /// <exception cref="TillerException">A file is missing, malformed or of an unknown family, or there is not enough memory.</exception>
     public static LanguageModel Load(string directory, LoadOptions? options = null, CancellationToken cancellationToken = default)
     {
@@ -138,8 +153,9 @@ public sealed class LanguageModel : IDisposable
         var ops = Devices.Open(options.Device, options.Threads);
         try
         {
+            Check(options.KvType, ops);
             var weights = ModelWeights.Load(ops, checkpoint.Folder, checkpoint.Config, options.Progress, cancellationToken);
-            return new LanguageModel(checkpoint, ops, weights);
+            return new LanguageModel(checkpoint, ops, weights, options.KvType);
         }
         catch
         {
@@ -155,15 +171,25 @@ public sealed class LanguageModel : IDisposable
     /// <param name="tokenizer">The tokenizer of another model, with at most as many ids; null for none.</param>
     internal static LanguageModel WithRandomWeights(ModelConfig config, TensorType type, LoadOptions? options = null, Tokenizer? tokenizer = null)
     {
-        var ops = Devices.Open(options?.Device, options?.Threads ?? 0);
+        options ??= new LoadOptions();
+        var ops = Devices.Open(options.Device, options.Threads);
         try
         {
-            return new LanguageModel(config, tokenizer, ops, ModelWeights.Random(ops, config, type));
+            Check(options.KvType, ops);
+            return new LanguageModel(config, tokenizer, ops, ModelWeights.Random(ops, config, type), options.KvType);
         }
         catch
         {
             ops.Dispose();
             throw;
+        }
+    }
+
+    private static void Check(KvType type, DeviceOps ops)
+    {
+        if (type != KvType.F32 && ops is not CpuOps)
+        {
+            throw new KvTypeException(type, ops.Device);
         }
     }
 
@@ -184,7 +210,10 @@ public sealed class LanguageModel : IDisposable
     internal Cotangents NewCotangents() => new(Ops, Config);
 
     /// <summary>Creates an empty KV cache.</summary>
-    internal KvCache NewCache() => new(Ops, Config);
+    internal KvCache NewCache() => new(Ops, Config, type: KvType);
+
+    /// <summary>Size in bytes of a KV cache for so many positions.</summary>
+    internal long KvBytesFor(int positions) => KvCache.SizeInBytesFor(Config, positions, KvType);
 
     /// <summary>Throws if a law is for a model of another shape.</summary>
     /// <exception cref="ModelMismatchException">L or D differs.</exception>

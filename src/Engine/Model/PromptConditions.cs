@@ -54,7 +54,7 @@ internal sealed class PromptConditions : IDisposable
 
     /// <summary>Size of the keys and values that are needed while a prompt is read, in bytes; 0 for a law without conditions.</summary>
     public static long SizeInBytesFor(LanguageModel model, FeedbackLaw? law, int length) =>
-        law is { Conditions.Count: > 0 } ? KvCache.SizeInBytesFor(model.Config, length) : 0;
+        law is { Conditions.Count: > 0 } ? model.KvBytesFor(length) : 0;
 
     /// <summary>The law for a prompt that is read at once; the law itself where it has no conditions.</summary>
     /// <param name="model">The model.</param>

@@ -39,14 +39,25 @@ internal abstract class DeviceBuffer : SafeHandle
 internal sealed unsafe class HostBuffer : DeviceBuffer
 {
     private const int Alignment = 64;
+    private const long LeastGrowth = 64 << 20;
+    private const long MostGrowth = 512 << 20;
 
     private static long s_liveInBytes;
+
+    // The collector does not see this memory, and what nobody has disposed of is freed only after a collection. One is asked for whenever the buffers
+    // have grown by half. GC.AddMemoryPressure would ask for one every few megabytes: at the start of every short program, and for every few texts of
+    // a server, whose buffers are all disposed of.
+    private static long s_collectAtBytes = LeastGrowth;
 
     public HostBuffer(long sizeInBytes)
         : base(AllocateZeroed(sizeInBytes), sizeInBytes)
     {
-        GC.AddMemoryPressure(Math.Max(1, sizeInBytes));
-        Interlocked.Add(ref s_liveInBytes, sizeInBytes);
+        long live = Interlocked.Add(ref s_liveInBytes, sizeInBytes), at = Volatile.Read(ref s_collectAtBytes);
+        if (live > at && Interlocked.CompareExchange(ref s_collectAtBytes, NextAfter(live), at) == at)
+        {
+            // Blocking: one in the background could be under way, and miss the latest.
+            GC.Collect(GC.MaxGeneration, GCCollectionMode.Forced, blocking: true);
+        }
     }
 
     /// <summary>Total size of the buffers that have not been freed, for leak tests.</summary>
@@ -63,10 +74,16 @@ internal sealed unsafe class HostBuffer : DeviceBuffer
             NativeMemory.AlignedFree((void*)handle);
         }
 
-        GC.RemoveMemoryPressure(Math.Max(1, SizeInBytes));
-        Interlocked.Add(ref s_liveInBytes, -SizeInBytes);
+        long next = NextAfter(Interlocked.Add(ref s_liveInBytes, -SizeInBytes));
+        if (Volatile.Read(ref s_collectAtBytes) is var at && next < at - MostGrowth)
+        {
+            Interlocked.CompareExchange(ref s_collectAtBytes, next, at);
+        }
+
         return true;
     }
+
+    private static long NextAfter(long live) => live + Math.Clamp(live / 2, LeastGrowth, MostGrowth);
 
     private static bool IsMapped(long sizeInBytes) => sizeInBytes >= HostPages.WorthMapping && HostPages.IsSupported;
 

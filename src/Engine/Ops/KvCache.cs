@@ -4,7 +4,7 @@ using Tiller.Kernels;
 namespace Tiller.Ops;
 
 /// <summary>
-/// Keys (after RoPE) and values of one sequence, float32. Layer k holds the keys, then the values, each // (G, Capacity, E), so that one head's keys
+/// Keys (after RoPE) and values of one sequence. Layer k holds the keys, then the values, each // (G, Capacity, E), so that one head's keys
 /// are contiguous in time. The cache grows by doubling. Writing a position again overwrites it.
 /// </summary>
 internal sealed class KvCache : IDisposable
@@ -15,11 +15,12 @@ internal sealed class KvCache : IDisposable
     private readonly int _headSize;
     private readonly int _limit;
     private readonly int _short;
+    private readonly KvType _type;
     private DeviceBuffer? _memory;
 
-    internal KvCache(DeviceOps ops, ModelConfig config, int capacity = 0)
+    internal KvCache(DeviceOps ops, ModelConfig config, int capacity = 0, KvType type = KvType.F32)
     {
-        _ops = ops;
+        (_ops, _type) = (ops, type);
         (_layers, _heads, _headSize, _limit, _short) = (config.L, config.G, config.E, config.MaxPositions, config.ShortPositions ?? int.MaxValue);
         if (capacity > 0)
         {
@@ -31,10 +32,10 @@ internal sealed class KvCache : IDisposable
     public int Capacity { get; private set; }
 
     /// <summary>Keys of key/value head <paramref name="g"/> at layer <paramref name="k"/> // (Capacity, E).</summary>
-    public Floats Keys(int k, int g) => View(k, g);
+    public KvRows Keys(int k, int g) => View(k, g);
 
     /// <summary>Values of key/value head <paramref name="g"/> at layer <paramref name="k"/> // (Capacity, E).</summary>
-    public Floats Values(int k, int g) => View(k, _heads + g);
+    public KvRows Values(int k, int g) => View(k, _heads + g);
 
     /// <summary>Whether the keys were rotated as those of a long sequence: by the second half of the rotary tables.</summary>
     public bool IsLong { get; private set; }
@@ -61,7 +62,7 @@ internal sealed class KvCache : IDisposable
 
         int capacity = CapacityFor(positions, _limit, Capacity);
         var old = _memory;
-        var memory = _ops.Allocate(4L * _layers * 2 * _heads * capacity * _headSize);
+        var memory = _ops.Allocate((long)_layers * 2 * _heads * capacity * RowInBytes);
         if (old is not null && used > 0)
         {
             Copy(old, Capacity, memory, capacity, used);
@@ -80,7 +81,8 @@ internal sealed class KvCache : IDisposable
     }
 
     /// <summary>Size in bytes of a new cache after one <see cref="Reserve"/> of <paramref name="positions"/>.</summary>
-    internal static long SizeInBytesFor(ModelConfig c, int positions) => 4L * c.L * 2 * c.G * CapacityFor(positions, c.MaxPositions) * c.E;
+    internal static long SizeInBytesFor(ModelConfig c, int positions, KvType type = KvType.F32) =>
+        (long)KvRows.SizeInBytes(type) * c.L * 2 * c.G * CapacityFor(positions, c.MaxPositions) * c.E;
 
     /// <summary>The capacity after a <see cref="Reserve"/> of <paramref name="positions"/> on a cache of <paramref name="capacity"/>.</summary>
     internal static int CapacityFor(int positions, int limit, int capacity = 0) =>
@@ -95,17 +97,15 @@ internal sealed class KvCache : IDisposable
 
     private void Copy(DeviceBuffer source, int sourceCapacity, DeviceBuffer destination, int capacity, int positions)
     {
-        long from = 4L * sourceCapacity * _headSize;
-        long to = 4L * capacity * _headSize;
+        long from = (long)sourceCapacity * RowInBytes;
+        long to = (long)capacity * RowInBytes;
         for (int head = 0; head < _layers * 2 * _heads; head++)
         {
-            _ops.Copy(source.Address + (nint)(head * from), destination.Address + (nint)(head * to), 4L * positions * _headSize);
+            _ops.Copy(source.Address + (nint)(head * from), destination.Address + (nint)(head * to), (long)positions * RowInBytes);
         }
     }
 
-    private Floats View(int k, int slot)
-    {
-        nint offset = (nint)(4L * (((k * 2 * _heads) + slot) * (long)Capacity) * _headSize);
-        return new Floats(_memory!.Address + offset, Capacity, _headSize);
-    }
+    private int RowInBytes => KvRows.SizeInBytes(_type) * _headSize;
+
+    private KvRows View(int k, int slot) => new KvRows(_memory!.Address, _type, _headSize).From((nint)((k * 2 * _heads) + slot) * Capacity);
 }

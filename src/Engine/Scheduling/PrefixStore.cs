@@ -93,7 +93,7 @@ internal sealed class PrefixStore(LanguageModel model, int chunk) : IDisposable
     public void Keep(ReadOnlySpan<int> prompt, SteeringKey steering, KvCache cache, long budget)
     {
         int length = Multiple(prompt.Length - 1);
-        long sizeInBytes = KvCache.SizeInBytesFor(model.Config, length);
+        long sizeInBytes = model.KvBytesFor(length);
         if (length == 0 || !steering.CanBeKept || cache.TurnsOtherwise(length) || sizeInBytes > budget)
         {
             return; // keys with the rotation of a long prompt are not valid for a short prefix

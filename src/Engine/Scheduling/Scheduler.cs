@@ -306,11 +306,11 @@ public sealed class Scheduler : IDisposable
     {
         // A cache begins with a few positions, so one is measured by many.
         int context = Model.Config.MaxPositions;
-        return (int)Math.Min(context, bytes / (KvCache.SizeInBytesFor(Model.Config, context) / context));
+        return (int)Math.Min(context, bytes / (Model.KvBytesFor(context) / context));
     }
 
     // Keys and values of the whole text, and those with which its prompt is asked before it is run.
-    private long KvBytesOf(ScheduledText text) => KvCache.SizeInBytesFor(Model.Config, text.Positions) + ConditionBytesOf(text);
+    private long KvBytesOf(ScheduledText text) => Model.KvBytesFor(text.Positions) + ConditionBytesOf(text);
 
     private long ConditionBytesOf(ScheduledText text) => PromptConditions.SizeInBytesFor(Model, text.Options.Law, text.Prompt.Length);
 

@@ -104,6 +104,10 @@ internal static class CharClasses
         ? code is > ' ' and < 0x7F && !char.IsAsciiLetterOrDigit((char)code)
         : CharUnicodeInfo.GetUnicodeCategory(code) is >= UnicodeCategory.ConnectorPunctuation and <= UnicodeCategory.OtherPunctuation;
 
+    /// <summary>\p{P} and \p{S}, which for ASCII is the same as <see cref="IsPunctuation"/>.</summary>
+    public static bool IsPunctuationOrSymbol(int code) => code < 0x80 ? IsPunctuation(code)
+        : CharUnicodeInfo.GetUnicodeCategory(code) is >= UnicodeCategory.ConnectorPunctuation and <= UnicodeCategory.OtherSymbol;
+
     /// <summary>
     /// \w as Rust's regex defines it: Alphabetic, marks, decimal digits, connector punctuation and join controls (UTS 18, annex C).
     /// </summary>

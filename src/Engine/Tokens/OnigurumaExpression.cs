@@ -62,6 +62,32 @@ internal sealed class OnigurumaExpression
     /// <exception cref="TokenizerException">Unsupported: the expression is invalid, or not known to have the same meaning.</exception>
     public static (string Text, SymbolAlphabet Alphabet) Translate(string source, string path)
     {
+        (OnigurumaExpression result, string text) = Parse(source, path);
+        var alphabet = SymbolAlphabet.Of(result._sets) ?? throw result.Refused(TooMany);
+        return (result.OverSymbols(text, alphabet), alphabet);
+    }
+
+    /// <summary>The scanner of an expression that is a run of one class; null for any other.</summary>
+    /// <param name="source">The expression in the file.</param>
+    /// <param name="path">Its path in the file, for errors.</param>
+    /// <exception cref="TokenizerException">Unsupported: the expression is invalid, or not known to have the same meaning.</exception>
+    public static RunPattern? Run(string source, string path)
+    {
+        (OnigurumaExpression result, string text) = Parse(source, path);
+        return text switch
+        {
+            [>= FirstSet and var run] => new RunPattern(result._sets[run - FirstSet], 1, null),
+            [>= FirstSet and var run, '+'] => new RunPattern(result._sets[run - FirstSet], int.MaxValue, null),
+            [>= FirstSet and var run, '{', '1', ',', .. var most, '}'] when int.TryParse(most, CultureInfo.InvariantCulture, out int count) =>
+                new RunPattern(result._sets[run - FirstSet], count, null),
+            [>= FirstSet and var lead, '?', >= FirstSet and var run, '+'] =>
+                new RunPattern(result._sets[run - FirstSet], int.MaxValue, result._sets[lead - FirstSet]),
+            _ => null,
+        };
+    }
+
+    private static (OnigurumaExpression Read, string Text) Parse(string source, string path)
+    {
         var result = new OnigurumaExpression(source, path);
         if (source.Length is 0 or > LongestSource)
         {
@@ -74,8 +100,7 @@ internal sealed class OnigurumaExpression
             throw result.Refused("a ')' without '('");
         }
 
-        var alphabet = SymbolAlphabet.Of(result._sets) ?? throw result.Refused(TooMany);
-        return (result.OverSymbols(text, alphabet), alphabet);
+        return (result, text);
     }
 
     private string OverSymbols(string text, SymbolAlphabet alphabet)

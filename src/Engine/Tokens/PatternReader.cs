@@ -7,8 +7,12 @@ internal static class PatternReader
     public static TextPattern Read(TokenizerNode node)
     {
         TokenizerNode regex = node["Regex"];
-        return !regex.IsString ? new StringPattern(String(node)) : WordSplits.OfRegex(regex.Text()) ?? ExpressionPattern.Read(regex);
+        return !regex.IsString ? new StringPattern(String(node)) : Scanner(regex) ?? ExpressionPattern.Read(regex);
     }
+
+    /// <summary>The scanner of an expression; null if it has none.</summary>
+    public static TextPattern? Scanner(TokenizerNode regex) =>
+        WordSplits.OfRegex(regex.Text()) ?? OnigurumaExpression.Run(regex.Text(), regex.Path);
 
     /// <summary>Reads a pattern that is a non-empty string.</summary>
     public static byte[] String(TokenizerNode node)

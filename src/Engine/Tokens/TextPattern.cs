@@ -74,33 +74,45 @@ internal sealed class CharacterPattern(Func<int, bool> belongs) : TextPattern
     }
 }
 
-/// <summary>Matches the longest run of characters of a class, with the white space before it or without: <c>\s?[…]+</c> or <c>[…]+</c>.</summary>
-internal sealed class RunPattern(Func<int, bool> belongs, bool spaceBefore) : TextPattern
+/// <summary>
+/// Matches characters of one class, perhaps with a character of another before them: <c>[…]</c>, <c>[…]+</c>, <c>[…]{1,n}</c> or
+/// <c>[…]?[…]+</c>, as most of the expressions that DeepSeek's tokenizers apply one after another.
+/// </summary>
+/// <param name="run">The class.</param>
+/// <param name="most">Most characters of the class in a match.</param>
+/// <param name="lead">The class of the character before them, with any number of them; null for none.</param>
+internal sealed class RunPattern(CodePointSet run, int most, CodePointSet? lead) : TextPattern
 {
+    private readonly bool[] ascii = [.. Enumerable.Range(0, 0x80).Select(run.Contains)];
+
     public override bool Next(ReadOnlySpan<byte> text, int from, PatternState state, out int start, out int end)
     {
         start = from;
-        int before = -1; // start of the white space before the current character
+        int before = -1; // start of the character of the other class before the current one
         for (end = from; end < text.Length;)
         {
             int code = CharClasses.CodeAt(text, end, out int length);
-            if (belongs(code))
+            if (Belongs(code))
             {
                 start = before >= 0 ? before : end;
+                int count = 0;
                 do
                 {
                     end += length;
+                    count++;
                 }
-                while (end < text.Length && belongs(CharClasses.CodeAt(text, end, out length)));
+                while (count < most && end < text.Length && Belongs(CharClasses.CodeAt(text, end, out length)));
                 return true;
             }
 
-            before = spaceBefore && CharClasses.IsSpace(code) ? end : -1;
+            before = lead?.Contains(code) == true ? end : -1;
             end += length;
         }
 
         return false;
     }
+
+    private bool Belongs(int code) => code < ascii.Length ? ascii[code] : run.Contains(code);
 }
 
 /// <summary>Matches <c>\w+|[^\w\s]+</c>, as Rust's regex defines it.</summary>
@@ -129,6 +141,8 @@ internal sealed class WordOrSymbolsPattern : TextPattern
 /// <summary>Matches <c>\s+$</c>: white space before the end of the text or of a line.</summary>
 internal sealed class TrailingSpacePattern : TextPattern
 {
+    public const string Expression = @"\s+$";
+
     public override bool Next(ReadOnlySpan<byte> text, int from, PatternState state, out int start, out int end)
     {
         for (int i = from; i < text.Length;)
@@ -155,13 +169,24 @@ internal sealed class TrailingSpacePattern : TextPattern
     }
 }
 
-/// <summary>Matches one of the known splits of byte-level tokenizers, whose matches cover the text.</summary>
+/// <summary>Matches one of the known splits of byte-level tokenizers.</summary>
 internal sealed class WordPattern(WordSplit split) : TextPattern
 {
     public override bool Next(ReadOnlySpan<byte> text, int from, PatternState state, out int start, out int end)
     {
-        start = from;
-        end = from < text.Length ? WordSplits.End(split, text, from) : from;
-        return from < text.Length;
+        for (start = from; start < text.Length;)
+        {
+            end = WordSplits.End(split, text, start);
+            if (end > 0)
+            {
+                return true;
+            }
+
+            CharClasses.CodeAt(text, start, out int length);
+            start += length;
+        }
+
+        end = start;
+        return false;
     }
 }

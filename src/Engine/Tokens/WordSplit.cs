@@ -1,10 +1,11 @@
+using System.Buffers;
 using System.Globalization;
 
 namespace Tiller.Tokens;
 
 /// <summary>
 /// The known splits of byte-level tokenizers, as scanners over valid UTF-8. A scanner finds the end of the regular expression's match that begins at
-/// a position. The expressions match at every position, so that words cover the text.
+/// a position. The expressions match at every position, so that words cover the text, but for the last one.
 /// </summary>
 internal enum WordSplit
 {
@@ -27,6 +28,12 @@ internal enum WordSplit
 
     /// <summary>Tekken: as o200k, without contractions, and numbers one by one.</summary>
     Tekken,
+
+    /// <summary>
+    /// The last of DeepSeek-V3's three: marks belong to words, and one character of punctuation of ASCII to the letters of ASCII after it. Numbers
+    /// are no words, because the first of the three takes them.
+    /// </summary>
+    DeepSeek3,
 }
 
 /// <summary>The scanners of <see cref="WordSplit"/>.</summary>
@@ -44,63 +51,40 @@ internal static class WordSplits
     private const string Lead = @"[^\r\n\p{L}\p{N}]?";
     private const string TailSlash = @"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-    // The published spellings of each expression.
+    private static readonly SearchValues<byte> s_asciiLetters = SearchValues.Create("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"u8);
+
+    // The published spellings of each expression (ExpressionPatternTests says where), with escapes for the ends of lines.
     private static readonly Dictionary<string, WordSplit> Known = new(StringComparer.Ordinal)
     {
         [@"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"] = WordSplit.Gpt2,
         [@"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"] = WordSplit.Gpt2,
         [Contractions + Letters + @"|\p{N}{1,3}" + Tail] = WordSplit.Llama3,
         [ContractionsShort + LettersPossessive + @"|\p{N}{1,3}" + TailPossessive] = WordSplit.Llama3,
-        [ContractionsShort + Letters + @"|\p{N}{1,3}" + Tail] = WordSplit.Llama3,
         [Contractions + Letters + @"|\p{N}" + Tail] = WordSplit.Qwen2,
-        [ContractionsShort + Letters + @"|\p{N}" + Tail] = WordSplit.Qwen2,
+        [ContractionsShort + LettersPossessive + @"|\p{N}" + TailPossessive] = WordSplit.Qwen2,
         [Contractions + @"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"] = WordSplit.Qwen35,
         [$"{Lead}{Capitals}*{Smalls}+{Contractions}?|{Lead}{Capitals}+{Smalls}*{Contractions}?" + @"|\p{N}{1,3}" + TailSlash] = WordSplit.O200k,
         [$"{Lead}{Capitals}*{Smalls}+|{Lead}{Capitals}+{Smalls}*" + @"|\p{N}" + TailSlash] = WordSplit.Tekken,
-    };
-
-    private static readonly (int First, int Last)[] s_deepSeekLetters =
-    [
-        (0x0041, 0x005A), (0x0061, 0x007A), (0x00B5, 0x00B5), (0x00C0, 0x00D6), (0x00D8, 0x00F6), (0x00F8, 0x01BA), (0x01BC, 0x01BF),
-        (0x01C4, 0x0293),
-        (0x0295, 0x02AF), (0x0370, 0x0373), (0x0376, 0x0376), (0x0377, 0x0377), (0x037B, 0x037D), (0x037F, 0x037F), (0x0386, 0x0386),
-        (0x0388, 0x038A), (0x038C, 0x038C), (0x038E, 0x03A1), (0x03A3, 0x03F5), (0x03F7, 0x0481), (0x048A, 0x052F), (0x0531, 0x0556),
-    ];
-
-    private static readonly (int First, int Last)[] s_deepSeekSymbols =
-    [
-        (0x0021, 0x002F), (0x003A, 0x007E), (0xFF01, 0xFF0F), (0xFF1A, 0xFF5E), (0x2018, 0x201F), (0x3000, 0x3002),
-    ];
-
-    private static readonly (int First, int Last)[] s_deepSeekIdeographs =
-    [
-        (0x4E00, 0x9FA5), (0x0800, 0x4E00), (0xAC00, 0xD7FF),
-    ];
-
-    // The five expressions that DeepSeek's tokenizers apply one after another.
-    private static readonly Dictionary<string, TextPattern> OfDeepSeek = new(StringComparer.Ordinal)
-    {
-        ["[\\r\\n]"] = new CharacterPattern(static code => code is '\r' or '\n'),
-        ["\\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293\u0295-\u02af\u0370-\u0373\u0376\u0377"
-            + "\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f\u0531-\u0556]+"] = new RunPattern(
-                static code => Lies(s_deepSeekLetters, code), spaceBefore: true),
-        ["\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"] = new RunPattern(static code => Lies(s_deepSeekSymbols, code),
-            spaceBefore: true),
-        ["\\s+$"] = new TrailingSpacePattern(),
-        ["[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"] = new RunPattern(static code => Lies(s_deepSeekIdeographs, code), spaceBefore: false),
+        [@"[!""#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"] =
+            WordSplit.DeepSeek3,
     };
 
     /// <summary>The split of GPT-2, which the ByteLevel pre-tokenizer uses too.</summary>
     public static TextPattern Gpt2 { get; } = new WordPattern(WordSplit.Gpt2);
 
     /// <summary>All expressions that have a scanner.</summary>
-    internal static IEnumerable<string> KnownExpressions => [.. Known.Keys, .. OfDeepSeek.Keys];
+    internal static IEnumerable<string> KnownExpressions => [.. Known.Keys, TrailingSpacePattern.Expression];
 
     /// <summary>The scanner of a known regular expression; null if it has none.</summary>
     public static TextPattern? OfRegex(string regex) =>
-        Known.TryGetValue(regex, out WordSplit split) ? new WordPattern(split) : OfDeepSeek.GetValueOrDefault(regex);
+        Known.TryGetValue(regex.Replace("\r", @"\r", StringComparison.Ordinal).Replace("\n", @"\n", StringComparison.Ordinal), out WordSplit split)
+            ? new WordPattern(split)
+            : regex == TrailingSpacePattern.Expression ? new TrailingSpacePattern() : null;
 
-    /// <summary>End of the word that starts at <paramref name="i"/>, which must be below text.Length.</summary>
+    /// <summary>
+    /// End of the word that starts at <paramref name="i"/>, which must be below text.Length; 0 if none starts there, which only
+    /// <see cref="WordSplit.DeepSeek3"/> has.
+    /// </summary>
     public static int End(WordSplit split, ReadOnlySpan<byte> text, int i) => split switch
     {
         WordSplit.Gpt2 => EndGpt2(text, i),
@@ -109,6 +93,7 @@ internal static class WordSplits
         WordSplit.Qwen35 => EndMarked(text, i),
         WordSplit.O200k => EndCased(text, i, 3, contractions: true),
         WordSplit.Tekken => EndCased(text, i, 1, contractions: false),
+        WordSplit.DeepSeek3 => EndDeepSeek3(text, i),
         _ => throw new ArgumentOutOfRangeException(nameof(split)),
     };
 
@@ -157,29 +142,10 @@ internal static class WordSplits
 
         if (at == CharClass.Other || (first == ' ' && next == CharClass.Other))
         {
-            j = EndOfRun(text, j, CharClass.Other);
-            while (j < text.Length && text[j] is (byte)'\r' or (byte)'\n')
-            {
-                j++;
-            }
-
-            return j;
+            return EndOfNewlines(text, EndOfRun(text, j, CharClass.Other));
         }
 
         return EndOfSpaces(text, i, newlines: true);
-    }
-
-    private static bool Lies((int First, int Last)[] ranges, int code)
-    {
-        foreach ((int first, int last) in ranges)
-        {
-            if (code >= first && code <= last)
-            {
-                return true;
-            }
-        }
-
-        return false;
     }
 
     private static int EndMarked(ReadOnlySpan<byte> text, int i)
@@ -201,22 +167,73 @@ internal static class WordSplits
             : i;
         if (word > i || IsLetterOrMark(text, i, out _))
         {
-            while (word < text.Length && IsLetterOrMark(text, word, out length))
-            {
-                word += length;
-            }
-
-            return word;
+            return EndOfLettersAndMarks(text, word);
         }
 
         int j = text[i] == ' ' ? i + 1 : i;
         return j < text.Length && IsOther(text, j, out _) ? EndOfOthers(text, j, slash: false, marks: false) : EndOfSpaces(text, i, newlines: true);
 
-        static bool IsLetterOrMark(ReadOnlySpan<byte> text, int i, out int length) =>
-            CharClasses.At(text, i, out length) == CharClass.Letter || CharClasses.IsMark(CharClasses.CodeAt(text, i, out _));
-
         static bool IsOther(ReadOnlySpan<byte> text, int i, out int length) =>
             CharClasses.At(text, i, out length) == CharClass.Other && !CharClasses.IsMark(CharClasses.CodeAt(text, i, out _));
+    }
+
+    private static int EndDeepSeek3(ReadOnlySpan<byte> text, int i)
+    {
+        byte first = text[i];
+        int code = CharClasses.CodeAt(text, i, out int length);
+        int after = i + length;
+        bool isSymbol = CharClasses.IsPunctuationOrSymbol(code);
+        if (isSymbol && code < 0x80 && after < text.Length && char.IsAsciiLetter((char)text[after]))
+        {
+            int letters = text[after..].IndexOfAnyExcept(s_asciiLetters);
+            return letters < 0 ? text.Length : after + letters;
+        }
+
+        if (IsLetterOrMark(text, i, out _))
+        {
+            return EndOfLettersAndMarks(text, i);
+        }
+
+        if (!isSymbol && first is not ((byte)'\r' or (byte)'\n') && after < text.Length && IsLetterOrMark(text, after, out _))
+        {
+            return EndOfLettersAndMarks(text, after);
+        }
+
+        int j = first == ' ' && after < text.Length ? after : i;
+        if (CharClasses.IsPunctuationOrSymbol(CharClasses.CodeAt(text, j, out length)))
+        {
+            do
+            {
+                j += length;
+            }
+            while (j < text.Length && CharClasses.IsPunctuationOrSymbol(CharClasses.CodeAt(text, j, out length)));
+            return EndOfNewlines(text, j);
+        }
+
+        return CharClasses.At(text, i, out _) == CharClass.Space ? EndOfSpaces(text, i, newlines: true) : 0;
+    }
+
+    private static bool IsLetterOrMark(ReadOnlySpan<byte> text, int i, out int length) =>
+        CharClasses.At(text, i, out length) == CharClass.Letter || CharClasses.IsMark(CharClasses.CodeAt(text, i, out _));
+
+    private static int EndOfLettersAndMarks(ReadOnlySpan<byte> text, int i)
+    {
+        while (i < text.Length && IsLetterOrMark(text, i, out int length))
+        {
+            i += length;
+        }
+
+        return i;
+    }
+
+    private static int EndOfNewlines(ReadOnlySpan<byte> text, int i)
+    {
+        while (i < text.Length && text[i] is (byte)'\r' or (byte)'\n')
+        {
+            i++;
+        }
+
+        return i;
     }
 
     private static int EndCased(ReadOnlySpan<byte> text, int i, int digits, bool contractions)

@@ -127,7 +127,7 @@ internal sealed class AnswerJson(Answer answer, TillerService service)
         json.WriteString("object", kind);
         json.WriteNumber("created", answer.CreatedAt.ToUnixTimeSeconds());
         json.WriteString("model", service.ModelName);
-        json.WriteString("system_fingerprint", service.Model.Fingerprint);
+        json.WriteString("system_fingerprint", service.Fingerprint);
     }
 
     private void BeginChunk(Utf8JsonWriter json, Choice choice)

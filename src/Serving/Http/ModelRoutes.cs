@@ -41,7 +41,7 @@ internal sealed class ModelRoutes(TillerService service)
         json.WriteString("owned_by", "tiller");
         json.WriteNumber("max_model_len", service.Model.Config.MaxPositions);
         json.WriteNumber("layers", service.Model.Config.L);
-        json.WriteString("fingerprint", service.Model.Fingerprint);
+        json.WriteString("fingerprint", service.Fingerprint);
         json.WriteEndObject();
     }
 }

@@ -1,6 +1,7 @@
 using System.Text.RegularExpressions;
 using Microsoft.AspNetCore.Http;
 using Tiller.Controllers;
+using Tiller.Law;
 using Tiller.Model;
 
 namespace Tiller.Serving;
@@ -10,7 +11,32 @@ namespace Tiller.Serving;
 /// <param name="Controller">The controller.</param>
 /// <param name="SizeInBytes">Size of its file in bytes.</param>
 /// <param name="CreatedAt">Time at which its file was written.</param>
-internal sealed record NamedController(string Name, Controller Controller, long SizeInBytes, DateTimeOffset CreatedAt);
+internal sealed record NamedController(string Name, Controller Controller, long SizeInBytes, DateTimeOffset CreatedAt)
+{
+    // Requests mostly ask for few λ of a controller. A law has a copy of all directions in the layout of the device, which is then made once.
+    private const int KeptLaws = 4;
+
+    private readonly Lock _lock = new();
+    private readonly List<(double Lambda, float MaxEffort, FeedbackLaw Law)> _laws = []; // the last one asked for is last
+
+    /// <summary>The controller's law (<see cref="Controller.ToLaw"/>): the same one as before if it was asked for lately.</summary>
+    /// <exception cref="TillerException">A setpoint or gain overflows.</exception>
+    public FeedbackLaw ToLaw(double lambda, float maxEffort)
+    {
+        lock (_lock)
+        {
+            int at = _laws.FindIndex(kept => kept.Lambda.Equals(lambda) && kept.MaxEffort.Equals(maxEffort));
+            var asked = at >= 0 ? _laws[at] : (lambda, maxEffort, Controller.ToLaw(lambda, maxEffort));
+            if (at >= 0 || _laws.Count == KeptLaws)
+            {
+                _laws.RemoveAt(Math.Max(at, 0));
+            }
+
+            _laws.Add(asked);
+            return asked.Item3;
+        }
+    }
+}
 
 /// <summary>
 /// The controllers of a folder, by name. A text becomes part of a path only if it is a valid name (<see cref="IsName"/>), so that no request can

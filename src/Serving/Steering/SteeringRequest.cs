@@ -66,8 +66,7 @@ internal static class SteeringRequest
         string name = JsonFields.TextOf(fields.Need("name"), fields.NameOf("name"));
         double lambda = fields.Take("lambda") is { } given ? JsonFields.FloatOf(given, fields.NameOf("lambda")) : 1;
         fields.End();
-        var controller = service.Controllers.Get(name, fields.NameOf("name")).Controller;
-        return new SteeringPart(name, lambda, controller.ToLaw);
+        return new SteeringPart(name, lambda, service.Controllers.Get(name, fields.NameOf("name")).ToLaw);
     }
 
     private static float Bound(JsonElement value, string name) => JsonFields.FloatOf(value, name) is > 0 and var bound

@@ -54,7 +54,9 @@ internal sealed class BenchCommand : TillerCommand
         n => n >= 0,
         "a whole number, 0 or more");
 
-    private readonly DeviceArguments _device = new();
+    private readonly Option<int> _tokens = OptionKinds.Number("--tokens", "With serve: new tokens of each text.", 32, n => n is > 1 and <= 4096,
+        "a whole number from 2 to 4096");
+    private readonly DeviceArguments _device = new(decodes: true);
     private readonly Option<IReadOnlyList<int>?> _terms = Numbers("--terms",
         "With decode: terms per layer of the steering laws. [default: 1,16; on CUDA 1,4,16]");
     private readonly Option<IReadOnlyList<int>?> _tangents = Numbers("--tangents",
@@ -117,6 +119,7 @@ internal sealed class BenchCommand : TillerCommand
         Add(_shape);
         Add(_type);
         Add(_context);
+        Add(_tokens);
         _device.AddTo(this);
         Add(_terms);
         Add(_tangents);
@@ -170,8 +173,10 @@ internal sealed class BenchCommand : TillerCommand
                 Shape = parse.GetValue(_shape) ?? BenchShape.Parse("demo"),
                 Type = parse.GetValue(_type) ?? TensorType.BF16,
                 Context = parse.GetValue(_context) is > 0 and int context ? context : null,
+                NewTokens = parse.GetValue(_tokens),
                 Device = _device.Read(parse).Device,
                 Threads = _device.Read(parse).Threads,
+                Kv = _device.Read(parse).Kv,
                 Terms = parse.GetValue(_terms),
                 Tangents = parse.GetValue(_tangents),
                 Batches = parse.GetValue(_batches),
@@ -225,6 +230,8 @@ internal sealed class BenchCommand : TillerCommand
           # do two sessions that decode at once get the same?
           tiller bench sharing
           tiller bench busy --shape smollm2-135m
+          # what a server takes of the engine's speed, and steering of the server's; in five minutes with a model of 1B
+          tiller bench serve --shape llama-3.2-1b --tokens 16 --seconds 1
           # how soon does the work end after Ctrl-C?
           tiller bench interrupt
           # a table for a results file

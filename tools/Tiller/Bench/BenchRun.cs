@@ -15,7 +15,13 @@ internal static class BenchRun
 
         if (request.Mode == BenchMode.Serve)
         {
-            ServeBenchOutput.Write(request, await ServeBench.Run(request, cancellationToken), terminal.Output);
+            var report = await ServeBench.Run(
+                request, request.JsonLines ? row => ServeBenchOutput.WriteLine(row, terminal.Output) : null, cancellationToken);
+            if (!request.JsonLines)
+            {
+                ServeBenchOutput.Write(request, report, terminal.Output);
+            }
+
             return ExitCode.Ok;
         }
 

@@ -24,7 +24,7 @@ internal static class EvalBench
         using var meter = new Meter(Machine.Open(request), request.Seconds, cancellationToken);
         request = request with { Device = meter.Machine.Device };
         var c = request.Shape.Config;
-        var counts = new Counts(c, request.Type);
+        var counts = request.Counts;
         int prompt = request.ContextLength, context = prompt + (Tokens / 2);
         IReadOnlyList<int> all = request.Batches ?? [8];
         using var model = RandomParts.Model(

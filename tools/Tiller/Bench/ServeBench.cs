@@ -21,9 +21,12 @@ namespace Tiller.Tool;
 /// <param name="GapMs">Time from token to token: median, 99th percentile. Of the engine alone null.</param>
 /// <param name="Fairness">Speed of the slowest stream over that of the median one; median over the rounds. Null where there is one stream.</param>
 /// <param name="Ratio">Speed over that of <paramref name="RatioOf"/> in the same round; median over the rounds. Null for no comparison.</param>
+/// <param name="RatioP10">The 10th percentile of these ratios.</param>
+/// <param name="RatioP90">The 90th percentile.</param>
 /// <param name="RatioOf">What it is compared with.</param>
 internal sealed record ServeRow(
-    int Streams, string Load, double TokensPerSecond, Quantiles? FirstMs, Quantiles? GapMs, double? Fairness, double? Ratio, string? RatioOf);
+    int Streams, string Load, double TokensPerSecond, Quantiles? FirstMs = null, Quantiles? GapMs = null, double? Fairness = null,
+    double? Ratio = null, double? RatioP10 = null, double? RatioP90 = null, string? RatioOf = null);
 
 /// <summary>The median and the 99th percentile of times.</summary>
 internal sealed record Quantiles(double P50, double P99)
@@ -47,30 +50,38 @@ internal sealed record ServeReport(UploadCost Upload, IReadOnlyList<ServeRow> Ro
 /// </summary>
 internal sealed class ServeBench : IDisposable
 {
-    private const int Tokens = 32;
     private const double OpenLoad = 0.7; // of the closed loop's speed
+
+    // Enough for connections and for what is compiled at the first use: the rows of a large model take long enough by themselves.
+    private const int WarmUpStreams = 8;
+    private const int WarmUpTokens = 4;
+    private static readonly TimeSpan s_warmUp = TimeSpan.FromSeconds(0.5);
 
     private readonly BenchRequest _request;
     private readonly LanguageModel _model;
     private readonly TillerService _service;
     private readonly HttpClient _client = new() { Timeout = Timeout.InfiniteTimeSpan };
     private readonly IReadOnlyList<int[]> _prompts;
+    private readonly int _tokens;
     private readonly CancellationToken _cancellationToken;
 
     private ServeBench(BenchRequest request, LanguageModel model, TillerService service, int most, CancellationToken cancellationToken)
     {
-        (_request, _model, _service, _cancellationToken) = (request, model, service, cancellationToken);
+        (_request, _model, _service, _tokens, _cancellationToken) = (request, model, service, request.NewTokens, cancellationToken);
         _prompts = [.. Enumerable.Range(0, most).Select(i => RandomParts.Tokens(model.Config.V, request.ContextLength, seed: i + 1))];
     }
 
     /// <summary>Measures.</summary>
-    public static async Task<ServeReport> Run(BenchRequest request, CancellationToken cancellationToken)
+    /// <param name="request">What is measured.</param>
+    /// <param name="told">Gets every row as soon as it is measured; null for none.</param>
+    /// <param name="cancellationToken">Ends the measurement.</param>
+    public static async Task<ServeReport> Run(BenchRequest request, Action<ServeRow>? told, CancellationToken cancellationToken)
     {
         IReadOnlyList<int> streams = request.Batches ?? [1, 8, 32];
         int most = streams.Max();
         using var machine = Machine.Open(request);
         request = request with { Device = machine.Device };
-        double caches = most * new Counts(request.Shape.Config, request.Type).CacheBytes(Tokens + request.ContextLength);
+        double caches = most * request.Counts.CacheBytes(request.NewTokens + request.ContextLength);
         using var model = RandomParts.Model(request, machine, 2 * caches, Tokenizer.Load(request.DemoFolder, cancellationToken: cancellationToken));
         var folder = Directory.CreateTempSubdirectory("tiller-bench-");
         try
@@ -79,7 +90,7 @@ internal sealed class ServeBench : IDisposable
             {
                 ModelName = "m",
                 ControllersDirectory = Path.Combine(folder.FullName, "controllers"),
-                Scheduler = new SchedulerOptions { MaxSequences = most, MaxQueued = 64 * most, ReaderBuffer = 2 * Tokens },
+                Scheduler = new SchedulerOptions { MaxSequences = most, MaxQueued = 64 * most, ReaderBuffer = 2 * request.NewTokens },
             });
             await using var server = await TillerServer.StartAsync(service, new ServerOptions { Port = 0 }, cancellationToken: cancellationToken);
             using var bench = new ServeBench(request, model, service, most, cancellationToken);
@@ -88,13 +99,20 @@ internal sealed class ServeBench : IDisposable
             var rows = new List<ServeRow>();
             foreach (int count in streams)
             {
-                rows.AddRange(await bench.Closed(count));
+                (await bench.Closed(count)).ToList().ForEach(Tell);
             }
 
-            double plain = rows.Last(row => row.Load == Plain && row.Streams == most).TokensPerSecond;
-            rows.Add(await bench.Open(4 * most, OpenLoad * plain / Tokens, isSteered: false));
-            rows.Add(await bench.Open(4 * most, OpenLoad * plain / Tokens, isSteered: true));
+            double rate = OpenLoad * rows.Last(row => row.Load == Plain && row.Streams == most).TokensPerSecond / request.NewTokens;
+            int texts = (int)Math.Clamp(10 * request.Seconds * rate, most, 4 * most);
+            Tell(await bench.Open(texts, rate, isSteered: false));
+            Tell(await bench.Open(texts, rate, isSteered: true));
             return new ServeReport(upload, rows);
+
+            void Tell(ServeRow row)
+            {
+                rows.Add(row);
+                told?.Invoke(row);
+            }
         }
         finally
         {
@@ -152,36 +170,46 @@ internal sealed class ServeBench : IDisposable
     private async Task<IReadOnlyList<ServeRow>> Closed(int count)
     {
         List<Round> engine = [], plain = [], steered = [];
-        await Plays(count, isSteered: false); // what is compiled late, and connections
-        await Plays(count, isSteered: true);
         var clock = Stopwatch.StartNew();
+        do
+        {
+            await Plays(Math.Min(count, WarmUpStreams), isSteered: false, WarmUpTokens);
+            await Plays(Math.Min(count, WarmUpStreams), isSteered: true, WarmUpTokens);
+        }
+        while (clock.Elapsed < s_warmUp);
+
+        clock.Restart();
         for (int i = 0; i < Meter.MinSamples || clock.Elapsed.TotalSeconds < 3 * _request.Seconds; i++)
         {
             if (i % 2 == 0)
             {
                 engine.Add(await Alone(count));
-                plain.Add(await Plays(count, isSteered: false));
-                steered.Add(await Plays(count, isSteered: true));
+                plain.Add(await Plays(count, isSteered: false, _tokens));
+                steered.Add(await Plays(count, isSteered: true, _tokens));
             }
             else
             {
-                steered.Add(await Plays(count, isSteered: true));
-                plain.Add(await Plays(count, isSteered: false));
+                steered.Add(await Plays(count, isSteered: true, _tokens));
+                plain.Add(await Plays(count, isSteered: false, _tokens));
                 engine.Add(await Alone(count));
             }
         }
 
         return
         [
-            new ServeRow(count, Engine, Median(engine, round => round.Speed), null, null, null, null, null),
+            new ServeRow(count, Engine, Median(engine, round => round.Speed)),
             Row(Plain, plain, engine, "engine alone"),
             Row(Steered, steered, plain, "plain"),
         ];
 
-        ServeRow Row(string load, List<Round> rounds, List<Round> others, string ratioOf) => new(
-            count, load, Median(rounds, round => round.Speed), Quantiles.Of([.. rounds.SelectMany(round => round.First)]),
-            Quantiles.Of([.. rounds.SelectMany(round => round.Gaps)]), count == 1 ? null : Median(rounds, round => round.Fairness),
-            Meter.Quantile([.. rounds.Zip(others, (one, other) => one.Speed / other.Speed)], 0.5), ratioOf);
+        ServeRow Row(string load, List<Round> rounds, List<Round> others, string ratioOf)
+        {
+            double[] ratios = [.. rounds.Zip(others, (one, other) => one.Speed / other.Speed)];
+            return new ServeRow(
+                count, load, Median(rounds, round => round.Speed), Quantiles.Of([.. rounds.SelectMany(round => round.First)]),
+                Quantiles.Of([.. rounds.SelectMany(round => round.Gaps)]), count == 1 ? null : Median(rounds, round => round.Fairness),
+                Meter.Quantile(ratios, 0.5), Meter.Quantile(ratios, 0.1), Meter.Quantile(ratios, 0.9), ratioOf);
+        }
     }
 
     private static double Median(List<Round> rounds, Func<Round, double> figure) => Meter.Quantile([.. rounds.Select(figure)], 0.5);
@@ -194,7 +222,7 @@ internal sealed class ServeBench : IDisposable
         [
             .. Enumerable.Range(0, count).Select(i => (_prompts[i], new GenerationOptions
             {
-                MaxNewTokens = Tokens,
+                MaxNewTokens = _tokens,
                 StopIds = [],
                 Sampling = new SamplingOptions { LogProbabilities = 0 },
             })),
@@ -208,17 +236,17 @@ internal sealed class ServeBench : IDisposable
             }
         }
 
-        return new Round(count * Tokens / Stopwatch.GetElapsedTime(start).TotalSeconds, [], [], 1);
+        return new Round(count * _tokens / Stopwatch.GetElapsedTime(start).TotalSeconds, [], [], 1);
     }
 
-    private async Task<Round> Plays(int count, bool isSteered)
+    private async Task<Round> Plays(int count, bool isSteered, int tokens)
     {
         long start = Stopwatch.GetTimestamp();
-        var streams = await Task.WhenAll(Enumerable.Range(0, count).Select(i => Task.Run(() => Stream(i, isSteered), _cancellationToken)));
+        var streams = await Task.WhenAll(Enumerable.Range(0, count).Select(i => Task.Run(() => Stream(i, isSteered, tokens), _cancellationToken)));
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
-        double[] speeds = [.. streams.Select(times => Tokens / times[^1])];
+        double[] speeds = [.. streams.Select(times => tokens / times[^1])];
         return new Round(
-            count * Tokens / seconds, [.. streams.Select(times => times[0])], [.. streams.SelectMany(Gaps)],
+            count * tokens / seconds, [.. streams.Select(times => times[0])], [.. streams.SelectMany(Gaps)],
             speeds.Min() / Meter.Quantile(speeds, 0.5));
     }
 
@@ -241,25 +269,25 @@ internal sealed class ServeBench : IDisposable
             // From the moment that it was to come, however late the clients are.
             int number = i % _prompts.Count;
             late.Add(clock.Elapsed.TotalSeconds - at);
-            streams.Add(Task.Run(() => Stream(number, isSteered), _cancellationToken));
+            streams.Add(Task.Run(() => Stream(number, isSteered, _tokens), _cancellationToken));
         }
 
         double[][] times = await Task.WhenAll(streams);
         return new ServeRow(
             count, $"open loop, {(isSteered ? "steered" : "plain")}, {rate.ToString("G2", CultureInfo.InvariantCulture)} texts/s",
-            count * Tokens / clock.Elapsed.TotalSeconds, Quantiles.Of([.. times.Select((one, i) => late[i] + one[0])]),
-            Quantiles.Of([.. times.SelectMany(Gaps)]), null, null, null);
+            count * _tokens / clock.Elapsed.TotalSeconds, Quantiles.Of([.. times.Select((one, i) => late[i] + one[0])]),
+            Quantiles.Of([.. times.SelectMany(Gaps)]));
     }
 
     private static IEnumerable<double> Gaps(double[] times) => times.Skip(1).Zip(times, (now, before) => now - before);
 
     // Seconds from the request to each token.
-    private async Task<double[]> Stream(int i, bool isSteered)
+    private async Task<double[]> Stream(int i, bool isSteered, int tokens)
     {
         string steering = isSteered
             ? string.Create(CultureInfo.InvariantCulture, $",\"steering\":{{\"controllers\":[{{\"name\":\"c{i}\",\"lambda\":{0.5 + (0.01 * i)}}}]}}")
             : "";
-        string body = $"{{\"model\":\"m\",\"prompt\":[{string.Join(',', _prompts[i])}],\"max_tokens\":{Tokens},\"ignore_eos\":true,\"temperature\":0,"
+        string body = $"{{\"model\":\"m\",\"prompt\":[{string.Join(',', _prompts[i])}],\"max_tokens\":{tokens},\"ignore_eos\":true,\"temperature\":0,"
             + $"\"logprobs\":0,\"stream\":true{steering}}}";
         using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/completions");
         request.Content = new StringContent(body, Encoding.UTF8, new MediaTypeHeaderValue("application/json"));
@@ -267,7 +295,7 @@ internal sealed class ServeBench : IDisposable
         using var response = await _client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, _cancellationToken);
         response.EnsureSuccessStatusCode();
         using var reader = new StreamReader(await response.Content.ReadAsStreamAsync(_cancellationToken));
-        double[] times = new double[Tokens];
+        double[] times = new double[tokens];
         int count = -1; // the first chunk opens the choice, without a token
         while (await reader.ReadLineAsync(_cancellationToken) is { } line && line != "data: [DONE]")
         {
@@ -282,7 +310,7 @@ internal sealed class ServeBench : IDisposable
             }
         }
 
-        return count == Tokens ? times : throw new BenchException($"A stream had {count} tokens, and {Tokens} were asked for.");
+        return count == tokens ? times : throw new BenchException($"A stream had {count} tokens, and {tokens} were asked for.");
     }
 
     private sealed record Round(double Speed, IReadOnlyList<double> First, IReadOnlyList<double> Gaps, double Fairness);

@@ -7,21 +7,14 @@ namespace Tiller.Tool;
 /// <summary>How <c>tiller bench serve</c> tells what it measured.</summary>
 internal static class ServeBenchOutput
 {
+    /// <summary>Writes a row as a line of JSON.</summary>
+    public static void WriteLine(ServeRow row, TextWriter output) => Json.WriteLine(output, row, ServeBenchJsonContext.Default.ServeRow);
+
     public static void Write(BenchRequest request, ServeReport report, TextWriter output)
     {
         if (request.Json)
         {
             Json.Write(output, report, ServeBenchJsonContext.Default.ServeReport);
-            return;
-        }
-
-        if (request.JsonLines)
-        {
-            foreach (var row in report.Rows)
-            {
-                Json.WriteLine(output, row, ServeBenchJsonContext.Default.ServeRow);
-            }
-
             return;
         }
 
@@ -56,8 +49,9 @@ internal static class ServeBenchOutput
 
     private static string Both(Quantiles? q) => q is null ? "" : string.Create(CultureInfo.InvariantCulture, $"{q.P50:F2}, {q.P99:F2}");
 
-    private static string Ratio(ServeRow r) =>
-        r.Ratio is { } ratio ? string.Create(CultureInfo.InvariantCulture, $"{ratio:F3} of {r.RatioOf}") : "";
+    private static string Ratio(ServeRow r) => r.Ratio is { } ratio
+        ? string.Create(CultureInfo.InvariantCulture, $"{ratio:F3} ({r.RatioP10:F3} to {r.RatioP90:F3}) of {r.RatioOf}")
+        : "";
 }
 
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, GenerationMode = JsonSourceGenerationMode.Serialization)]

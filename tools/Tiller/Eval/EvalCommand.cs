@@ -66,7 +66,7 @@ internal sealed class EvalCommand : TillerCommand
     };
 
     private readonly Option<bool> _strict = OptionKinds.Strict();
-    private readonly DeviceArguments _device = new();
+    private readonly DeviceArguments _device = new(decodes: true);
 
     public EvalCommand(Func<EvalRequest, CancellationToken, Task<int>> run)
         : base("eval", "Score the texts of the model, plain or steered, for a task's prompts.")

@@ -13,7 +13,7 @@ internal sealed record GenerateRequest(string Model, DeviceRequest Device, Promp
 internal sealed class GenerateCommand : TillerCommand
 {
     private readonly Option<string> _model = OptionKinds.Model();
-    private readonly DeviceArguments _device = new();
+    private readonly DeviceArguments _device = new(decodes: true);
     private readonly PromptArguments _prompt = new();
     private readonly ManyPromptsArguments _many = new();
     private readonly Option<bool> _strict = OptionKinds.Strict();

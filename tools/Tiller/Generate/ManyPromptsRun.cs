@@ -75,7 +75,7 @@ internal static class ManyPromptsRun
             MaxSequences = places,
             MaxQueued = places,
             ReaderBuffer = model.Config.MaxPositions, // a text that ends before an earlier one stays in the buffer until it is read
-            MaxKvBytes = Math.Max(new SchedulerOptions().MaxKvBytes, places * KvCache.SizeInBytesFor(model.Config, longest)),
+            MaxKvBytes = Math.Max(new SchedulerOptions().MaxKvBytes, places * model.KvBytesFor(longest)),
         };
         using var scheduler = new Scheduler(model, limits);
         var texts = new Queue<ScheduledText>();
@@ -149,6 +149,7 @@ internal static class ManyPromptsRun
             Number(s.Temperature), $"{s.TopK}", Number(s.TopP), Number(s.MinP), Number(s.RepetitionPenalty),
             Number(s.PresencePenalty), Number(s.FrequencyPenalty),
             .. Enumerable.Range(0, options.StopStrings.Count).Select(i => $"stop {options.StopStrings[i]}"),
+            .. model.KvType == KvType.F32 ? Array.Empty<string>() : [$"keys and values {model.KvType}"],
             $"{options.SteeredTokens}", Number(options.Law?.MaxEffort ?? float.PositiveInfinity),
             .. controllers.Select(static x => $"{Number(x.Lambda)} {Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(x.Controller)))}"),
         ];

@@ -47,7 +47,7 @@ internal sealed record ServeRequest
 internal sealed class ServeCommand : TillerCommand
 {
     private readonly Option<string> _model = OptionKinds.Model();
-    private readonly DeviceArguments _device = new();
+    private readonly DeviceArguments _device = new(decodes: true);
 
     private readonly Option<string?> _controllers = new("--controllers")
     {

@@ -35,7 +35,7 @@ internal static class CommandLine
         IReadOnlyList<TillerCommand> commands, string[] args, Terminal terminal, CancellationToken cancellationToken)
     {
         bool json = args.TakeWhile(a => a != "--").Contains("--json");
-        var command = commands.FirstOrDefault(c => c.Name == args.FirstOrDefault(a => !a.StartsWith('-')));
+        var command = commands.FirstOrDefault(c => c.Name == NameIn(args));
         var parse = Create(commands).Parse(NumbersOption.Repeat(args, command), s_parsing);
         if (parse.Action is not TeachingHelp && UsageError(parse) is { } wrong)
         {
@@ -58,6 +58,9 @@ internal static class CommandLine
             return ErrorReport.Write(terminal, e, ExitCode.Of(e)!.Value, json);
         }
     }
+
+    /// <summary>The word that stands where a command's name is expected; null if there is none.</summary>
+    public static string? NameIn(string[] args) => Array.Find(args, a => a == "--" || !a.StartsWith('-'));
 
     private static RootCommand Create(IReadOnlyList<TillerCommand> commands)
     {

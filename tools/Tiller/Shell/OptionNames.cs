@@ -40,6 +40,7 @@ internal static class OptionNames
         (" (NormRule.Pass)", " (fitted with --norm 2)"),
         ("NormRule.Token", "fit with --norm 1"),
         ("LoadOptions.Device = Device.Cpu", "--device cpu"),
+        ("leave LoadOptions.KvType at its default", "leave --kv out"),
         ("Take SteeredTokens.Prompt = PromptTokens.Last, or leave SteeredTokens.Clean false", "Take --tokens clean or --tokens all"),
         ("SteeredTokens.Clean reads", "--tokens clean reads"),
         ("SteeredTokens.GeneratedBegin must be at least 0 and SteeredTokens.GeneratedEnd no less", "--window must be a-b with 0 ≤ a ≤ b"),

@@ -8,30 +8,37 @@ namespace Tiller.Tool;
 /// <summary>The commands of tiller, each with the code that runs it.</summary>
 internal static class Runs
 {
-    /// <summary>All commands.</summary>
+    /// <summary>All commands, or the one that is named first in a command line: a short command need not make the options of all others.</summary>
     /// <param name="terminal">What they read from and write to.</param>
     /// <param name="kinds">Kinds of scorers that tasks may name besides those of Tiller.Evaluation; null for none.</param>
-    public static IReadOnlyList<TillerCommand> Commands(Terminal terminal, IReadOnlyList<ScorerKind>? kinds = null) =>
-    [
-        new DemoCommand((request, token) => Task.FromResult(DemoRun.Run(terminal, request, token))),
-        new MethodsCommand((request, _) => Task.FromResult(MethodsRun.Run(terminal, request))),
-        new FitCommand((request, token) => Task.FromResult(FitRun.Run(terminal, request, token))),
-        new SteerCommand((request, token) => SteerRun.Run(terminal, request, token)),
-        new GenerateCommand((request, token) => GenerateRun.Run(terminal, request, token)),
-        new CompareCommand((request, token) => Task.FromResult(CompareRun.Run(terminal, request, kinds ?? [], token))),
-        new TuneCommand((request, token) => Task.FromResult(TuneRun.Run(terminal, request, kinds ?? [], token))),
-        new MergeCommand((request, token) => MergeRun.Run(terminal, request, token)),
-        new EvalCommand((request, token) => Task.FromResult(EvalRun.Run(terminal, request, kinds ?? [], token))),
-        new ServeCommand((request, token) => ServeRun.Run(terminal, request, token)),
-        new PullCommand((request, token) => Task.FromResult(PullRun.Run(terminal, request, token))),
-        new LinearityCommand((request, token) => Task.FromResult(LinearityRun.Run(terminal, request, token))),
-        new InspectCommand((request, token) => Task.FromResult(InspectRun.Run(terminal, request, token))),
-        new ConvertCommand((request, token) => Task.FromResult(ConvertRun.Run(terminal, request, token))),
-        new VerifyCommand((request, token) => Task.FromResult(VerifyRun.Run(terminal, request, token))),
-        new BenchCommand((request, token) => BenchRun.Run(terminal, request, token)),
-        new DevicesCommand((request, _) => Task.FromResult(DevicesRun.Run(terminal, request))),
-        new KernelsCommand((request, token) => Task.FromResult(KernelsRun.Run(terminal, request, token))),
-    ];
+    /// <param name="args">A command line; null for all commands, which are also given if it names none.</param>
+    public static IReadOnlyList<TillerCommand> Commands(Terminal terminal, IReadOnlyList<ScorerKind>? kinds = null, string[]? args = null)
+    {
+        (string Name, Func<TillerCommand> Make)[] all =
+        [
+            ("demo", () => new DemoCommand((request, token) => Task.FromResult(DemoRun.Run(terminal, request, token)))),
+            ("methods", () => new MethodsCommand((request, _) => Task.FromResult(MethodsRun.Run(terminal, request)))),
+            ("fit", () => new FitCommand((request, token) => Task.FromResult(FitRun.Run(terminal, request, token)))),
+            ("steer", () => new SteerCommand((request, token) => SteerRun.Run(terminal, request, token))),
+            ("generate", () => new GenerateCommand((request, token) => GenerateRun.Run(terminal, request, token))),
+            ("compare", () => new CompareCommand((request, token) => Task.FromResult(CompareRun.Run(terminal, request, kinds ?? [], token)))),
+            ("tune", () => new TuneCommand((request, token) => Task.FromResult(TuneRun.Run(terminal, request, kinds ?? [], token)))),
+            ("merge", () => new MergeCommand((request, token) => MergeRun.Run(terminal, request, token))),
+            ("eval", () => new EvalCommand((request, token) => Task.FromResult(EvalRun.Run(terminal, request, kinds ?? [], token)))),
+            ("serve", () => new ServeCommand((request, token) => ServeRun.Run(terminal, request, token))),
+            ("pull", () => new PullCommand((request, token) => Task.FromResult(PullRun.Run(terminal, request, token)))),
+            ("linearity", () => new LinearityCommand((request, token) => Task.FromResult(LinearityRun.Run(terminal, request, token)))),
+            ("inspect", () => new InspectCommand((request, token) => Task.FromResult(InspectRun.Run(terminal, request, token)))),
+            ("convert", () => new ConvertCommand((request, token) => Task.FromResult(ConvertRun.Run(terminal, request, token)))),
+            ("verify", () => new VerifyCommand((request, token) => Task.FromResult(VerifyRun.Run(terminal, request, token)))),
+            ("bench", () => new BenchCommand((request, token) => BenchRun.Run(terminal, request, token))),
+            ("devices", () => new DevicesCommand((request, _) => Task.FromResult(DevicesRun.Run(terminal, request)))),
+            ("kernels", () => new KernelsCommand((request, token) => Task.FromResult(KernelsRun.Run(terminal, request, token)))),
+        ];
+        string? named = args is null ? null : CommandLine.NameIn(args);
+        int one = Array.FindIndex(all, command => command.Name == named);
+        return one >= 0 ? [all[one].Make()] : Array.ConvertAll(all, command => command.Make());
+    }
 
     /// <summary>Loads a model with a progress bar and prints its warnings. Later it warns once if a text loses characters.</summary>
     /// <param name="terminal">Receives progress and warnings.</param>

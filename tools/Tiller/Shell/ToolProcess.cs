@@ -18,7 +18,7 @@ internal static class ToolProcess
         using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Cancel);
         using var terminate = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Cancel);
         var terminal = Terminal.OfProcess();
-        return await CommandLine.RunAsync(Runs.Commands(terminal, kinds), args, terminal, stop.Token);
+        return await CommandLine.RunAsync(Runs.Commands(terminal, kinds, args), args, terminal, stop.Token);
 
         // The first signal ends the work in order; the second has its usual effect and ends the process. If SIGINT was ignored when the program
         // began, as in a background job of a script, it stays ignored (the runtime installs no handler), because Ctrl-C is then meant for another

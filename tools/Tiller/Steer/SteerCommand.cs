@@ -54,7 +54,7 @@ internal sealed record SteerRequest
 internal sealed class SteerCommand : TillerCommand
 {
     private readonly Option<string> _model = OptionKinds.Model();
-    private readonly DeviceArguments _device = new();
+    private readonly DeviceArguments _device = new(decodes: true);
     private readonly Option<bool> _strict = OptionKinds.Strict();
 
     private readonly SteeringArguments _steering = new(required: true);
