@@ -14,7 +14,8 @@ struct TillerCurve
     float scale;
 };
 
-// The part of a feedback law for one stage: u = Σ_j (c_j + Σ_i m_ji φ_ji(e_i)) w_j over the terms whose gate is open, e[sensor_i] = clip(v_i·x) − v_i·x.
+// The part of a feedback law for one stage: u = Σ_j (c_j + Σ_i m_ji φ_ji(e_i)) w_j over the terms whose gate is open,
+// e[sensor_i] = clip(v_i·x) − v_i·x.
 struct TillerLayerLaw
 {
     const float* v;            // (sensors, D)

@@ -41,8 +41,8 @@ static __device__ __forceinline__ float tillerCurved(const TillerCurve& curve, f
     return e < 0.0f ? -value : value;
 }
 
-// Strengths p_j = c_j + Σ_i m_ji φ_ji(e_i), or Σ_i m_ji φ'_ji(e_i) de_i for a tangent, of the terms begin .. begin + tillerTermsAtOnce. A strength is 0 if the term's
-// gate, which depends on the value row's errors, is closed. `fed` is the errors of the row itself.
+// Strengths p_j = c_j + Σ_i m_ji φ_ji(e_i), or Σ_i m_ji φ'_ji(e_i) de_i for a tangent, of the terms begin .. begin + tillerTermsAtOnce. A strength
+// is 0 if the term's gate, which depends on the value row's errors, is closed. `fed` is the errors of the row itself.
 static __device__ __forceinline__ void tillerStrengths(
     const TillerLayerLaw& law, int begin, const float* errors, const float* fed, bool tangent, float* strengths)
 {

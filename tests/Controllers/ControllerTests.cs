@@ -50,7 +50,9 @@ public sealed class ControllerTests
     // Of three blocks, with two, no and one direction beside w; block 1 has no curve.
     private static InputCurve?[] Curves() =>
     [
-        new(Rows(30, 1)[0], 0.5f, Rows(31, 2), [0, 0.25f, 1], [[1, 0.75f, 0.5f], [0.1f, 0.2f, 0], [-0.1f, 0.1f, 0]], [[-1, -1, 0], [0, 0, 0.5f], [1, 0, 2]]),
+        new(
+            Rows(30, 1)[0], 0.5f, Rows(31, 2), [0, 0.25f, 1], [[1, 0.75f, 0.5f], [0.1f, 0.2f, 0], [-0.1f, 0.1f, 0]],
+            [[-1, -1, 0], [0, 0, 0.5f], [1, 0, 2]]),
         null,
         new(Rows(32, 1)[0], 1.5f, Rows(33, 1), [0, 1], [[2, 1.5f], [0.5f, 0]], [[0, -1], [0, 0.25f]]),
         new(Rows(34, 1)[0], 0.1f, [], [0, 1], [[0.2f, 0.1f]], [[0, -0.1f]]),
@@ -124,7 +126,7 @@ public sealed class ControllerTests
         bool edits = written.ToLaw(1.5).Edits.Count > 0;
         float bound = edits ? float.PositiveInfinity : 4;
         var (a, b) = (written.ToLaw(1.5, bound), read.ToLaw(1.5, bound));
-        Assert.That(b.MaxEffort, Is.EqualTo(bound));
+        Assert.That(b.MaxEffort, Is.EqualTo(method is PredictiveSteering own ? MathF.Min(bound, (float)own.Bound) : bound));
         Assert.That(b.Terms, Has.Count.EqualTo(a.Terms.Count));
         Assert.That(b.Terms.Count + b.Edits.Count, Is.Positive);
         Assert.That(b.Edits.Select(Told), Is.EqualTo(a.Edits.Select(Told)));
@@ -147,7 +149,7 @@ public sealed class ControllerTests
             Assert.That(
                 (b.Terms[i].Layer, b.Terms[i].C, b.Terms[i].Gate, b.Terms[i].Hook),
                     Is.EqualTo((a.Terms[i].Layer, a.Terms[i].C, a.Terms[i].Gate, a.Terms[i].Hook)));
-            Assert.That(b.Terms[i].Feeds, Is.EqualTo(a.Terms[i].Feeds));
+            Assert.That(b.Terms[i].Feeds.Select(Told), Is.EqualTo(a.Terms[i].Feeds.Select(Told)));
             Assert.That(b.Planes, Is.EqualTo(a.Planes));
             Assert.That(b.Terms[i].W, Is.EqualTo(a.Terms[i].W));
         }
@@ -267,6 +269,11 @@ public sealed class ControllerTests
         Assert.That(new Controller(variants[0], Source).SteersAs(new Controller(new LinearQuadratic(new Feature(feature.V, feature.Mu), w), Source)));
     }
 
+    // Curves are equal by their arrays' identity, which a file does not keep.
+    private static object Told(Feed feed) =>
+        (feed with { Curve = null }, feed.Curve?.Knee, feed.Curve?.Scale, string.Join(' ', feed.Curve?.Cubics() ?? []),
+            string.Join(' ', feed.Curve is null ? [] : feed.Curve.Nodes().ToArray()));
+
     /// <summary>Rewrites a good file with one change and a fresh checksum.</summary>
     private void Rewrite(Action<Dictionary<string, string>, List<TensorData>> change) => Rewrite(Lqr().Method, change);
 
@@ -369,7 +376,7 @@ public sealed class ControllerTests
 
     [TestCase("format", "other", ControllerFault.Schema)]
     [TestCase("format", null, ControllerFault.Schema)]
-    [TestCase("version", "5", ControllerFault.UnsupportedVersion)]
+    [TestCase("version", "6", ControllerFault.UnsupportedVersion)]
     [TestCase("version", "0", ControllerFault.Schema)]
     [TestCase("version", "one", ControllerFault.Schema)]
     [TestCase("method", "magic", ControllerFault.Schema)]

@@ -56,6 +56,23 @@ public sealed class ControllerVersionsTests
     [TestCase("version-4.proportional", "6f2b6d32ee5e80eef7fc7372cf826851baa61294bb456d4162001d22b0270764")]
     [TestCase("version-4.s-pid", "d043a6060043d9195763a933003c9183dcd5d812f2cb5fb0da142ccf20b91226")]
     [TestCase("version-4.trajectory", "735ba45d5868f827cbb44287f129387c964b9f0b00ebcd11c3f64e10c4bd2645")]
+    [TestCase("version-5.a-lqr", "1ce9eb300b7953d3fd575dbe2e466c79d2e1c8f35f2d2a362312e94501e44293")]
+    [TestCase("version-5.ablation-input", "62b1b03696391a92ccfd6236e6971988a98a039394965b0fce7d518bc62ecbc7")]
+    [TestCase("version-5.ablation", "924efa87c4c3ab1f9b177a84f301e3654e380e91dff762f3ef9fd6ba0521ade4")]
+    [TestCase("version-5.addition", "76bf51980455dfe7c9d67490bb757116ab3a2dc150c53eb15a7377cd78422484")]
+    [TestCase("version-5.angular-steering", "3677318c52c7faaf25d5036712141c0a4ec67f3fa16df549ee8031c7a4e046d4")]
+    [TestCase("version-5.angular", "91b8ab76d11208a374f71d5261d57fc666f6b5c80f721b2ad501f4d8d5e734e2")]
+    [TestCase("version-5.cast", "3083449adeb4f7184bbf29cc7708f0957aa92f1c55f37109c317d0550fcdf4f4")]
+    [TestCase("version-5.clamp", "4f7ca840a0cbd023821cb3126f3c8d37f4d2029aae1a7c1a41573b79ce9fbeda")]
+    [TestCase("version-5.conditional", "3315ab30b92e1816f6ed59be47f689dfaef831ae077a5f8983cc8de736971712")]
+    [TestCase("version-5.directional-ablation", "e0f12bdd3effcc2468b280e751282ac7b0f2c3b778018f1ca3f4d2af87c89f25")]
+    [TestCase("version-5.gated", "4c30a3c69034cc53fb1b771b569285aeb32838c2483d671124d5537eac0db24d")]
+    [TestCase("version-5.linear-act", "5a6635deca2a5a3eb356a49746654ddf8e7053289f5524b79582c941afa8d0c5")]
+    [TestCase("version-5.mpc", "f588d4370d6223be7bcf7294e517869ac10c1a65a7da9af2d94015e9815b824d")]
+    [TestCase("version-5.ode-steer", "6217023521cce19f5504ae959c99c8faa440ff6298b2648734c16ca26ec3fafa")]
+    [TestCase("version-5.proportional", "85886e77bd1dd0afed8b31cdfe0dc59b02bd1757060ff72fe05d427be86875dc")]
+    [TestCase("version-5.s-pid", "8b8a16ebc5a08a8131dc8f733804adbfd6f9f39fd72fbdd02cceb7395dba8d7f")]
+    [TestCase("version-5.trajectory", "0c3bff51c4153123ecb3fa84b06db5b1f5b0c01ed5dcbb66432b9c38b4af02bf")]
     public void A_kept_file_is_as_it_was_written(string name, string sha256) =>
         Assert.That(Convert.ToHexStringLower(SHA256.HashData(System.IO.File.ReadAllBytes(File(name)))), Is.EqualTo(sha256));
 

@@ -8,7 +8,7 @@ using Tiller.Tests.Model;
 
 namespace Tiller.Tests.Controllers;
 
-/// <summary>Predictive control as a method that decodes: A-LQR while no bound is met, never above its bound, and the plan's first input between.</summary>
+/// <summary>Predictive control as a method that decodes: A-LQR while no bound is met, and never above its bound.</summary>
 public sealed class PredictiveSteeringTests
 {
     private const string Family = "llama3-bf16";

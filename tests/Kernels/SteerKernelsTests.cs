@@ -21,7 +21,10 @@ public class SteerKernelsTests : SteeredKernelTest
     public void EveryRowFollowsItsOwnLaw(int D, float bound)
     {
         FeedbackLaw[] laws =
-            [NewLaw(D, D, [1, 0, 9], [1, 0, 3], bound, hasCurves: D > 500), NewLaw(D + 50, D, [5, 2, 1], [2, 1, 7], float.PositiveInfinity, hasCurves: true)];
+        [
+            NewLaw(D, D, [1, 0, 9], [1, 0, 3], bound, hasCurves: D > 500),
+            NewLaw(D + 50, D, [5, 2, 1], [2, 1, 7], float.PositiveInfinity, hasCurves: true),
+        ];
         CpuSteering[] cpu = [.. laws.Select(law => new CpuSteering(law))];
         OnDevice[] device = [.. laws.Select(law => Ready(law, slots: 2, Owners.Length))];
         var kernels = Load(k => new SteerKernels(k));

@@ -28,7 +28,8 @@ internal static class LawReference
                         continue;
                     }
 
-                    double strength = term.C + term.Feeds.Sum(feed => feed.Gain * (feed.Curve?.At((float)errors[feed.Sensor]) ?? errors[feed.Sensor]));
+                    double Fed(Feed feed) => feed.Curve?.At((float)errors[feed.Sensor]) ?? errors[feed.Sensor];
+                    double strength = term.C + term.Feeds.Sum(feed => feed.Gain * Fed(feed));
                     u[t][k] = [.. u[t][k].Zip(term.W, (sum, w) => sum + (strength * w))];
                 }
             }

@@ -27,7 +27,7 @@ public sealed class InputCurveTests
             Assert.That(TensorPrimitives.Norm<double>(u), Is.AtMost(bound * (1 + (2 * InputCurve.Tolerance))), "the law's bound takes off the rest");
         }
 
-        Assert.That(worst, Is.LessThan(1.5 * InputCurve.Tolerance), $"{curve.Nodes.Length} nodes, {curve.Directions.Count} directions, float32 beside it");
+        Assert.That(worst, Is.LessThan(1.2 * InputCurve.Tolerance), $"{curve.Nodes.Length} nodes, {curve.Directions.Count} directions");
     }
 
     [Test]
@@ -128,7 +128,8 @@ public sealed class InputCurveTests
             () => _ = new ErrorCurve([0, 0.5f], [1, 1], [1, 1], 1, 1), () => _ = new ErrorCurve([0.1f, 1], [1, 1], [1, 1], 1, 1),
             () => _ = new ErrorCurve([0, 0.5f, 0.5f, 1], [1, 1, 1, 1], [1, 1, 1, 1], 1, 1),
             () => _ = new ErrorCurve([0, float.NaN, 1], [1, 1, 1], [1, 1, 1], 1, 1),
-            () => _ = new ErrorCurve([0, 1], [1, float.NaN], [1, 1], 1, 1), () => _ = new ErrorCurve([0, 1], [1, 1], [float.PositiveInfinity, 1], 1, 1),
+            () => _ = new ErrorCurve([0, 1], [1, float.NaN], [1, 1], 1, 1),
+            () => _ = new ErrorCurve([0, 1], [1, 1], [float.PositiveInfinity, 1], 1, 1),
             () => _ = new ErrorCurve([0, 1], [1, 1], [1, 1], 0, 1), () => _ = new ErrorCurve([0, 1], [1, 1], [1, 1], 1, 0),
             () => _ = new ErrorCurve([0, 1], [1, 1], [1, 1], -1, 1), () => _ = new ErrorCurve([0, 1], [1, 1], [1, 1], float.NaN, 1),
             () => _ = new ErrorCurve([0, 1], [1, 1], [1, 1], 1e30f, 1e30f), () => _ = new ErrorCurve([0, 1], [1, 1], [1, 1], 1e-30f, 1e-30f),

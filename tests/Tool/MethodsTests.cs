@@ -100,7 +100,7 @@ public sealed class MethodsTests
         }
 
         var several = await ToolRun.Of(
-            [.. fit, "--q", "0.1", "1", "--out", scratch["c-{q}.tiller"], "--page", scratch["fit.html"]]);
+            [.. fit.Select(x => x == scratch["c.tiller"] ? scratch["c-{q}.tiller"] : x), "--q", "0.1", "1", "--page", scratch["fit.html"]]);
         Assert.That(several.Code, Is.Zero, several.Error);
         page = await File.ReadAllTextAsync(scratch["fit.html"]);
         Assert.That(page, Does.Contain("<h2>c-0.1.tiller</h2>").And.Contain("<h2>c-1.tiller</h2>").And.Contain("q 1, r 1, q_f 1"));

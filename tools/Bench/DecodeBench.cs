@@ -10,8 +10,8 @@ namespace Tiller.Bench;
 /// <summary>Measures steps of one token, prompts, and steps of many sessions at once.</summary>
 internal static class DecodeBench
 {
-    // Laws that show the cost of sensors without terms, the extra cost of intervals with gates, planes, moved inputs and curves compared with setpoints,
-    // and that of edits.
+    // Laws that show the cost of sensors without terms, the extra cost of intervals with gates, planes, moved inputs and curves compared with
+    // setpoints, and that of edits.
     private static readonly (string Name, Func<ModelConfig, FeedbackLaw> Law)[] LawKinds =
     [
         ("sensing, 16 sensors a layer", c => RandomParts.Law(c, 16, seed: 40, kind: RandomParts.LawKind.Sensors)),

@@ -34,7 +34,9 @@ public enum FitInputs
     /// <summary>Needs pairs: the i-th positive prompt belongs to the i-th negative prompt.</summary>
     Pairs = 128,
 
-    /// <summary>Keeps all Jacobians of the horizon in memory, 8 L D² bytes, and solves with them often: at most what forty runs of the recursion take.</summary>
+    /// <summary>
+    /// Keeps all Jacobians of the horizon in memory, 8 L D² bytes, and solves with them often: at most what forty runs of the recursion take.
+    /// </summary>
     AllJacobians = 256,
 
     /// <summary>Uses <see cref="FitOptions.HeldOut"/>: its gains can be certified.</summary>

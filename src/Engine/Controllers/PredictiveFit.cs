@@ -27,7 +27,10 @@ public sealed record PredictiveFit : FitMethod
 
     /// <inheritdoc/>
     public override IReadOnlyList<FitParameter> Parameters =>
-        [new("bound", "bound on each |u|, above 0; if absent, the median over the blocks of A-LQR's |u| at an error of one μ", Bound, x => this with { Bound = x })];
+    [
+        new("bound", "bound on each |u|, above 0; if absent, the median over the blocks of A-LQR's |u| at an error of one μ", Bound,
+            x => this with { Bound = x }),
+    ];
 
     internal override FittedMethod Fit(FitJob job)
     {
@@ -53,9 +56,13 @@ public sealed record PredictiveFit : FitMethod
         }
 
         double[] typical =
-            [.. curves.Select((curve, k) => curve is null ? 0 : feature.Mu[k] * Math.Sqrt(curve.W.Sum(x => (double)x * x))).Where(x => x > 0).Order()];
+        [
+            .. curves.Select((curve, k) => curve is null ? 0 : feature.Mu[k] * Math.Sqrt(curve.W.Sum(x => (double)x * x)))
+                .Where(x => x > 0).Order(),
+        ];
         double bound = Bound ?? (typical.Length == 0 ? 1 : typical[typical.Length / 2]);
         return new FittedMethod(
-            new PredictiveSteering(feature, curves, bound, job.Options.Setpoint, job.Layers), solution.Report, Bound is null ? [("bound", bound)] : []);
+            new PredictiveSteering(feature, curves, bound, job.Options.Setpoint, job.Layers), solution.Report,
+            Bound is null ? [("bound", bound)] : []);
     }
 }

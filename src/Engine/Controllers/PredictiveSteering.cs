@@ -5,9 +5,10 @@ using Tiller.Synthesis;
 namespace Tiller.Controllers;
 
 /// <summary>
-/// Model-predictive control with a bound U on each |u_k|, in receding horizon (docs/math.md §3): u_k is the first input of the best plan over the blocks
-/// that are left, from the error e = β_k − v_k·x_k. As e is one number, a fit solves the plans beforehand (<see cref="InputCurve"/>), and a token costs a
-/// sensor and some terms whose strengths are curves of e. While no bound is met, it is A-LQR. The law has the bound U too, against rounding. λ sets β_k.
+/// Model-predictive control with a bound U on each |u_k|, in receding horizon (docs/math.md §3): u_k is the first input of the best plan over the
+/// blocks that are left, from the error e = β_k − v_k·x_k. As e is one number, a fit solves the plans beforehand (<see cref="InputCurve"/>), and a
+/// token costs a sensor and some terms whose strengths are curves of e. While no bound is met, it is A-LQR. The law has the bound U too, against
+/// rounding. λ sets β_k.
 /// </summary>
 public sealed class PredictiveSteering : SteeringMethod
 {

@@ -76,7 +76,8 @@ public abstract class SteeringMethod
             throw new SteeringOverflowException(Name, lambda, "A gain", term.Layer);
         }
 
-        return new FeedbackLaw(Feature.L, Feature.D, parts.Sensors, parts.Terms, MathF.Min(maxEffort, parts.MaxEffort), parts.Planes, parts.Edits, parts.Conditions);
+        return new FeedbackLaw(
+            Feature.L, Feature.D, parts.Sensors, parts.Terms, MathF.Min(maxEffort, parts.MaxEffort), parts.Planes, parts.Edits, parts.Conditions);
     }
 
     private protected abstract void Compile(double lambda, LawParts parts);

@@ -51,7 +51,8 @@ public sealed record ErrorCurve
         if (!(scale > 0 && float.IsNormal(Knee) && Knee > 0 && float.IsFinite(Slope)))
         {
             throw new ArgumentOutOfRangeException(
-                nameof(knee), $"{knee} times {scale}", "The knee and the scale of a curve must be above 0 and neither too large nor too small for float32.");
+                nameof(knee), $"{knee} times {scale}",
+                "The knee and the scale of a curve must be above 0, and neither too large nor too small for float32.");
         }
     }
 

@@ -89,8 +89,8 @@ public sealed record Term(int Layer, float[] W, float C, params IReadOnlyList<Fe
 }
 
 /// <summary>
-/// The run-time form of every low-rank steering method (docs/math.md §6). At block k, u_k = Σ_i (c_i + Σ_j m_ij φ_ij(e_j)) w_i is added to the block's
-/// output or input, without the terms whose gate is closed. u_k may be bounded, |u_k| ≤ MaxEffort. Edits change activations in other ways.
+/// The run-time form of every low-rank steering method (docs/math.md §6). At block k, u_k = Σ_i (c_i + Σ_j m_ij φ_ij(e_j)) w_i is added to the
+/// block's output or input, without the terms whose gate is closed. u_k may be bounded, |u_k| ≤ MaxEffort. Edits change activations in other ways.
 /// A law without terms and edits is the plain model, bit for bit. A law is immutable, so that sessions can share it.
 /// </summary>
 public sealed class FeedbackLaw

@@ -1,6 +1,6 @@
 // The first input of a bounded plan from δx_0 = −e v, as a curve of the error e (docs/math.md §3). It is odd, and u(e; U) = U u(e/U; 1), so that one
-// curve serves every bound. Up to the knee κ no bound is met and u = e w with w = K v. Beyond, with q = κ/|e|, half the gradient H u + e h of the cost
-// and the multipliers m = μ/q,
+// curve serves every bound. Up to the knee κ no bound is met and u = e w with w = K v. Beyond, with q = κ/|e|, half the gradient H u + e h of the
+// cost and the multipliers m = μ/q,
 //
 //     (q H + diag μ) u = −κ h,     |u_j| ≤ 1,   μ_j ≥ 0,   μ_j (1 − |u_j|) = 0,
 //
@@ -439,8 +439,9 @@ internal sealed class CurveSolver
 
         float knee = (float)_knee;
         float[] Row(Func<Node, double> of) => [.. nodes.Select(node => (float)of(node))];
-        float[][] values = [Row(node => Share(node.Value)), .. directions.Select(d => Row(node => TensorPrimitives.Dot<double>(d, Rest(node.Value))))];
-        float[][] slopes = [Row(node => Share(node.Slope)), .. directions.Select(d => Row(node => TensorPrimitives.Dot<double>(d, Rest(node.Slope))))];
+        float[][] Rows(Func<Node, double[]> of) =>
+            [Row(node => Share(of(node))), .. directions.Select(d => Row(node => TensorPrimitives.Dot<double>(d, Rest(of(node)))))];
+        float[][] values = Rows(node => node.Value), slopes = Rows(node => node.Slope);
 
         // At the knee, u = κ w and no more.
         for (int j = 0; j < values.Length; j++)
@@ -456,7 +457,9 @@ internal sealed class CurveSolver
     private Span<double> Of(double[] all, int k) => all.AsSpan(k * D, D);
 }
 
-/// <summary>Cholesky factors of matrices that are too small for more than one thread: the rows of the lower triangle, each up to its diagonal.</summary>
+/// <summary>
+/// Cholesky factors of matrices that are too small for more than one thread: the rows of the lower triangle, each up to its diagonal.
+/// </summary>
 internal static class SmallCholesky
 {
     /// <summary>M x of a symmetric M.</summary>

@@ -24,7 +24,8 @@ internal sealed class ControllerTarget : FuzzTarget
         "\"method\":\"a-lqr\"", "\"method\":\"s-pid\"", "\"method\":\"ablation\"", "\"setpoint\":\"affine\"", "\"layers\":\"0-1\"",
         "\"layers\":\"1-0\"", "\"layers\":\"0-0,1-1\"", "\"version\":\"1\"", "\"version\":\"3\"", "\"order\":\"0\"", "\"r\":\"0\"",
         "\"form\":\"chat\"", "\"form\":\"raw\"", "\"template.sha256\":\"00\"", "\"system\":\"s\"", "\"system.varies\":\"true\"",
-        "\"method\":\"mpc\"", "\"bound\":\"0\"", "\"nodes\":\"2,1\"", "\"directions\":\"0,1\"", "\"kp\":\"NaN\"", "\"shape\":[2,0]", "\"shape\":[0,2]", "\"F64\"", "\"BF16\"", "\"origin\"", "\"residual\"", "\"rank\"", "\"w\"",
+        "\"method\":\"mpc\"", "\"bound\":\"0\"", "\"nodes\":\"2,1\"", "\"directions\":\"0,1\"",
+        "\"kp\":\"NaN\"", "\"shape\":[2,0]", "\"shape\":[0,2]", "\"F64\"", "\"BF16\"", "\"origin\"", "\"residual\"", "\"rank\"", "\"w\"",
         "\0\0\u0080\u007f", "\0\0\u00c0\u00ff",
     }.Select(Encoding.Latin1.GetBytes)];
 

@@ -90,8 +90,8 @@ internal sealed class BenchCommand : TillerCommand
         "above 0 and at most 3600");
     private readonly Option<bool> _laws = new("--laws")
     {
-        Description = "With decode: also laws with sensors only, with gated intervals, with planes, with terms that move a block's input, with curves, and with "
-            + "each kind of edit of activations.",
+        Description = "With decode: also laws with sensors only, with gated intervals, with planes, with terms that move a block's input, "
+            + "with curves, and with each kind of edit of activations.",
     };
 
     private readonly Option<bool> _variants = new("--variants")

@@ -30,7 +30,8 @@ internal static class CertificatePage
             page.Plot(
                 "Error |δx| and its bound, over the held-out prompts", logarithmic: true,
                 Line("error, mean", k => certificate.Error.Average(run => run[k])), Line("error, largest", k => certificate.Error.Max(run => run[k])),
-                Line("bound, mean", k => certificate.Bound.Average(run => run[k])), Line("bound, largest", k => certificate.Bound.Max(run => run[k])));
+                Line("bound, mean", k => certificate.Bound.Average(run => run[k])),
+                Line("bound, largest", k => certificate.Bound.Max(run => run[k])));
             page.Plot(
                 "Contraction of each block, and what is left of the first error", logarithmic: false,
                 new PlotLine("contraction", certificate.Contraction, certificate.First), Line("propagation", k => certificate.Propagation[k]));

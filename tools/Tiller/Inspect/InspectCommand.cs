@@ -33,7 +33,8 @@ internal sealed class InspectCommand : TillerCommand
         Add(_check);
         Add(_page);
         SetAction((parse, cancellationToken) => run(
-            new InspectRequest(parse.GetRequiredValue(_path), parse.GetValue(_check), parse.GetValue(_page), parse.GetValue(Json)), cancellationToken));
+            new InspectRequest(parse.GetRequiredValue(_path), parse.GetValue(_check), parse.GetValue(_page), parse.GetValue(Json)),
+            cancellationToken));
     }
 
     public override string Examples =>

@@ -13,7 +13,10 @@ internal static class LinearityPage
         page.Paragraph($"Prompts: {string.Join(", ", files.Select(Path.GetFileName))}.");
         page.Plot(
             "Residual |f(x+δ) − f(x) − Aδ| / |δ|, by |δ|/|x|", logarithmic: true,
-            [.. report.Sizes.Select((size, s) => new PlotLine(size.ToString("G3", CultureInfo.InvariantCulture), layers.Select(l => l.Residuals[s])))]);
+            [
+                .. report.Sizes.Select((size, s) =>
+                    new PlotLine(size.ToString("G3", CultureInfo.InvariantCulture), layers.Select(l => l.Residuals[s]))),
+            ]);
         page.Plot(
             $"Similarity of Jacobians over their leading {report.Pairs} singular pairs", logarithmic: false,
             new PlotLine("within a list", layers.Select(l => l.Within)), new PlotLine("across lists", layers.Select(l => l.Across)));
