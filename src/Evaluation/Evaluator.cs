@@ -2,7 +2,6 @@ using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Law;
 using Tiller.Model;
-using Tiller.Ops;
 using Tiller.Scheduling;
 
 namespace Tiller.Evaluation;

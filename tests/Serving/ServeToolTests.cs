@@ -58,8 +58,8 @@ public sealed class ServeToolTests
     {
         using var process = Process.Start(new ProcessStartInfo("env",
         [
-            "--default-signal=INT,TERM", "dotnet", Path.Combine(AppContext.BaseDirectory, "tiller.dll"), "serve", "--model", ToolRun.Model, "--port", "0",
-            "--device", "cpu", "--threads", "1", "--drain", "10m",
+            "--default-signal=INT,TERM", "dotnet", Path.Combine(AppContext.BaseDirectory, "tiller.dll"),
+            "serve", "--model", ToolRun.Model, "--port", "0", "--device", "cpu", "--threads", "1", "--drain", "10m",
         ])
         {
             UseShellExecute = false,
@@ -146,7 +146,8 @@ public sealed class ServeToolTests
         await using var output = new LiveWriter();
         await using var error = new LiveWriter();
         var terminal = new Terminal(Stream.Null, false, output, false, error, false);
-        string[] args = ["serve", "--model", ToolRun.Model, "--port", "0", "--device", "cpu", "--threads", "1", .. logsTexts ? ["--log-texts"] : (string[])[]];
+        string[] asked = logsTexts ? ["--log-texts"] : [];
+        string[] args = ["serve", "--model", ToolRun.Model, "--port", "0", "--device", "cpu", "--threads", "1", .. asked];
         var run = Task.Run(() => CommandLine.RunAsync(Runs.Commands(terminal), args, terminal, stop.Token));
         Patience.Until(() => output.Text.Contains('\n', StringComparison.Ordinal) || run.IsCompleted, "it listens");
         using var client = new HttpClient { BaseAddress = new Uri(output.Text.Trim().Split(' ')[^1]) };

@@ -237,7 +237,8 @@ public sealed class SteeringTests
         var law = ControlVectorFile.Read(file.ToArray(), RunningServer.Model).ToLaw(2);
         var answer = await Complete(",\"steering\":{\"controllers\":[{\"name\":\"vector\",\"lambda\":2}]}");
         Assert.That(TextOf(answer, 0), Is.EqualTo(Alone(new GenerationOptions { Law = law, MaxNewTokens = 16 }).Text));
-        Assert.That(Controller.Load(_folder["controllers/vector.tiller"]).ToLaw(2).Terms, Has.Count.EqualTo(law.Terms.Count), "stored as a controller");
+        var stored = Controller.Load(_folder["controllers/vector.tiller"]);
+        Assert.That(stored.ToLaw(2).Terms, Has.Count.EqualTo(law.Terms.Count), "stored as a controller");
         await _server.Send(HttpMethod.Delete, "/v1/controllers/vector", null);
     }
 

@@ -53,9 +53,12 @@ row "\`steer\` with this controller, 64 tokens" "$runs" steer --model "$model" -
     --temperature 0 --max-tokens 64 "Once upon a time there was"
 row "prompt of about 580 tokens, one token" "$runs" generate --model "$model" --temperature 0 --max-tokens 1 "$(cat "$work/long.txt")"
 row "prompt of about 4,650 tokens; 32 tokens after it" 2 generate --model "$model" --temperature 0 --max-tokens 32 "$(cat "$work/longer.txt")"
+row "the same, keys and values in bfloat16" 2 generate --model "$model" --kv bf16 --temperature 0 --max-tokens 32 "$(cat "$work/longer.txt")"
 row "\`fit\`, dense, 8 + 8 short texts" 2 "${fit[@]}"
 echo
 "$tiller" bench decode --shape smollm2-135m
+"$tiller" bench batch --shape smollm2-135m --batch 1 --context 4681
+"$tiller" bench batch --shape smollm2-135m --batch 1 --context 4681 --kv bf16
 "$tiller" bench prefill --shape smollm2-135m
 "$tiller" bench eval --shape smollm2-135m --batch 8 --seconds 10
 "$tiller" bench tokenize

@@ -84,7 +84,9 @@ internal sealed class CheckpointFingerprint
         public static FileState Of(string directory, string name)
         {
             var file = new FileInfo(System.IO.Path.Combine(directory, name));
-            return file.Exists ? new FileState(file.FullName, true, file.Length, file.LastWriteTimeUtc) : new FileState(file.FullName, false, 0, default);
+            return file.Exists
+                ? new FileState(file.FullName, true, file.Length, file.LastWriteTimeUtc)
+                : new FileState(file.FullName, false, 0, default);
         }
 
         public void RequireSame()
@@ -92,7 +94,8 @@ internal sealed class CheckpointFingerprint
             if (Of(System.IO.Path.GetDirectoryName(Path)!, System.IO.Path.GetFileName(Path)) != this)
             {
                 throw new CheckpointException(
-                    CheckpointError.InputOutput, Path, "has changed since the checkpoint was opened, so its fingerprint cannot be taken: load it again.");
+                    CheckpointError.InputOutput, Path,
+                    "has changed since the checkpoint was opened, so its fingerprint cannot be taken: load it again.");
             }
         }
     }

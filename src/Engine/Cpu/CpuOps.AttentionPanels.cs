@@ -58,7 +58,7 @@ internal sealed unsafe partial class CpuOps
 
         return (count, numbers);
 
-        void Put(in Panel panel)
+        void Put(Panel panel)
         {
             if (panels is not null)
             {

@@ -15,9 +15,6 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     // Rows of a part: fewer are not worth another thread.
     private const int RowsPerPart = 8;
 
-    // Of rows under laws of their own fewer are: the weights of a block evict the laws from the caches, so each row waits for memory.
-    private const int LawsPerPart = 2;
-
     private readonly WorkerPool _pool;
 
     /// <summary>Starts the threads.</summary>
@@ -131,7 +128,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         Project(c, a.Gated, w.Down, w.DownBias, w.PostFeedForwardNorm, a.RawFeedForward, rows, a, a.R, a.Y, k, EditPoint.FeedForward);
         if (rows.AnySteered)
         {
-            ForSteered(k, rows, a.Y, &ActRow);
+            Act(k, rows, a.Y);
             Edit(k, EditPoint.Output, rows, a.Y);
         }
     }
@@ -178,7 +175,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         }
     }
 
-    private void Sense(int k, RowBatch rows, Floats x)
+    private static void Sense(int k, RowBatch rows, Floats x)
     {
         for (int i = 0; rows.AnyInputMoved && i < rows.Values; i++)
         {
@@ -191,22 +188,12 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         }
 
         Edit(k, EditPoint.Input, rows, x);
-        ForSteered(k, rows, x, &SenseRow);
-    }
-
-    private static void SenseRow(ref RowJob job, int row)
-    {
-        if (job.Rows[row].Steering is CpuSteering steering)
+        for (int i = 0; i < rows.Values; i++)
         {
-            Sense(steering, job.K, job.Rows, row, job.X);
-        }
-    }
-
-    private static void ActRow(ref RowJob job, int row)
-    {
-        if (job.Rows[row].Steering is CpuSteering steering)
-        {
-            Act(steering, job.K, job.Rows, row, job.X);
+            if (rows[i].Steering is CpuSteering steering)
+            {
+                Sense(steering, k, rows, i, x);
+            }
         }
     }
 
@@ -244,6 +231,17 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         for (int t = rows.TangentGroups.Begin(i); t < rows.TangentGroups.End(i); t++)
         {
             steering.ActTangent(stage, rows[i].Slot, t, y.HostRow(rows.Values + t));
+        }
+    }
+
+    private static void Act(int k, RowBatch rows, Floats y)
+    {
+        for (int i = 0; i < rows.Values; i++)
+        {
+            if (rows[i].Steering is CpuSteering steering)
+            {
+                Act(steering, k, rows, i, y);
+            }
         }
     }
 
@@ -592,28 +590,13 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     {
         job.Body = body;
         job.Count = rows;
-        job.PerPart = RowsPerPart;
         _pool.Run((rows + RowsPerPart - 1) / RowsPerPart, ref job, &RowsPart, job.Rows.Cancellation);
-    }
-
-    // Rows that share the state of a law, and tangents, follow one another. A cancelled pass too leaves the states whole.
-    private void ForSteered(int k, RowBatch rows, Floats x, delegate*<ref RowJob, int, void> body)
-    {
-        var job = new RowJob { K = k, Rows = rows, X = x, Body = body, Count = rows.Values, PerPart = LawsPerPart };
-        if (rows.SharesSteering || rows.Tangents > 0)
-        {
-            job.PerPart = rows.Values;
-            RowsPart(ref job, 0);
-            return;
-        }
-
-        _pool.Run((rows.Values + LawsPerPart - 1) / LawsPerPart, ref job, &RowsPart);
     }
 
     private static void RowsPart(ref RowJob job, int part)
     {
-        int end = Math.Min((part + 1) * job.PerPart, job.Count);
-        for (int row = part * job.PerPart; row < end; row++)
+        int end = Math.Min((part + 1) * RowsPerPart, job.Count);
+        for (int row = part * RowsPerPart; row < end; row++)
         {
             job.Body(ref job, row);
         }
@@ -641,6 +624,5 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         public Cotangents Back;
         public delegate*<ref RowJob, int, void> Body;
         public int Count;
-        public int PerPart;
     }
 }

@@ -74,8 +74,8 @@ internal static unsafe class PanelTiles
     }
 
     /// <summary>
-    /// Computes C (+)= A' B with A // (depth, 8), B // (depth, 16) of stored numbers and C // (8, 16), where there is AVX-512. The strides are those of
-    /// rows.
+    /// Computes C (+)= A' B with A // (depth, 8), B // (depth, 16) of stored numbers and C // (8, 16), where there is AVX-512. The strides are
+    /// those of rows.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Tile8<T>(float* a, nint aStride, byte* b, nint bStrideInBytes, int depth, float* c, nint cStride, bool add)

@@ -4,8 +4,8 @@ using System.Runtime.Intrinsics.X86;
 namespace Tiller.Cpu;
 
 /// <summary>
-/// Memory that is needed next. While the processor works on what is in its cache, the memory would be idle; so a loop asks for a few lines after every
-/// <see cref="Rows"/> rows. If it asked for all at once, its own reads would wait behind them.
+/// Memory that is needed next. While the processor works on what is in its cache, the memory would be idle; so a loop asks for a few lines after
+/// every <see cref="Rows"/> rows. If it asked for all at once, its own reads would wait behind them.
 /// </summary>
 internal unsafe struct ReadAhead
 {

@@ -23,8 +23,8 @@ public sealed record LoadOptions
     public Device? Device { get; init; }
 
     /// <summary>
-    /// How keys and values are stored; default float32. In bfloat16, on the CPU only, they take half the memory, and long texts are decoded faster; the
-    /// logits change by the rounding.
+    /// How keys and values are stored; default float32. In bfloat16, on the CPU only, they take half the memory, and long texts are decoded faster;
+    /// the logits change by the rounding.
     /// </summary>
     public KvType KvType { get; init; }
 

@@ -1,5 +1,4 @@
 using Tiller.Checkpoint;
-using Tiller.Kernels;
 
 namespace Tiller.Ops;
 

@@ -39,9 +39,6 @@ internal sealed class RowBatch
     /// <summary>Whether any row is steered.</summary>
     public bool AnySteered { get; private set; }
 
-    /// <summary>Whether several rows are moved by one <see cref="SteeringState"/>, as those of a prompt are.</summary>
-    internal bool SharesSteering { get; private set; }
-
     /// <summary>Whether a law also moves the inputs of blocks.</summary>
     internal bool AnyInputMoved { get; private set; }
 
@@ -75,7 +72,7 @@ internal sealed class RowBatch
     {
         Values = 0;
         TangentGroups.Clear();
-        AnySteered = SharesSteering = AnyInputMoved = AnyJoined = false;
+        AnySteered = AnyInputMoved = AnyJoined = false;
         EditedPoints = 0;
         Cancellation = default;
         UnitTangents = null;
@@ -101,7 +98,6 @@ internal sealed class RowBatch
         _rows[Values] = new Row(id, position, cache, steering, steering is null ? 0 : NextSlot(cache, steering));
         Values++;
         AnySteered |= steering is not null;
-        SharesSteering |= _rows[Values - 1].Slot > 0;
         AnyInputMoved |= steering is { Law.MovesInputs: true };
         EditedPoints |= steering?.Law.EditedPoints ?? 0;
         AnyJoined |= steering is { Law.JoinsRows: true };

@@ -2,7 +2,6 @@ using System.Diagnostics;
 using Tiller.Decode;
 using Tiller.Law;
 using Tiller.Model;
-using Tiller.Ops;
 
 namespace Tiller.Scheduling;
 
