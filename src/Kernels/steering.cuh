@@ -251,7 +251,7 @@ static __device__ __forceinline__ float tillerHeld(float g, float maxEffort, flo
 template <int together> static __device__ __forceinline__ void tillerAct(const TillerSteering& steering, int layer, float* y, int d, int slot,
                                                                         float freeNorm, bool tangent, int tangentLine, TillerSteeringScratch& scratch)
 {
-    const TillerLayerLaw law = steering.layers[layer];
+    const TillerLayerLaw& law = steering.layers[layer]; // a reference, as in tillerSense
     if (law.terms == 0) { return; }
     const float* errors = steering.errors + (long long)slot * steering.sensors;
     const float* tangentErrors = steering.tangentErrors + (long long)tangentLine * steering.sensors;
