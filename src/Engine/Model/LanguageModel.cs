@@ -103,8 +103,8 @@ public sealed class LanguageModel : IDisposable
     public IReadOnlyList<int> EndIds => _endIds.Value;
 
     /// <summary>
-    /// SHA-256 over config.json, the names, types and shapes of the tensors, and tokenizer.json. A controller is bound to this fingerprint. Computed on
-    /// first use.
+    /// SHA-256 over config.json, the names, types and shapes of the tensors, and tokenizer.json. A controller is bound to this fingerprint. Computed
+    /// on first use.
     /// </summary>
     /// <exception cref="CheckpointException">config.json or tokenizer.json cannot be read any more, or has changed since it was loaded.</exception>
     public string Fingerprint => _fingerprint?.Value ?? RandomName;
