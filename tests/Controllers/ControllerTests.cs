@@ -149,7 +149,7 @@ public sealed class ControllerTests
             Assert.That(
                 (b.Terms[i].Layer, b.Terms[i].C, b.Terms[i].Gate, b.Terms[i].Hook),
                     Is.EqualTo((a.Terms[i].Layer, a.Terms[i].C, a.Terms[i].Gate, a.Terms[i].Hook)));
-            Assert.That(b.Terms[i].Feeds.Select(ToldFeed), Is.EqualTo(a.Terms[i].Feeds.Select(ToldFeed)));
+            Assert.That(b.Terms[i].Feeds.Select(FeedOf), Is.EqualTo(a.Terms[i].Feeds.Select(FeedOf)));
             Assert.That(b.Planes, Is.EqualTo(a.Planes));
             Assert.That(b.Terms[i].W, Is.EqualTo(a.Terms[i].W));
         }
@@ -270,7 +270,7 @@ public sealed class ControllerTests
     }
 
     // Curves are equal by their arrays' identity, which a file does not keep.
-    private static object ToldFeed(Feed feed) =>
+    private static object FeedOf(Feed feed) =>
         (feed with { Curve = null }, feed.Curve?.Knee, feed.Curve?.Scale, string.Join(' ', feed.Curve?.Cubics() ?? []),
             string.Join(' ', feed.Curve is null ? [] : feed.Curve.Nodes().ToArray()));
 
