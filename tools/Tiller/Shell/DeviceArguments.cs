@@ -75,6 +75,6 @@ internal sealed class DeviceArguments(bool decodes = false)
         }
     }
 
-    public DeviceRequest Read(ParseResult parse) => 
+    public DeviceRequest Read(ParseResult parse) =>
         new(parse.GetValue(_device), parse.GetValue(_threads), decodes ? parse.GetValue(_kv) : default);
 }
