@@ -191,7 +191,7 @@ internal sealed class CurveSolver
             return known;
         }
 
-        for (; ; )
+        while (true)
         {
             (mu, var factor, double[] x) = Maximise(q, mu);
             var (residual, distance) = Residual(q, mu, x);
