@@ -99,6 +99,48 @@ public sealed class ServeToolTests
     }
 
     [Test]
+    public async Task The_sample_serves_the_routes_and_asks_a_chat_client()
+    {
+        using var process = Process.Start(new ProcessStartInfo("env",
+        [
+            "--default-signal=INT,TERM", "dotnet", Path.Combine(AppContext.BaseDirectory, "Serve.dll"), "--urls", "http://127.0.0.1:0",
+        ])
+        {
+            WorkingDirectory = Repository.Path("."),
+            UseShellExecute = false,
+            RedirectStandardOutput = true,
+        })!;
+        try
+        {
+            const string Begin = "Now listening on: ";
+            string? line;
+            do
+            {
+                line = await process.StandardOutput.ReadLineAsync().InTime();
+            }
+            while (line is not null && !line.Contains(Begin, StringComparison.Ordinal));
+            using var client = new HttpClient { BaseAddress = new Uri(line!.Split(Begin)[1]), Timeout = Patience.Limit };
+            var rest = process.StandardOutput.ReadToEndAsync();
+            Assert.That(await client.GetStringAsync("/v1/models"), Does.Contain("\"demo\""));
+            Assert.That(await client.GetStringAsync("/ask?question=Who%20swims%3F"), Is.Not.Empty);
+            using (var kill = Process.Start("kill", ["-TERM", $"{process.Id}"]))
+            {
+                await kill.WaitForExitAsync();
+            }
+
+            await process.WaitForExitAsync().InTime();
+            Assert.That(process.ExitCode, Is.Zero, await rest);
+        }
+        finally
+        {
+            if (!process.HasExited)
+            {
+                process.Kill();
+            }
+        }
+    }
+
+    [Test]
     public async Task What_the_readme_shows_is_answered()
     {
         string readme = (await File.ReadAllTextAsync(Repository.Path("README.md"))).ReplaceLineEndings("\n");
