@@ -10,6 +10,8 @@ namespace Tiller.Tests.Decode;
 /// <summary>What a feedback law does inside the forward pass, and what it must leave alone.</summary>
 public sealed class SteeringTests(string device) : OnEveryDevice(device)
 {
+    private static IEnumerable<string> EveryFamily => TestModels.Families.Concat(FamilyCheckpoint.Names);
+
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
     public void A_law_without_terms_or_with_zero_directions_is_the_plain_model_bit_for_bit(string family)
     {
@@ -79,7 +81,7 @@ public sealed class SteeringTests(string device) : OnEveryDevice(device)
             Is.All.LessThan(1e-4));
     }
 
-    [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]
+    [TestCaseSource(nameof(EveryFamily))]
     public void Tangents_are_the_derivative_of_the_closed_loop(string family) => CheckTangents(family, float.PositiveInfinity);
 
     [TestCaseSource(typeof(TestModels), nameof(TestModels.Families))]

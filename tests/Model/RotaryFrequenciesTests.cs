@@ -24,6 +24,20 @@ public class RotaryFrequenciesTests
         AssertTables("llama", """{"rope_type":"yarn","factor":4}""", "",
             [[1, 0.1, 0.5 * (0.01 + 0.0025), 0.00025, .. Enumerable.Repeat((0.1 * Math.Log(4)) + 1, 4)]]);
 
+    // Layers with a window of their own base, or without positions, have tables of their own as well.
+    [TestCaseSource(nameof(Families))]
+    public void Every_family_is_rescaled_linearly_and_by_yarn(string family, bool hasYarn)
+    {
+        const string More = ",\"head_dim\":8,\"rope_theta\":10000,\"sliding_window_pattern\":2";
+        Assert.That(Tables(family, """{"rope_type":"linear","factor":4}""", More), Has.One.EqualTo(
+            new[] { 0.25, 0.025, 0.0025, 0.00025, 1, 1, 1, 1 }).Within(5e-5).Percent);
+        if (hasYarn)
+        {
+            double[] yarn = [1, 0.1, 0.5 * (0.01 + 0.0025), 0.00025, .. Enumerable.Repeat((0.1 * Math.Log(4)) + 1, 4)];
+            Assert.That(Tables(family, """{"rope_type":"yarn","factor":4}""", More), Has.One.EqualTo(yarn).Within(5e-5).Percent);
+        }
+    }
+
     [Test]
     public void Yarn_with_a_ramp_between_pairs()
     {
@@ -62,12 +76,16 @@ public class RotaryFrequenciesTests
             "gemma3_text", """{"rope_type":"linear","factor":8}""", ",\"head_dim\":8,\"rope_theta\":160000,\"sliding_window_pattern\":2",
             [[1, 0.1, 0.01, 0.001, 1, 1, 1, 1], [0.125, 1 / 160.0, 1 / 3200.0, 1 / 64000.0, 1, 1, 1, 1]]);
 
-    private static void AssertTables(string family, string scaling, string more, double[][] expected)
+    // In Phi-3's files "yarn" is an old name of LongRoPE.
+    private static IEnumerable<TestCaseData> Families => ModelFamily.All.Select(family => new TestCaseData(family.Name, !family.HasLongRope));
+
+    private static void AssertTables(string family, string scaling, string more, double[][] expected) =>
+        Assert.That(Tables(family, scaling, more), Is.EqualTo(expected).Within(5e-5).Percent);
+
+    private static double[][] Tables(string family, string scaling, string more)
     {
         string json = $$"""{"model_type":"{{family}}",{{Shape}},"rope_scaling":{{scaling}}{{more}}}""";
-        var config = ModelConfigReader.Parse(Encoding.UTF8.GetBytes(json));
-        float[] actual = RotaryFrequencies.Compute(config);
-        Assert.That(actual, Has.Length.EqualTo(expected.Length * 8));
-        Assert.That(actual.Select(v => (double)v), Is.EqualTo(expected.SelectMany(table => table)).Within(5e-5).Percent);
+        float[] all = RotaryFrequencies.Compute(ModelConfigReader.Parse(Encoding.UTF8.GetBytes(json)));
+        return [.. all.Select(value => (double)value).Chunk(8)];
     }
 }
