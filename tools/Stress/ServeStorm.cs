@@ -83,6 +83,7 @@ internal sealed class ServeStorm : IDisposable
     private long _refused;
     private long _overtaken;
     private long _taken;
+    private long _waiting;
 
     private ServeStorm(ServeStormPlan plan, IReadOnlyList<ServeCase> cases, TillerService service, Uri address)
     {
@@ -221,6 +222,13 @@ internal sealed class ServeStorm : IDisposable
     {
         while (GoesOn && !HasFailed)
         {
+            // A client of several texts needs as many places of the queue at once, which clients of one would take for ever.
+            if (Interlocked.Read(ref _waiting) > 0)
+            {
+                await Task.Delay(1, cancellationToken);
+                continue;
+            }
+
             var asked = _cases[random.Next(_cases.Count)];
             bool streams = random.Next(4) > 0;
             using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/completions");
@@ -358,11 +366,13 @@ internal sealed class ServeStorm : IDisposable
             if (head.StartsWith("HTTP/1.1 429", StringComparison.Ordinal))
             {
                 Interlocked.Increment(ref _refused);
+                _ = asksAgain ? 0 : Interlocked.Increment(ref _waiting);
                 asksAgain = true;
                 await Task.Delay(1, cancellationToken);
                 continue;
             }
 
+            _ = asksAgain ? Interlocked.Decrement(ref _waiting) : 0;
             asksAgain = false;
             int at = head.IndexOf("\"id\":\"", StringComparison.Ordinal);
             Check(head.StartsWith("HTTP/1.1 200", StringComparison.Ordinal) && at > 0, $"a client that does not read was answered {head}");
