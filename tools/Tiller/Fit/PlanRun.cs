@@ -144,5 +144,6 @@ internal static class PlanRun
     }
 
     private static string Solve(FitOptions options) =>
-        options.Method.Takes(FitInputs.Gains) ? FitOutput.Solve(options.Order, options.Cost) : options.Method.Name;
+        !options.Method.Takes(FitInputs.Gains) || options.Method.Takes(FitInputs.AllJacobians) ? options.Method.Name
+            : FitOutput.Solve(options.Order, options.Cost);
 }
