@@ -124,7 +124,7 @@ internal static unsafe partial class CpuLinear
         {
             job.Dots = Arrange<T>(job.Wide, x, HostScratch.ForCaller((x.Rows + 1L) * x.Columns));
             job.RowsByDots = byDots;
-            job.OutputsPerPart = OutputsPerPart(w, x.Rows);
+            job.OutputsPerPart = OutputsPerPart(w, x.Rows, UsesPairs(job.Wide, x.Rows) || x.Rows < 4 ? 8 : OutputsOfChunk);
             pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &DotPart<T>, cancellation);
             return;
         }
@@ -143,13 +143,13 @@ internal static unsafe partial class CpuLinear
         }
     }
 
-    // A part's outputs are a multiple of eight. A map that is worth only one part stays whole.
-    private static int OutputsPerPart(Matrix w, int rows)
+    // A part's outputs are a multiple of the unit. A map that is worth only one part stays whole.
+    private static int OutputsPerPart(Matrix w, int rows, int unit)
     {
         long cost = (long)w.Rows * w.Columns * (RowsPerRead + rows) / (RowsPerRead + 1);
         long parts = (cost + WeightsPerPart - 1) / WeightsPerPart;
         parts = parts == 1 ? 1 : (parts + PartsTogether - 1) / PartsTogether * PartsTogether;
-        return (int)((w.Rows + (8 * parts) - 1) / (8 * parts)) * 8;
+        return (int)((w.Rows + (unit * parts) - 1) / (unit * parts)) * unit;
     }
 
     private struct LinearJob
@@ -214,6 +214,22 @@ internal static unsafe partial class CpuLinear
 
             nint at = ((nint)m * Outputs) + n;
             (Residual is null ? sums : Vector128.Load(Residual + at) + sums).Store(Y + at);
+        }
+
+        /// <summary>Writes outputs n .. n + count − 1 of row m.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public readonly void PutAll(int m, int n, int count, float* sums)
+        {
+            int i = 0;
+            for (; i <= count - 8; i += 8)
+            {
+                PutEight(m, n + i, Vector256.Load(sums + i));
+            }
+
+            for (; i < count; i++)
+            {
+                Put(m, n + i, sums[i]);
+            }
         }
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
