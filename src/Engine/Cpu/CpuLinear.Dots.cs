@@ -9,7 +9,7 @@ namespace Tiller.Cpu;
 /// <content>Few rows: dot products.</content>
 internal static unsafe partial class CpuLinear
 {
-    // Rows of W that all groups of rows use before the next ones: whole threes and eights, fewer if they are long. Two chunks stay in the second cache.
+    // Rows of W that all groups of rows use before the next ones: whole threes and eights, fewer if they are long. Two chunks fit the second cache.
     private const int OutputsOfChunk = 24;
     private const int ChunkInBytes = 128 * 1024;
 
@@ -17,8 +17,8 @@ internal static unsafe partial class CpuLinear
     private const int FourStride = OutputsOfChunk + 4;
 
     /// <summary>
-    /// Arranges rows for the dot products. Rows that run in pairs stand side by side, and so do four rows that run together: // (K / 16, 2, 4, 8), a of
-    /// <see cref="IStoredWeight.Load"/> for all of them, then b. The others follow one after another, with even and odd elements split if the weight
+    /// Arranges rows for the dot products. Rows that run in pairs stand side by side. So do four rows that run together: // (K / 16, 2, 4, 8), a of
+    /// <see cref="IStoredWeight.Load"/> for all four, then b. The others follow one after another, with even and odd elements split if the weight
     /// type needs it.
     /// </summary>
     /// <param name="wide">As <see cref="LinearJob.Wide"/>.</param>
@@ -95,14 +95,14 @@ internal static unsafe partial class CpuLinear
             return;
         }
 
-        nint row = (nint)job.Inputs * T.SizeInBytes;
-        int chunk = job.RowsByDots < 4 ? end - begin : OutputsOfChunk * row <= ChunkInBytes ? OutputsOfChunk : OutputsOfChunk / 2;
+        int chunk = job.RowsByDots < 4 ? end - begin
+            : OutputsOfChunk * (long)job.Inputs * T.SizeInBytes <= ChunkInBytes ? OutputsOfChunk : OutputsOfChunk / 2;
         for (int n = begin; n < end; n += chunk)
         {
             int until = Math.Min(n + chunk, end), m = 0;
             for (; m <= job.RowsByDots - 4; m += 4)
             {
-                DotFours<T>(ref job, m, n, until, chunk * row);
+                DotFours<T>(ref job, m, n, until, job.Ahead<T>(n, end, chunk));
             }
 
             if (job.RowsByDots - m >= 2)
@@ -125,7 +125,7 @@ internal static unsafe partial class CpuLinear
         float* x = job.Dots + ((nint)m * job.Inputs), sums = stackalloc float[8];
         for (int n = begin; n < end; n += 8)
         {
-            Dots8x1<T>(ref job, n, end - 1, x, sums);
+            Dots8x1<T>(ref job, n, end - 1, x, job.Ahead<T>(n, end), sums);
             job.PutAll(m, n, Math.Min(8, end - n), sums);
         }
     }
@@ -147,18 +147,19 @@ internal static unsafe partial class CpuLinear
     }
 
     /// <summary>
-    /// Computes outputs <paramref name="begin"/> .. <paramref name="end"/> − 1 of rows m .. m + 3, and asks for as many rows of W that are
-    /// <paramref name="ahead"/> bytes from them.
+    /// Computes outputs <paramref name="begin"/> .. <paramref name="end"/> − 1 of rows m .. m + 3, and asks for as many rows of W from
+    /// <paramref name="ahead"/> on.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void DotFours<T>(ref LinearJob job, int m, int begin, int end, nint ahead)
+    private static void DotFours<T>(ref LinearJob job, int m, int begin, int end, byte* ahead)
         where T : struct, IStoredWeight
     {
         int inputs = job.Inputs, whole = inputs / StepInputs * StepInputs, outputs = end - begin;
+        nint rowInBytes = (nint)inputs * T.SizeInBytes;
         float* x = job.Dots + ((nint)m * inputs), sums = stackalloc float[4 * FourStride];
         for (int i = 0; i < outputs; i += 3)
         {
-            Dots3x4<T>(ref job, begin + i, end - 1, x, ahead, sums + i);
+            Dots3x4<T>(ref job, begin + i, end - 1, x, ahead + (i * rowInBytes), sums + i);
         }
 
         for (int j = 0; j < 4; j++)
@@ -174,7 +175,7 @@ internal static unsafe partial class CpuLinear
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Dots8x1<T>(ref LinearJob job, int n, int last, float* x, float* sums)
+    private static void Dots8x1<T>(ref LinearJob job, int n, int last, float* x, byte* ahead, float* sums)
         where T : struct, IStoredWeight
     {
         int inputs = job.Inputs;
@@ -184,7 +185,6 @@ internal static unsafe partial class CpuLinear
             w7 = job.Row<T>(Math.Min(n + 7, last));
         Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default;
         int k = 0;
-        nint next = 8 * (nint)inputs * T.SizeInBytes;
         for (; k <= inputs - 16; k += 16)
         {
             var xa = Vector256.Load(x + k);
@@ -192,14 +192,15 @@ internal static unsafe partial class CpuLinear
             nint at = (nint)k * T.SizeInBytes;
             if (BeginsLine<T>(k))
             {
-                Ahead(w0 + at + next);
-                Ahead(w1 + at + next);
-                Ahead(w2 + at + next);
-                Ahead(w3 + at + next);
-                Ahead(w4 + at + next);
-                Ahead(w5 + at + next);
-                Ahead(w6 + at + next);
-                Ahead(w7 + at + next);
+                Ahead(ahead);
+                Ahead(ahead + LineInBytes);
+                Ahead(ahead + (2 * LineInBytes));
+                Ahead(ahead + (3 * LineInBytes));
+                Ahead(ahead + (4 * LineInBytes));
+                Ahead(ahead + (5 * LineInBytes));
+                Ahead(ahead + (6 * LineInBytes));
+                Ahead(ahead + (7 * LineInBytes));
+                ahead += 8 * LineInBytes;
             }
 
             T.Load(w0 + at, out var a, out var b);
@@ -293,25 +294,23 @@ internal static unsafe partial class CpuLinear
     /// latency of the multiply-adds. Each three sums are followed by one that is not valid. Rows of W beyond the last one are replaced by it.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Dots3x4<T>(ref LinearJob job, int n, int last, float* x, nint ahead, float* sums)
+    private static void Dots3x4<T>(ref LinearJob job, int n, int last, float* x, byte* ahead, float* sums)
         where T : struct, IStoredWeight
     {
         byte* w0 = job.Row<T>(n), w1 = job.Row<T>(Math.Min(n + 1, last)), w2 = job.Row<T>(Math.Min(n + 2, last));
-
-        // In the order of the memory: with the same input of three rows at a time, four rows of x are slower by a quarter.
-        byte* line = w0 + ahead;
 
         // s_ij: output i, row j
         Vector256<float> s00 = default, s10 = default, s20 = default, s01 = default, s11 = default, s21 = default;
         Vector256<float> s02 = default, s12 = default, s22 = default, s03 = default, s13 = default, s23 = default;
         for (int k = 0; k <= job.Inputs - StepInputs; k += StepInputs, x += 4 * StepInputs)
         {
+            // In the order of the memory: three rows side by side would be slower by a quarter.
             if (BeginsLine<T>(k))
             {
-                Ahead(line);
-                Ahead(line + LineInBytes);
-                Ahead(line + (2 * LineInBytes));
-                line += 3 * LineInBytes;
+                Ahead(ahead);
+                Ahead(ahead + LineInBytes);
+                Ahead(ahead + (2 * LineInBytes));
+                ahead += 3 * LineInBytes;
             }
 
             nint at = (nint)k * T.SizeInBytes;

@@ -38,6 +38,9 @@ internal static unsafe partial class CpuLinear
     // Two, four and eight threads get the same number of parts.
     private const int PartsTogether = 8;
 
+    // Rows of W between those that are multiplied and those that are asked for, where a group of rows reads them from memory.
+    private const int RowsAhead = 8;
+
     // Reading a weight takes as long as its products with so many rows.
     private const int RowsPerRead = 8;
 
@@ -119,6 +122,7 @@ internal static unsafe partial class CpuLinear
             X = (float*)x.Address,
             Y = (float*)y.Address,
             Wide = Avx512.Code,
+            Threads = pool.Threads,
         };
         if (byDots == x.Rows)
         {
@@ -163,6 +167,7 @@ internal static unsafe partial class CpuLinear
         public int Outputs;
         public int OutputsPerPart;
         public Avx512Code Wide;
+        public int Threads;
 
         /// <summary>Number of rows that get the bias.</summary>
         public int BiasedRows;
@@ -191,6 +196,13 @@ internal static unsafe partial class CpuLinear
 
         public readonly byte* Row<T>(int n, int k = 0)
             where T : struct, IStoredWeight => W + ((((nint)n * Inputs) + k) * T.SizeInBytes);
+
+        /// <summary>
+        /// The weights to ask for while row <paramref name="n"/> of a part that ends before <paramref name="end"/> is multiplied: those of the rows
+        /// that follow, and behind the part those of the thread's next one, if all threads take parts in turn.
+        /// </summary>
+        public readonly byte* Ahead<T>(int n, int end, int rows = RowsAhead)
+            where T : struct, IStoredWeight => Row<T>(n + rows < end ? n + rows : n + rows + ((Threads - 1) * OutputsPerPart));
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public readonly void PutEight(int m, int n, Vector256<float> sums)
