@@ -51,6 +51,39 @@ public sealed class MergeTests
     }
 
     [Test]
+    public async Task Parts_may_be_given_in_different_folders_whose_files_are_the_same()
+    {
+        byte[] whole = await Controller([.. Fit, "--out", _scratch["whole.tiller"]]);
+        string[] fit = ["fit", .. Fit[1..3], "--positive", "p.txt", "--negative", "n.txt", "--out", "parts", "--shard"];
+        string[] machines = [.. new[] { "a", "b" }.Select(name => Directory.CreateDirectory(_scratch[name]).FullName)];
+        foreach (string machine in machines)
+        {
+            File.Copy(Fit[4], Path.Combine(machine, "p.txt"));
+            File.Copy(Fit[6], Path.Combine(machine, "n.txt"));
+            await In(machine, ExitCode.Ok, "", [.. fit, $"{Array.IndexOf(machines, machine)}/2"]);
+        }
+
+        // A part may be run again from anywhere, and the prompts are those of the folder in which the parts are put together.
+        await In(machines[0], ExitCode.Ok, "", [.. fit[..^2], _scratch["b/parts"], "--shard", "1/2"]);
+        string[] merge = ["merge", _scratch["a/parts"], _scratch["b/parts"], "--out", _scratch["merged.tiller"]];
+        await In(machines[1], ExitCode.Ok, "", merge);
+        Assert.That(await File.ReadAllBytesAsync(_scratch["merged.tiller"]), Is.EqualTo(whole));
+        File.Delete(_scratch["merged.tiller"]);
+        await In(_scratch["."], ExitCode.BadInput, "p.txt", merge);
+        File.AppendAllText(_scratch["b/p.txt"], "Another one\n");
+        await In(machines[1], ExitCode.BadInput, "other prompts or settings", merge);
+        Assert.That(File.Exists(_scratch["merged.tiller"]), Is.False);
+
+        // Put together on a machine that has no folder of that name, they lead from the current one as well.
+        Directory.Move(machines[1], _scratch["c"]);
+        File.Copy(_scratch["a/p.txt"], _scratch["c/p.txt"], overwrite: true);
+        await In(_scratch["c"], ExitCode.Ok, "", ["fit", .. fit[1..^2], _scratch["d"], "--shard", "0/1"]);
+        Directory.Move(_scratch["c"], machines[1]);
+        await In(machines[1], ExitCode.Ok, "", "merge", _scratch["d"], "--out", _scratch["merged.tiller"]);
+        Assert.That(await File.ReadAllBytesAsync(_scratch["merged.tiller"]), Is.EqualTo(whole));
+    }
+
+    [Test]
     public async Task Several_controllers_and_the_file_of_Jacobians_come_of_parts_too()
     {
         string[] command = [.. Fit, "--q", "0.03", "1", "--cost", "feature", "--jacobians"];
@@ -169,6 +202,16 @@ public sealed class MergeTests
         var run = await ToolRun.Of(args);
         string told = $"{string.Join(' ', args)}\n{run.Error}";
         Assert.That((run.Code, run.Error.Contains(problem, StringComparison.Ordinal)), Is.EqualTo((code, true)), told);
+    }
+
+    private static async Task In(string folder, int code, string problem, params string[] args)
+    {
+        using var process = Program.StartAt(folder, args);
+        using var guard = Patience.Guard();
+        var (output, error) = (process.StandardOutput.ReadToEndAsync(guard.Token), process.StandardError.ReadToEndAsync(guard.Token));
+        await process.WaitForExitAsync(guard.Token);
+        string told = $"{string.Join(' ', args)}\n{await error}{await output}";
+        Assert.That((process.ExitCode, told.Contains(problem, StringComparison.Ordinal)), Is.EqualTo((code, true)), told);
     }
 
     private static async Task<byte[]> Controller(string[] command)

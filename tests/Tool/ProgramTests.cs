@@ -33,6 +33,9 @@ internal static class Program
     /// <param name="args">Arguments.</param>
     public static Process StartSignalled(string signals, params string[] args) => Start([], ["env", signals], null, Words(args));
 
+    /// <summary>Starts in a folder.</summary>
+    public static Process StartAt(string folder, params string[] args) => Start([], [], folder, Words(args));
+
     /// <summary>Starts a sample in a folder.</summary>
     public static Process StartSample(string sample, string folder) => Start([], [], folder, WordsOf(sample, []));
 

@@ -34,7 +34,7 @@ internal static class MergeRun
     private static async Task<int> End(Terminal terminal, MergeRequest request, CancellationToken cancellationToken)
     {
         var shards = ShardSet.Open(request.Parts);
-        var command = ShardedCommand.Read(shards.Work.Request);
+        var command = ShardedCommand.Read(shards.Work.Request, shards.Origins);
         bool fits = shards.Work.Kind == "fit";
         if (fits && request.Out is null)
         {

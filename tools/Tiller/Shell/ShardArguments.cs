@@ -48,7 +48,7 @@ internal sealed class ShardArguments
         var given = parse.CommandResult.Children.OfType<OptionResult>()
             .Where(option => !option.Implicit && option.Option != _shard && option.Option != TillerCommand.Json && !differing.Contains(option.Option))
             .OrderBy(option => option.Option.Name, StringComparer.Ordinal);
-        return new ShardedCommand([.. given.SelectMany(WordsOf)], Environment.CurrentDirectory);
+        return new ShardedCommand([.. given.SelectMany(WordsOf)]);
 
         static IEnumerable<string> WordsOf(OptionResult option)
         {
