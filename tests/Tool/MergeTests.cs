@@ -84,6 +84,20 @@ public sealed class MergeTests
     }
 
     [Test]
+    public async Task A_certificate_and_its_page_come_of_parts_too()
+    {
+        string held = _scratch["held.txt"];
+        await File.WriteAllLinesAsync(held, File.ReadLines(ToolRun.Contrast("topic.positive")).Skip(20).Take(3));
+        string[] fit = [.. Fit, "--certify", held];
+        Directory.CreateDirectory(_scratch["whole"]);
+        byte[] whole = await Controller([.. fit, "--page", _scratch["whole.html"], "--out", _scratch["whole/a.tiller"]]);
+        string[] parts = await Shards(fit, 2);
+        byte[] merged = await Controller(["merge", .. parts, "--page", _scratch["merged.html"], "--out", _scratch["a.tiller"]]);
+        Assert.That(merged, Is.EqualTo(whole));
+        Assert.That(File.ReadAllText(_scratch["merged.html"]), Is.EqualTo(File.ReadAllText(_scratch["whole.html"])));
+    }
+
+    [Test]
     public async Task Several_controllers_and_the_file_of_Jacobians_come_of_parts_too()
     {
         string[] command = [.. Fit, "--q", "0.03", "1", "--cost", "feature", "--jacobians"];
@@ -170,7 +184,9 @@ public sealed class MergeTests
         await Refused(ExitCode.BadInput, "of other prompts", [.. half[..^4], "--layers", "1-2", "--out", _scratch["half"], "--shard", "1/2"]);
         Assert.That((await ToolRun.Of([.. half[..^1], "1/2"])).Code, Is.Zero);
         await Refused(ExitCode.Usage, "Expected --out FILE", "merge", _scratch["half"]);
-        await Refused(ExitCode.Usage, "--page is for the plots", "merge", _scratch["half"], "--out", _scratch["c.tiller"], "--page", "p.html");
+        string[] page = ["--page", _scratch["p.html"]];
+        await Refused(ExitCode.Usage, "--page plots the certificate", ["merge", _scratch["half"], "--out", _scratch["c.tiller"], .. page]);
+        Assert.That(File.Exists(_scratch["p.html"]), Is.False);
 
         // The prompts are read again, and must be those that were measured.
         string prompts = half[4], text = await File.ReadAllTextAsync(prompts);
@@ -189,10 +205,13 @@ public sealed class MergeTests
         await Refused(ExitCode.Usage, "and not standard output", [.. Linearity, "--out", "-", "--shard", "0/2"]);
         await Refused(ExitCode.Usage, "Expected --out DIR", [.. Linearity, "--shard", "0/2"]);
         await Refused(ExitCode.Usage, "give --shard i/N too", [.. Linearity, "--out", _scratch["p"]]);
-        await Refused(ExitCode.Usage, "give it to tiller merge", [.. Linearity, "--out", _scratch["p"], "--shard", "0/2", "--page", "p.html"]);
+        await Refused(ExitCode.Usage, "give it to tiller merge", [.. Linearity, "--out", _scratch["p"], "--shard", "0/2", .. page]);
+        await Refused(ExitCode.Usage, "give it to tiller merge", [.. Fit, "--certify", Fit[4], "--out", _scratch["p"], "--shard", "0/2", .. page]);
         Assert.That((await ToolRun.Of([.. Linearity, "--out", _scratch["l"], "--shard", "0/1"])).Code, Is.Zero);
         await Refused(ExitCode.Usage, "leave --out out", "merge", _scratch["l"], "--out", _scratch["c.tiller"]);
         await Refused(ExitCode.BadInput, "put together the shards of one command", "merge", _scratch["l"], _scratch["half"]);
+        await Refused(ExitCode.Usage, "--page is for the plots", ["merge", _scratch["p"], .. page]);
+        await Refused(ExitCode.Usage, "--device and --threads are for a fit", "merge", _scratch["p"], "--threads", "1");
         await Refused(ExitCode.BadInput, "Name a folder that a comparison was run in", "merge", _scratch["p"]);
         Assert.That(File.Exists(_scratch["c.tiller"]), Is.False);
     }
