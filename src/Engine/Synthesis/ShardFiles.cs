@@ -18,7 +18,7 @@ public sealed class ShardException : TillerException
 /// <summary>A piece of work that is divided among shards; but for the origin, the same for all of them.</summary>
 /// <param name="Kind">fit or linearity.</param>
 /// <param name="Model">Name of the model, for messages.</param>
-/// <param name="Checkpoint">Fingerprint of the checkpoint, and hash of a sample of its weights.</param>
+/// <param name="Checkpoint">The model's <see cref="LanguageModel.Identity"/>, and hash of a sample of its weights.</param>
 /// <param name="Inputs">Hash of the prompts and of all options on which the measured numbers depend.</param>
 /// <param name="Request">What the caller asked for, in the caller's own form.</param>
 /// <param name="Origin">Where the caller asked for it, in the caller's own form.</param>
@@ -34,7 +34,7 @@ internal sealed record ShardedWork(string Kind, string Model, string Checkpoint,
         }
 
         using var folder = CheckpointFolder.Open(model.Directory);
-        return new ShardedWork(kind, model.Name, $"{model.Fingerprint} {folder.SampleOfWeights()}", inputs, request, origin);
+        return new ShardedWork(kind, model.Name, $"{model.Identity} {folder.SampleOfWeights()}", inputs, request, origin);
     }
 }
 

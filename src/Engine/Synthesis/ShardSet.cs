@@ -142,8 +142,8 @@ internal sealed class ShardSet
     {
         string? what = found.Kind != expected.Kind ? $"of a {found.Kind}, and not of a {expected.Kind}"
             : found.Checkpoint != expected.Checkpoint
-                ? $"of another checkpoint ({Quoted.Text(found.Model)}) than {whose} ({Quoted.Text(expected.Model)}): config.json, tensors, weights "
-                    + "or tokenizer.json differ"
+                ? $"of another checkpoint ({Quoted.Text(found.Model)}) than {whose} ({Quoted.Text(expected.Model)}): config.json, tensors, "
+                    + "weights, tokenizer.json or type of keys and values differ"
             : found.Inputs != expected.Inputs ? $"of other prompts or settings than {whose}"
             : found.Request != expected.Request ? $"of another command than {whose}" : null;
         if (what is not null)
