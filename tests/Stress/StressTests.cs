@@ -96,9 +96,8 @@ public sealed class StressTests
         string[] options = [.. "--minutes 0.02 --sessions 9 --device cpu --shape 2,64,128,4,2,16,300".Split(' '),
             .. format.Split(' ', StringSplitOptions.RemoveEmptyEntries)];
         using var program = Tool.Program.StartTool("tiller-stress", options);
-        string text = await program.StandardOutput.ReadToEndAsync();
-        await program.WaitForExitAsync();
-        Assert.That(program.ExitCode, Is.Zero, await program.StandardError.ReadToEndAsync() + text);
+        var (code, text, error) = await Tool.Program.Ended(program);
+        Assert.That(code, Is.Zero, error + text);
         Assert.That(text, Does.StartWith(begins).And.Match(says));
     }
 
@@ -117,10 +116,9 @@ public sealed class StressTests
     public async Task What_is_wrong_with_the_options_is_told_with_a_code_of_its_own(string problem, params string[] options)
     {
         using var program = Tool.Program.StartTool("tiller-stress", options);
-        var output = program.StandardOutput.ReadToEndAsync().InTime();
-        string told = await program.StandardError.ReadToEndAsync().InTime() + await output;
-        await program.WaitForExitAsync().InTime();
-        Assert.That((program.ExitCode, told.Contains(problem, StringComparison.Ordinal)), Is.EqualTo((2, true)), told);
+        var (code, output, error) = await Tool.Program.Ended(program);
+        string told = error + output;
+        Assert.That((code, told.Contains(problem, StringComparison.Ordinal)), Is.EqualTo((2, true)), told);
     }
 
     [Test]

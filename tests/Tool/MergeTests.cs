@@ -226,11 +226,9 @@ public sealed class MergeTests
     private static async Task In(string folder, int code, string problem, params string[] args)
     {
         using var process = Program.StartAt(folder, args);
-        using var guard = Patience.Guard();
-        var (output, error) = (process.StandardOutput.ReadToEndAsync(guard.Token), process.StandardError.ReadToEndAsync(guard.Token));
-        await process.WaitForExitAsync(guard.Token);
-        string told = $"{string.Join(' ', args)}\n{await error}{await output}";
-        Assert.That((process.ExitCode, told.Contains(problem, StringComparison.Ordinal)), Is.EqualTo((code, true)), told);
+        var (ended, output, error) = await Program.Ended(process);
+        string told = $"{string.Join(' ', args)}\n{error}{output}";
+        Assert.That((ended, told.Contains(problem, StringComparison.Ordinal)), Is.EqualTo((code, true)), told);
     }
 
     private static async Task<byte[]> Controller(string[] command)

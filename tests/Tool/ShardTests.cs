@@ -92,11 +92,9 @@ public sealed class ShardTests
         async Task Ends((string, string)[] environment, string value, int code, string problem = "")
         {
             using var process = Program.StartIn(environment, [.. command, "--shard", value]);
-            using var guard = Patience.Guard();
-            var (output, error) = (process.StandardOutput.ReadToEndAsync(guard.Token), process.StandardError.ReadToEndAsync(guard.Token));
-            await process.WaitForExitAsync(guard.Token);
-            Assert.That((process.ExitCode, await output), Is.EqualTo((code, "")), await error);
-            Assert.That(await error, Does.Contain(problem));
+            var (ended, output, error) = await Program.Ended(process);
+            Assert.That((ended, output), Is.EqualTo((code, "")), error);
+            Assert.That(error, Does.Contain(problem));
         }
     }
 
