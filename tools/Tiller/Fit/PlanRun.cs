@@ -127,7 +127,8 @@ internal static class PlanRun
     }
 
     private static string Solve(FitOptions options) =>
-        options.Method.Takes(FitInputs.Gains) ? FitOutput.Solve(options.Order, options.Cost) : options.Method.Name;
+        !options.Method.Takes(FitInputs.Gains) || options.Method.Takes(FitInputs.AllJacobians) ? options.Method.Name
+            : FitOutput.Solve(options.Order, options.Cost);
 
     // Numbers of tokens of the prompts of a fit: the contrast, the calibration if it has prompts of its own, and all others.
     private sealed record PromptLengths(int[] Contrast, int[]? Calibration, int[] Others)
