@@ -86,6 +86,11 @@ public sealed class PredictiveSteeringTests
         var controller = ControllerFit.Run(Tiny, s_contrast, new FitOptions { Method = new PredictiveFit(), Weights = Weights }).Controller;
         var method = (PredictiveSteering)controller.Method;
         var lqr = (LinearQuadratic)ControllerFit.Run(Tiny, s_contrast, new FitOptions { Weights = Weights }).Controller.Method;
+        Assert.That(
+            ControllerDescription.LayersOf(controller).Select(layer => (layer.Effort, layer.Closed)),
+            Is.EqualTo(ClosedLoop.Of(lqr, controller.Source.OpenLoop!).Layers.Select(gain => ((double?)gain.Effort, (double?)gain.Closed)))
+                .Using<(double? Effort, double? Closed)>((a, b) => Math.Abs(a.Effort!.Value - b.Effort!.Value) < 1e-5
+                    && Math.Abs(a.Closed!.Value - b.Closed!.Value) < 1e-5), "while no bound is met");
         double[] lengths = [.. lqr.W.Select((w, k) => lqr.Feature.Mu[k] * Math.Sqrt(w.Sum(x => (double)x * x))).Where(x => x > 0).Order()];
         Assert.That(method.Bound, Is.EqualTo(lengths[lengths.Length / 2]).Within(1e-5 * method.Bound));
         Assert.That(double.Parse(controller.Source.Settings["bound"]), Is.EqualTo(method.Bound));

@@ -19,13 +19,17 @@ public sealed record ClosedLoop(IReadOnlyList<FeatureGain> Layers)
     /// <summary>Geometric mean of |Closed| over the layers that carry the feature; 0 if none does.</summary>
     public double MeanClosed => GeometricMean(Layers.Select(g => g.Closed));
 
-    /// <summary>Computes the gains along the feature with a method and without it.</summary>
-    /// <param name="method">v_k and w_k; w counts as 0 outside its layers.</param>
+    /// <summary>Computes the gains along the feature with a method and without it. With a bound on |u| they hold while it is not met.</summary>
+    /// <param name="method">v_k and w_k; w counts as 0 outside its layers. A-LQR or model-predictive control.</param>
     /// <param name="open">a_k = v_{k+1}·A_k v_k // (L).</param>
-    /// <exception cref="ArgumentException">Lengths disagree.</exception>
-    public static ClosedLoop Of(LinearQuadratic method, IReadOnlyList<double> open)
+    /// <exception cref="ArgumentException">Lengths disagree, or the method has no such feedback.</exception>
+    public static ClosedLoop Of(SteeringMethod method, IReadOnlyList<double> open)
     {
+        ArgumentNullException.ThrowIfNull(method);
+        ArgumentNullException.ThrowIfNull(open);
         var feature = method.Feature;
+        var feedback = method.OptimalFeedback
+            ?? throw new ArgumentException($"The gains are those of A-LQR or of model-predictive control; {method.Name} has none.", nameof(method));
         if (open.Count != feature.L)
         {
             throw new ArgumentException($"{open.Count} open-loop gains for {feature.L} blocks.", nameof(open));
@@ -34,9 +38,9 @@ public sealed record ClosedLoop(IReadOnlyList<FeatureGain> Layers)
         var gains = new FeatureGain[feature.L];
         for (int k = 0; k < gains.Length; k++)
         {
-            bool steered = method.Layers.Contains(k) && feature.Mu[k] > 0;
-            double along = steered ? Feature.Dot(feature.V[k + 1], method.W[k]) : 0;
-            double effort = steered ? Math.Sqrt(Feature.Dot(method.W[k], method.W[k])) : 0;
+            float[]? w = method.Layers.Contains(k) && feature.Mu[k] > 0 ? feedback[k] : null;
+            double along = w is null ? 0 : Feature.Dot(feature.V[k + 1], w);
+            double effort = w is null ? 0 : Math.Sqrt(Feature.Dot(w, w));
             gains[k] = new FeatureGain(k, open[k], open[k] - along, effort);
         }
 

@@ -24,7 +24,8 @@ public static class ControllerDescription
     {
         var source = controller.Source;
         var open = source.OpenLoop;
-        var gains = controller.Ungated is LinearQuadratic method ? ClosedLoop.Of(method, open ?? new double[controller.L]).Layers : null;
+        var method = controller.Ungated;
+        var gains = method.OptimalFeedback is null ? null : ClosedLoop.Of(method, open ?? new double[controller.L]).Layers;
         return
         [
             .. Enumerable.Range(0, controller.L).Select(k => new LayerFigures(

@@ -359,7 +359,7 @@ public static class ControllerFit
                 double beginMs = clock.Elapsed.TotalMilliseconds, linearisedBeforeMs = job.LinearisationMs;
                 var fitted = job.Fit(one);
                 var (method, report, settings) = fitted;
-                var loop = solves && method is LinearQuadratic lqr ? ClosedLoop.Of(lqr, job.OpenLoop(lqr.Feature)) : new ClosedLoop([]);
+                var loop = solves && method.OptimalFeedback is not null ? ClosedLoop.Of(method, job.OpenLoop(method.Feature)) : new ClosedLoop([]);
                 if (method.Idle is { } reason)
                 {
                     throw new ControllerException(

@@ -48,6 +48,9 @@ public sealed class LinearQuadratic : SteeringMethod
     /// <summary>w_k = K_k v_k // (L, D).</summary>
     public IReadOnlyList<float[]> W { get; }
 
+    /// <inheritdoc/>
+    internal override IReadOnlyList<float[]?> OptimalFeedback => W;
+
     /// <summary>The position of the setpoint β.</summary>
     public Setpoint Setpoint { get; }
 

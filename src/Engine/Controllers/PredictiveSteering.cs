@@ -54,6 +54,9 @@ public sealed class PredictiveSteering : SteeringMethod
     /// <summary>The curve of each block, for the bound 1; null where K v is 0 // (L).</summary>
     public IReadOnlyList<InputCurve?> Curves { get; }
 
+    /// <inheritdoc/>
+    internal override IReadOnlyList<float[]?> OptimalFeedback => [.. Curves.Select(curve => curve?.W)];
+
     /// <summary>U, the bound on each |u_k|.</summary>
     public double Bound { get; }
 

@@ -87,6 +87,12 @@ public abstract class SteeringMethod
     /// </summary>
     private protected virtual IEnumerable<double> Parameters => [];
 
+    /// <summary>
+    /// w of each block in u_k = (β_k − v_k·x_k) w_k while no bound is met // (L, D), with null where there is none; null for a method without such
+    /// feedback on the feature of its own cost.
+    /// </summary>
+    internal virtual IReadOnlyList<float[]?>? OptimalFeedback => null;
+
     /// <summary>Whether two methods compile to the same law at every λ: they have the same name, layers, feature and numbers.</summary>
     internal bool SteersAs(SteeringMethod other) =>
         Name == other.Name && Layers.Equals(other.Layers) && Feature.Mu.SequenceEqual(other.Feature.Mu)
