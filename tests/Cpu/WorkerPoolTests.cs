@@ -1,3 +1,4 @@
+using Tiller.Bench;
 using Tiller.Cpu;
 
 namespace Tiller.Tests.Cpu;
@@ -110,6 +111,48 @@ public sealed unsafe class WorkerPoolTests
                 Assert.That(counts, Is.All.EqualTo(1));
                 Assert.That(pool.CallersAsleep, Is.Zero);
             }
+        });
+    }
+
+    [Test]
+    public void A_worker_leaves_the_parts_of_a_caller_on_its_own_processor_to_the_caller()
+    {
+        RunOnOneProcessor(() =>
+        {
+            using var pool = new WorkerPool(2);
+            int[] counts = new int[50];
+            fixed (int* p = counts)
+            {
+                // The first part is the caller's, or else the worker has not gone aside when it should have, and waits for ever.
+                var job = new Job { Counts = p, Pool = pool };
+                pool.Run(counts.Length, ref job, &UntilTheWorkerGoesAside);
+            }
+
+            Assert.That(counts, Is.All.EqualTo(1));
+        });
+    }
+
+    [Test]
+    public void A_caller_that_waits_within_a_part_for_another_part_gets_help_on_its_own_processor()
+    {
+        RunOnOneProcessor(() =>
+        {
+            const int Threads = 3;
+            using var pool = new WorkerPool(Threads);
+            for (int round = 0; round < 3; round++)
+            {
+                using var inside = new CountdownEvent(Threads);
+                int[] counts = new int[Threads];
+                fixed (int* p = counts)
+                {
+                    var job = new Job { Counts = p, Gate = inside };
+                    pool.Run(Threads, ref job, &MeetAll);
+                }
+
+                Assert.That(counts, Is.All.EqualTo(1));
+            }
+
+            Assert.That(pool.WentAside, Is.Positive);
         });
     }
 
@@ -268,6 +311,16 @@ public sealed unsafe class WorkerPoolTests
         job.Gate.Wait();
     }
 
+    private static void UntilTheWorkerGoesAside(ref Job job, int part)
+    {
+        CountOne(ref job, part);
+        if (part == 0)
+        {
+            var pool = job.Pool!;
+            Patience.Until(() => pool.WentAside > 0, "the worker aside");
+        }
+    }
+
     private static void LastUntilTheCallerSleeps(ref Job job, int part)
     {
         MeetAll(ref job, part);
@@ -305,6 +358,21 @@ public sealed unsafe class WorkerPoolTests
     {
         var inner = new Job { Counts = job.Counts + (8 * part) };
         job.Pool!.Run(8, ref inner, &CountOne);
+    }
+
+    // The threads that the body starts are tied to the same processor as its own thread.
+    private static void RunOnOneProcessor(Action body)
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            Assert.Ignore("only on Linux is a thread tied to a processor");
+        }
+
+        RunAll(1, _ =>
+        {
+            Processors.Tie(0);
+            body();
+        });
     }
 
     /// <summary>Runs the bodies on threads of their own and fails if they are not done in time.</summary>

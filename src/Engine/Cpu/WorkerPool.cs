@@ -6,7 +6,8 @@ namespace Tiller.Cpu;
 /// <summary>
 /// A fixed set of threads that share the parts of a loop. The size of the problem determines the parts, never the number of threads, and each part
 /// writes its own outputs, so that results do not depend on the number of threads. A caller works on its own loop. Idle threads take parts from all
-/// open loops in turn, and sleep if there are none. A loop allocates nothing.
+/// open loops in turn, and sleep if there are none. A thread that finds itself on the processor of a loop's caller goes aside: the two could only take
+/// turns there, and the one that is put aside within a part holds up the loop. A loop allocates nothing.
 /// </summary>
 internal sealed unsafe class WorkerPool : IDisposable
 {
@@ -23,6 +24,13 @@ internal sealed unsafe class WorkerPool : IDisposable
     // Longer than the gap between two stages of a token, and little of a share that is lost if the caller has been put aside.
     private static readonly long s_idleWait = Ticks(microseconds: 100);
 
+    // Long enough for a scheduler to move one of two threads to another processor.
+    private const int AsideMs = 1;
+
+    // A caller may sleep within a part until another one has begun, and its processor is then the best one for the thread that begins that part. So a
+    // thread that has gone aside from open loops so often helps the next one wherever it is.
+    private const int TimesAside = 16;
+
     private readonly Loop[] _loops = new Loop[OpenLoops];
     private readonly Thread[] _threads;
     private readonly Lock _gate = new();
@@ -30,6 +38,11 @@ internal sealed unsafe class WorkerPool : IDisposable
     private int _openCount;
     private int _asleep;
     private int _callersAsleep;
+    private long _wentAside;
+
+    // Number of loops opened so far, and the processor of the last one's caller.
+    private long _opened;
+    private int _callersProcessor;
     private volatile bool _stopping;
 
     /// <summary>Starts <paramref name="threads"/> − 1 workers; the caller of a loop is its last thread.</summary>
@@ -65,6 +78,9 @@ internal sealed unsafe class WorkerPool : IDisposable
 
     /// <summary>Number of callers that sleep until the last parts of their loops, which other threads took, have ended.</summary>
     internal int CallersAsleep => Volatile.Read(ref _callersAsleep);
+
+    /// <summary>How often a worker went aside because it was on the processor of a loop's caller.</summary>
+    internal long WentAside => Volatile.Read(ref _wentAside);
 
     /// <summary>
     /// Calls <paramref name="body"/>(context, i) once for every i in [0, parts), on several threads, and waits until all calls have returned.
@@ -130,6 +146,8 @@ internal sealed unsafe class WorkerPool : IDisposable
             {
                 if (loop.TryOpen(parts, context, body, PartBegins, cancellation))
                 {
+                    _opened++;
+                    _callersProcessor = loop.Processor;
                     if (_openCount++ == 0)
                     {
                         _work.Set();
@@ -166,29 +184,42 @@ internal sealed unsafe class WorkerPool : IDisposable
 
     private void Work()
     {
-        int next = 0;
-        long idleSince = 0;
+        int next = 0, timesAside = 0;
+        long idleSince = 0, seen = 0;
         while (!_stopping)
         {
-            bool helped = false;
-            for (int i = 0; i < OpenLoops && !helped; i++)
+            var help = Help.NotNeeded;
+            for (int i = 0; i < OpenLoops && help == Help.NotNeeded; i++)
             {
                 int at = (next + i) % OpenLoops;
-                if (helped = _loops[at].Help())
+                help = _loops[at].TryHelp(anywhere: timesAside == TimesAside);
+                if (help == Help.Given)
                 {
                     next = at + 1;
                 }
             }
 
-            if (helped)
+            // Where the last caller prepares its next loop, a thread is in the way too, as long as loops are opened at all.
+            long opened = Volatile.Read(ref _opened);
+            bool isBeside = help == Help.NotNeeded && Volatile.Read(ref _callersProcessor) == Thread.GetCurrentProcessorId();
+            if (help == Help.Given)
             {
+                timesAside = 0;
                 idleSince = 0;
+            }
+            else if (help == Help.InTheWay || (isBeside && opened != seen))
+            {
+                timesAside += help == Help.InTheWay ? 1 : 0;
+                seen = opened;
+                idleSince = 0;
+                Interlocked.Increment(ref _wentAside);
+                Thread.Sleep(AsideMs);
             }
             else if (idleSince == 0)
             {
                 idleSince = Stopwatch.GetTimestamp();
             }
-            else if (Stopwatch.GetTimestamp() - idleSince < s_idleWait)
+            else if (!isBeside && Stopwatch.GetTimestamp() - idleSince < s_idleWait)
             {
                 Thread.SpinWait(8);
             }
@@ -200,6 +231,18 @@ internal sealed unsafe class WorkerPool : IDisposable
                 idleSince = 0;
             }
         }
+    }
+
+    private enum Help
+    {
+        /// <summary>The loop is not open, or all its parts are taken.</summary>
+        NotNeeded,
+
+        /// <summary>The thread took parts of the loop.</summary>
+        Given,
+
+        /// <summary>The loop has parts left, but the thread is on its caller's processor.</summary>
+        InTheWay,
     }
 
     private sealed class Loop
@@ -220,6 +263,9 @@ internal sealed unsafe class WorkerPool : IDisposable
         // Number of helpers in the loop, plus ClosedBit while none may join, plus SleepingBit while the caller sleeps until the last one leaves.
         private int _helpers = ClosedBit;
 
+        /// <summary>The processor on which the caller opened the loop.</summary>
+        public int Processor { get; private set; }
+
         public bool TryOpen(int parts, void* context, delegate*<void*, int, void> body, Action? partBegins, CancellationToken cancellation)
         {
             if (_inUse)
@@ -233,6 +279,7 @@ internal sealed unsafe class WorkerPool : IDisposable
             _partBegins = partBegins;
             _cancellation = cancellation;
             _parts = parts;
+            Processor = Thread.GetCurrentProcessorId();
             Volatile.Write(ref _next, 0);
             Interlocked.And(ref _helpers, ~ClosedBit);
             return true;
@@ -252,11 +299,17 @@ internal sealed unsafe class WorkerPool : IDisposable
             return taken;
         }
 
-        public bool Help()
+        /// <summary>Takes parts until none is left, if the loop is open and, unless it may be <paramref name="anywhere"/>, its caller elsewhere.</summary>
+        public Help TryHelp(bool anywhere)
         {
             int helpers = Volatile.Read(ref _helpers);
             while ((helpers & ClosedBit) == 0 && Volatile.Read(ref _next) < _parts)
             {
+                if (!anywhere && Processor == Thread.GetCurrentProcessorId())
+                {
+                    return Help.InTheWay;
+                }
+
                 int before = Interlocked.CompareExchange(ref _helpers, helpers + 1, helpers);
                 if (before == helpers)
                 {
@@ -269,13 +322,13 @@ internal sealed unsafe class WorkerPool : IDisposable
                         }
                     }
 
-                    return true;
+                    return Help.Given;
                 }
 
                 helpers = before;
             }
 
-            return false;
+            return Help.NotNeeded;
         }
 
         public void StopJoining()
