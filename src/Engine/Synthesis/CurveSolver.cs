@@ -17,7 +17,7 @@ namespace Tiller.Synthesis;
 internal sealed class CurveSolver
 {
     // Shares of the tolerance: proof of a solution, distance of the cubic at the points where it is checked, and what is left out of the directions.
-    private const double Proved = 0.4 * InputCurve.Tolerance, Bent = 0.3 * InputCurve.Tolerance, LeftOut = 0.1 * InputCurve.Tolerance;
+    private const double Proved = 0.4 * InputCurve.Tolerance, Bent = 0.3 * InputCurve.Tolerance, LeftOut = 0.2 * InputCurve.Tolerance;
 
     // The node of an infinite error is solved here; the first cells; the narrowest cell, which a kink is left in.
     private const double Infinite = 1.0 / (1 << 30), Widest = 1.0 / 8, Narrowest = 1.0 / (1 << 20);
