@@ -13,7 +13,7 @@ public sealed class CpuLinearTests
 
     private static readonly (int Inputs, int Outputs)[] s_shapes =
     [
-        (1, 1), (8, 7), (15, 31), (16, 33), (31, 49), (33, 127), (64, 700), (127, 1), (513, 33), (1030, 49), (1030, 700),
+        (1, 1), (8, 7), (15, 31), (16, 33), (31, 49), (33, 127), (64, 700), (127, 1), (513, 33), (1030, 49), (1030, 700), (5500, 43),
     ];
 
     private static IEnumerable<TestCaseData> Cases() =>
