@@ -123,6 +123,18 @@ public sealed class FitPlanTests
     }
 
     [Test]
+    public void The_curves_of_mpc_are_counted()
+    {
+        FitPlan Of(string shape, FitMethod method) => FitPlan.Of(BenchShape.Parse(shape).Config, 0, s_prompts, null, new FitOptions { Method = method });
+        var (lqr, curves) = (Of("smollm2-135m", FitMethod.Lqr), Of("smollm2-135m", new PredictiveFit()));
+        Assert.That(curves.Stages.Take(2), Is.EqualTo(lqr.Stages.Take(2)));
+
+        // They took 4 to 5 minutes where products ran at 70 GFLOP/s.
+        Assert.That(curves.Stages[2].DoubleFlops / 70e9, Is.InRange(120, 600));
+        Assert.That(Part(curves, "riccati") - Part(lqr, "riccati"), Is.InRange(9 * 4 * 30 * 576L * 576, 20 * 4 * 30 * 576L * 576));
+    }
+
+    [Test]
     public void A_certificate_and_methods_that_read_every_token_take_what_they_take()
     {
         var c = BenchShape.Parse("demo").Config;

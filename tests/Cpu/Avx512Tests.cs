@@ -101,7 +101,7 @@ public sealed class Avx512Tests
         }
 
         nint stride = (nint)Inputs * w.View.ElementSizeInBytes;
-        Avx512.Dots(type, Pairs, (byte*)w.View.Address, stride, 4, paired.View.Row(0), Steps, sums.View.Row(0));
+        Avx512.Dots(type, Pairs, (byte*)w.View.Address, stride, 4, null, paired.View.Row(0), Steps, sums.View.Row(0));
         for (int row = 0; row < 2 * Pairs; row++)
         {
             for (int n = 0; n < 4; n++)

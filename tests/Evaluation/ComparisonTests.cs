@@ -3,6 +3,8 @@ using Tiller.Evaluation;
 using Tiller.Evaluation.Comparing;
 using Tiller.Features;
 using Tiller.Law;
+using Tiller.Model;
+using Tiller.Ops;
 using Tiller.Synthesis;
 using Tiller.Tests.Model;
 
@@ -55,6 +57,19 @@ public sealed class ComparisonTests
         Assert.That(limited[0].Scores[0].Without, Has.Count.EqualTo(2), "a smaller run does not take the cells of a larger one");
 
         static string Values(string json) => json[..json.IndexOf("\"seconds\"", StringComparison.Ordinal)];
+    }
+
+    [Test]
+    public async Task A_model_with_keys_and_values_in_another_type_has_cells_of_its_own()
+    {
+        using var rounded = LanguageModel.Load(TestModels.Folder("demo"), new LoadOptions { Device = Device.Cpu, KvType = KvType.BF16 });
+        var comparison = New([new PromptingAlone()]);
+        await comparison.RunAsync(TestModels.Demo, _folder);
+        var exact = ComparisonPlan.Read(_folder).Cells;
+        await comparison.RunAsync(rounded, _folder);
+        var other = ComparisonPlan.Read(_folder).Cells;
+        Assert.That(other.Select(cell => cell.Path), Is.EqualTo(exact.Select(cell => cell.Path)));
+        Assert.That(other.Select(cell => cell.Identity).Intersect(exact.Select(cell => cell.Identity)), Is.Empty);
     }
 
     [Test]

@@ -23,10 +23,8 @@ public class NvidiaCompilerTests
         using var program = Tool.Program.StartIn(
             [(CudaLibraryResolver.FolderVariable, libraries), (KernelCache.FolderVariable, folder["cache"])], "kernels", "--compile",
             architecture, "--json");
-        Task<string> error = program.StandardError.ReadToEndAsync();
-        string output = await program.StandardOutput.ReadToEndAsync();
-        await program.WaitForExitAsync();
-        Assert.That(program.ExitCode, Is.Zero, await error);
+        var (code, output, error) = await Tool.Program.Ended(program);
+        Assert.That(code, Is.Zero, error);
         using var json = JsonDocument.Parse(output);
         JsonElement[] built = [.. json.RootElement.EnumerateArray()];
         Assert.That(built.Select(f => f.GetProperty("source").GetString()), Is.EqualTo(KernelSources.BuiltIn.Files));

@@ -1,7 +1,12 @@
+using Tiller.Controllers;
 using Tiller.Decode;
+using Tiller.Features;
+using Tiller.Law;
 using Tiller.Model;
 using Tiller.Ops;
 using Tiller.Scheduling;
+using Tiller.Synthesis;
+using Tiller.Tests.Checkpoint;
 
 namespace Tiller.Tests.Model;
 
@@ -55,6 +60,27 @@ public sealed class KvTypeTests
         using var scheduler = new Scheduler(model, options);
         using var reference = new Scheduler(exact, options);
         Assert.That(scheduler.MaxPositions, Is.EqualTo(2 * reference.MaxPositions));
+    }
+
+    [Test]
+    public void What_is_measured_with_one_type_is_not_taken_for_the_other()
+    {
+        using var folder = new TemporaryFolder();
+        using var model = Open("demo", KvType.BF16);
+        using var exact = Open("demo", KvType.F32);
+        Assert.That((exact.Identity, model.Fingerprint), Is.EqualTo((exact.Fingerprint, exact.Fingerprint)));
+        Assert.That(model.Identity, Is.Not.EqualTo(exact.Identity));
+        var contrast = new ContrastSet(["The sea is wide.", "A gull cried."], ["The dog slept.", "A cat ran."]);
+        var options = new FitOptions { Layers = new LayerSet(8, 9), Jacobians = folder["jacobians"] };
+        ControllerFit.Run(exact, contrast, options);
+        Assert.That(
+            () => ControllerFit.Run(model, contrast, options),
+            Throws.TypeOf<JacobianFileException>().With.Message.Contains("type of keys and values differ"));
+        options = options with { Jacobians = null };
+        FitShard.Of(exact, contrast, options, new Shard(0, 1)).Measure(folder["parts"]);
+        Assert.That(
+            () => ControllerFit.Run(model, contrast, options with { Shards = [folder["parts"]] }),
+            Throws.TypeOf<ShardException>().With.Message.Contains("type of keys and values differ"));
     }
 
     private static LanguageModel Open(string family, KvType type) =>

@@ -56,88 +56,33 @@ public sealed class ServeToolTests
     [Test]
     public async Task SIGTERM_lets_the_running_text_end_and_the_process_with_success()
     {
-        using var process = Process.Start(new ProcessStartInfo("env",
-        [
-            "--default-signal=INT,TERM", "dotnet", Path.Combine(AppContext.BaseDirectory, "tiller.dll"),
-            "serve", "--model", ToolRun.Model, "--port", "0", "--device", "cpu", "--threads", "1", "--drain", "10m",
-        ])
-        {
-            UseShellExecute = false,
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        })!;
-        try
-        {
-            string address = (await process.StandardOutput.ReadLineAsync().InTime())!.Trim().Split(' ')[^1];
-            var log = process.StandardError.ReadToEndAsync();
-            using var client = new HttpClient { BaseAddress = new Uri(address), Timeout = Patience.Limit };
-            using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/completions");
-            request.Content = new StringContent(
-                """{"model":"demo","prompt":"Once","max_tokens":400,"ignore_eos":true,"stream":true,"logprobs":0}""", System.Text.Encoding.UTF8,
-                "application/json");
-            using var response = await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
-            using var reader = new StreamReader(await response.Content.ReadAsStreamAsync());
-            Assert.That(await reader.ReadLineAsync(), Does.StartWith("data: {"));
-            using (var kill = Process.Start("kill", ["-TERM", $"{process.Id}"]))
-            {
-                await kill.WaitForExitAsync();
-            }
-
-            string rest = await reader.ReadToEndAsync();
-            Assert.That(rest, Does.EndWith("data: [DONE]\n\n"));
-            Assert.That(rest.Split("\"token_logprobs\":[-").Length - 1, Is.EqualTo(400), "what was running came to its end");
-            await process.WaitForExitAsync().InTime();
-            Assert.That(process.ExitCode, Is.EqualTo(ExitCode.Ok), await log);
-        }
-        finally
-        {
-            if (!process.HasExited)
-            {
-                process.Kill();
-            }
-        }
+        using var server = new Started(
+            "tiller", "serve", "--model", ToolRun.Model, "--port", "0", "--device", "cpu", "--threads", "1", "--drain", "10m");
+        using var client = new HttpClient { BaseAddress = new Uri((await server.LineWith("http://")).Trim().Split(' ')[^1]), Timeout = Patience.Limit };
+        using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/completions");
+        request.Content = new StringContent(
+            """{"model":"demo","prompt":"Once","max_tokens":400,"ignore_eos":true,"stream":true,"logprobs":0}""", System.Text.Encoding.UTF8,
+            "application/json");
+        using var response = await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead);
+        using var reader = new StreamReader(await response.Content.ReadAsStreamAsync());
+        Assert.That(await reader.ReadLineAsync().InTime(), Does.StartWith("data: {"));
+        await server.Terminate();
+        string rest = await reader.ReadToEndAsync().InTime();
+        Assert.That(rest, Does.EndWith("data: [DONE]\n\n"));
+        Assert.That(rest.Split("\"token_logprobs\":[-").Length - 1, Is.EqualTo(400), "what was running came to its end");
+        await server.EndsWell();
     }
 
     [Test]
     public async Task The_sample_serves_the_routes_and_asks_a_chat_client()
     {
-        using var process = Process.Start(new ProcessStartInfo("env",
-        [
-            "--default-signal=INT,TERM", "dotnet", Path.Combine(AppContext.BaseDirectory, "Serve.dll"), "--urls", "http://127.0.0.1:0",
-        ])
-        {
-            WorkingDirectory = Repository.Path("."),
-            UseShellExecute = false,
-            RedirectStandardOutput = true,
-        })!;
-        try
-        {
-            const string Begin = "Now listening on: ";
-            string? line;
-            do
-            {
-                line = await process.StandardOutput.ReadLineAsync().InTime();
-            }
-            while (line is not null && !line.Contains(Begin, StringComparison.Ordinal));
-            using var client = new HttpClient { BaseAddress = new Uri(line!.Split(Begin)[1]), Timeout = Patience.Limit };
-            var rest = process.StandardOutput.ReadToEndAsync();
-            Assert.That(await client.GetStringAsync("/v1/models"), Does.Contain("\"demo\""));
-            Assert.That(await client.GetStringAsync("/ask?question=Who%20swims%3F"), Is.Not.Empty);
-            using (var kill = Process.Start("kill", ["-TERM", $"{process.Id}"]))
-            {
-                await kill.WaitForExitAsync();
-            }
-
-            await process.WaitForExitAsync().InTime();
-            Assert.That(process.ExitCode, Is.Zero, await rest);
-        }
-        finally
-        {
-            if (!process.HasExited)
-            {
-                process.Kill();
-            }
-        }
+        const string Begin = "Now listening on: ";
+        using var server = new Started("Serve", "--urls", "http://127.0.0.1:0");
+        using var client = new HttpClient { BaseAddress = new Uri((await server.LineWith(Begin)).Split(Begin)[1]), Timeout = Patience.Limit };
+        Assert.That(await client.GetStringAsync("/v1/models"), Does.Contain("\"demo\""));
+        Assert.That(await client.GetStringAsync("/ask?question=Who%20swims%3F"), Is.Not.Empty);
+        await server.Terminate();
+        await server.EndsWell();
     }
 
     [Test]
@@ -275,6 +220,60 @@ public sealed class ServeToolTests
             {
                 base.Write(buffer, index, count);
             }
+        }
+    }
+
+    // A program of the tests' folder in the repository's folder, which ends with the test.
+    private sealed class Started : IDisposable
+    {
+        private readonly Process _process;
+        private readonly Task<string> _log;
+
+        public Started(string program, params string[] args)
+        {
+            // Whatever the tests inherited: a shell ignores Ctrl-C for what it runs in the background.
+            string[] words = ["--default-signal=INT,TERM", "dotnet", Path.Combine(AppContext.BaseDirectory, $"{program}.dll"), .. args];
+            _process = Process.Start(new ProcessStartInfo("env", words)
+            {
+                WorkingDirectory = Repository.Path("."),
+                UseShellExecute = false,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
+            })!;
+            _log = _process.StandardError.ReadToEndAsync();
+        }
+
+        /// <summary>The first line of its output that contains a text.</summary>
+        public async Task<string> LineWith(string text)
+        {
+            while (await _process.StandardOutput.ReadLineAsync().InTime() is { } line)
+            {
+                if (line.Contains(text, StringComparison.Ordinal))
+                {
+                    return line;
+                }
+            }
+
+            throw new InvalidOperationException($"It ended without '{text}': {await _log.InTime()}");
+        }
+
+        public async Task Terminate()
+        {
+            using var kill = Process.Start("kill", ["-TERM", $"{_process.Id}"]);
+            await kill.WaitForExitAsync().InTime();
+        }
+
+        public async Task EndsWell()
+        {
+            string rest = await _process.StandardOutput.ReadToEndAsync().InTime();
+            await _process.WaitForExitAsync().InTime();
+            Assert.That(_process.ExitCode, Is.EqualTo(ExitCode.Ok), await _log.InTime() + rest);
+        }
+
+        public void Dispose()
+        {
+            _process.Kill(); // nothing, if it has ended
+            _process.Dispose();
         }
     }
 }

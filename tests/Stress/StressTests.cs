@@ -96,21 +96,29 @@ public sealed class StressTests
         string[] options = [.. "--minutes 0.02 --sessions 9 --device cpu --shape 2,64,128,4,2,16,300".Split(' '),
             .. format.Split(' ', StringSplitOptions.RemoveEmptyEntries)];
         using var program = Tool.Program.StartTool("tiller-stress", options);
-        string text = await program.StandardOutput.ReadToEndAsync();
-        await program.WaitForExitAsync();
-        Assert.That(program.ExitCode, Is.Zero, await program.StandardError.ReadToEndAsync() + text);
+        var (code, text, error) = await Tool.Program.Ended(program);
+        Assert.That(code, Is.Zero, error + text);
         Assert.That(text, Does.StartWith(begins).And.Match(says));
     }
 
-    [TestCase("--shape", "3,1")]
-    [TestCase("--minutes", "0")]
-    public async Task What_is_wrong_with_the_options_is_told(params string[] options)
+    // 1 is what a failure gives.
+    [TestCase("A shape is one of", "--shape", "3,1")]
+    [TestCase("--minutes must be a number above 0 and at most 1440, got '0'", "--minutes", "0")]
+    [TestCase("--minutes must be a number above 0 and at most 1440, got 'x'", "--minutes", "x")]
+    [TestCase("got '1,5': write 1.5", "--minutes", "1,5")]
+    [TestCase("--sessions must be a whole number from 1 to 4096", "--sessions", "4097")]
+    [TestCase("--threads must be a whole number, 0 to 1024", "--threads", "-1")]
+    [TestCase("--cancels must be a whole number", "--serve", "--cancels", "-1")]
+    [TestCase("--dtype must be one of bf16, f16, f32", "--dtype", "f8")]
+    [TestCase("A device is auto", "--device", "gpu")]
+    [TestCase("--scheduler and --serve are two kinds of run", "--serve", "--scheduler")]
+    [TestCase("'--minute' was not matched", "--minute", "1")]
+    public async Task What_is_wrong_with_the_options_is_told_with_a_code_of_its_own(string problem, params string[] options)
     {
         using var program = Tool.Program.StartTool("tiller-stress", options);
-        string error = await program.StandardError.ReadToEndAsync();
-        await program.WaitForExitAsync();
-        Assert.That(program.ExitCode, Is.Not.Zero);
-        Assert.That(error, Does.Contain(options[0].TrimStart('-')));
+        var (code, output, error) = await Tool.Program.Ended(program);
+        string told = error + output;
+        Assert.That((code, told.Contains(problem, StringComparison.Ordinal)), Is.EqualTo((2, true)), told);
     }
 
     [Test]

@@ -114,6 +114,54 @@ public sealed class InputCurveTests
     }
 
     [Test]
+    public void The_curves_of_all_horizons_are_each_right_and_a_bound_that_begins_to_be_met_costs_few_nodes()
+    {
+        var random = new Random(8);
+        var a = Problem.Plant(random, 9, 24, 1.2);
+        float[][] v = [.. a.Select(_ => Array.ConvertAll(Problem.Gaussian(random, 24, 1).Column(0).Normalize(2).ToArray(), x => (float)x))];
+        var gains = DenseRiccati.Solve(a.Length, k => a[k], new IsotropicCost(s_weights)).Gains;
+        var told = new List<int>();
+        var curves = InputCurve.SolveAll(a, gains, s_weights, [.. v.Take(4), null, .. v.Skip(5)], told.Add);
+        Assert.That(curves.Select(curve => curve is null), Is.EqualTo(Enumerable.Range(0, 9).Select(k => k == 4)));
+        Assert.That(told, Is.Ordered.And.Some.EqualTo(0).And.Some.EqualTo(9), "curves that are solved, at every plan");
+        Assert.That(told, Has.Count.GreaterThan(200));
+        for (int k = 0; k < 9; k += 2)
+        {
+            if (curves[k] is { } curve)
+            {
+                Assert.That(curve.Nodes, Has.Length.LessThan(60 + (20 * (9 - k))));
+                foreach (double share in new[] { 0.7, 1.02, 1.3, 2, 3.7, 9, 40, 1e3 })
+                {
+                    double error = share * curve.Knee;
+                    var plan = PredictiveControl.Plan(a[k..], s_weights, [.. v[k].Select(x => -error * x)], 1);
+                    Assert.That(TensorPrimitives.Distance<double>(Input(curve, error, 1), plan.Inputs[0]), Is.LessThan(1.2 * InputCurve.Tolerance),
+                        $"block {k} at {share} knees, {curve.Nodes.Length} nodes");
+                }
+            }
+        }
+
+        var again = InputCurve.SolveAll(a, gains, s_weights, v);
+        Assert.That(again[0]!.Values, Is.EqualTo(curves[0]!.Values), "to the bit");
+    }
+
+    [Test]
+    public void A_fit_can_be_cancelled_within_a_curve()
+    {
+        using var stop = new CancellationTokenSource();
+        var a = Problem.Plant(new Random(6), 5, 8, 1.2);
+        var gains = DenseRiccati.Solve(a.Length, k => a[k], new IsotropicCost(s_weights)).Gains;
+        int plans = 0;
+        Assert.Throws<OperationCanceledException>(() => InputCurve.SolveAll(a, gains, s_weights, [[1, 0, 0, 0, 0, 0, 0, 0]], _ =>
+        {
+            if (++plans == 7)
+            {
+                stop.Cancel();
+            }
+        }, stop.Token));
+        Assert.That(plans, Is.EqualTo(7));
+    }
+
+    [Test]
     public void What_is_no_curve_is_refused()
     {
         var a = Problem.Plant(new Random(1), 2, 3);
@@ -122,6 +170,8 @@ public sealed class InputCurveTests
         Assert.Throws<ArgumentException>(() => InputCurve.Solve(a, [gains[0]], s_weights, [1, 0, 0]));
         Assert.Throws<ArgumentException>(() => InputCurve.Solve(a, gains, s_weights, [1, 0]));
         Assert.Throws<OperationCanceledException>(() => InputCurve.Solve(a, gains, s_weights, [1, 0, 0], new CancellationToken(canceled: true)));
+        Assert.Throws<ArgumentException>(() => InputCurve.SolveAll(a, gains, s_weights, [null, null, null]));
+        Assert.Throws<ArgumentException>(() => InputCurve.SolveAll(a, gains, s_weights, [null, [1, 2]]));
         foreach (Action bad in (Action[])
         [
             () => _ = new ErrorCurve([0], [1], [1], 1, 1), () => _ = new ErrorCurve([0, 1], [1], [1, 1], 1, 1),

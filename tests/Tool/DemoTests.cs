@@ -23,9 +23,8 @@ public class DemoTests
     public async Task The_program_itself_steers_stories_to_the_sea()
     {
         using var program = Program.Start("demo", "--json");
-        string output = await program.StandardOutput.ReadToEndAsync();
-        await program.WaitForExitAsync();
-        Assert.That(program.ExitCode, Is.Zero);
+        var (code, output, error) = await Program.Ended(program);
+        Assert.That(code, Is.Zero, error);
         using var json = JsonDocument.Parse(output);
         Check(json.RootElement, "topic", score: 0.64, perplexityRatio: 1.4);
         Assert.That((await ToolRun.Of("demo", "--json")).Output, Is.EqualTo(output.ReplaceLineEndings("\n")),

@@ -104,6 +104,47 @@ public sealed class DestinationTests
         }
     }
 
+    [Test]
+    [Platform("Linux", Reason = "links as Linux has them")]
+    public async Task What_a_command_reads_is_not_replaced_by_its_result()
+    {
+        string prompts = _scratch.Few("tone.positive"), kept = _scratch["0.5.jacobians"];
+        File.CreateSymbolicLink(_scratch["link"], Sea);
+        string[] fit = [.. Fit, "--out", _scratch["new.tiller"]];
+        string[] linearity = ["linearity", "--model", ToolRun.Model, "--prompts", prompts, "--controller", Sea];
+        string[] eval = ["eval", "--model", ToolRun.Model, "--task", Repository.Path("tasks", "demo", "topic"), "--controller", Sea];
+        foreach (var (command, option, path) in new (string[] Command, string Option, string Path)[]
+        {
+            (Fit, "--out", Fit[4]),
+            ([.. Fit, "--calibration", prompts], "--out", prompts),
+            ([.. Fit, "--jacobians", kept], "--out", kept),
+            ([.. Fit, "--jacobians", kept, "--q", "0.5", "1"], "--out", _scratch["{q}.jacobians"]),
+            ([.. fit, "--certify", prompts], "--page", prompts),
+            ([.. fit, "--certify", prompts, "--jacobians", kept], "--page", kept),
+            (Steer, "--trace", Sea),
+            (Steer, "--trace", _scratch["link"]),
+            ([.. Steer[..^1], "--file", prompts], "--trace", prompts),
+            (eval, "--out", Sea),
+            (linearity, "--page", prompts),
+            (linearity, "--page", Sea),
+            (["inspect", Sea], "--page", _scratch["link"]),
+            (["convert", Sea], "--out", Sea),
+        })
+        {
+            string[] before = [.. Directory.GetFiles(_scratch["."]).Order(StringComparer.Ordinal)];
+            byte[][] bytes = Array.ConvertAll(before, File.ReadAllBytes);
+            var run = await ToolRun.Of([.. command, option, path]);
+            string told = $"{option} {path.Replace("{q}", "0.5", StringComparison.Ordinal)} would replace a file that the command reads";
+            Assert.That((run.Code, run.Error.Contains(told, StringComparison.Ordinal)), Is.EqualTo((ExitCode.Usage, true)), told + run.Error);
+            Assert.That(Directory.GetFiles(_scratch["."]).Order(StringComparer.Ordinal), Is.EqualTo(before), told);
+            Assert.That(Array.ConvertAll(before, File.ReadAllBytes), Is.EqualTo(bytes), told);
+        }
+
+        // What is no file of its own is not replaced.
+        var nowhere = await ToolRun.Of([.. Steer[..^1], "--file", "/dev/null", "--trace", "/dev/null"]);
+        Assert.That(nowhere.Error, Does.Not.Contain("would replace"));
+    }
+
     // What a shell does, standard output being a file that others write to as well.
     [TestCase("-")]
     [TestCase("/dev/stdout")]

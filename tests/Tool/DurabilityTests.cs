@@ -58,9 +58,8 @@ public sealed class DurabilityTests
         using var program = Program.StartWith(
             $"LD_PRELOAD={scratch["spy.so"]}", "fit", "--model", ToolRun.Model, "--positive", scratch.Few("topic.positive"), "--negative",
             scratch.Few("topic.negative"), "--cost", "feature", "--out", scratch["c.tiller"]);
-        string error = await program.StandardError.ReadToEndAsync();
-        await program.WaitForExitAsync();
-        Assert.That(program.ExitCode, Is.Zero, error);
+        var (code, _, error) = await Program.Ended(program);
+        Assert.That(code, Is.Zero, error);
         Assert.That(Controller.Load(scratch["c.tiller"]).L, Is.EqualTo(10));
 
         string[] calls = [.. File.ReadLines(scratch["log"])];

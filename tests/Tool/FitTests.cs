@@ -69,7 +69,7 @@ public class FitTests
         Assert.That((other.Code, other.Output), Is.EqualTo((ExitCode.BadInput, "")));
         Assert.That(other.Error, Does.Contain("another calibration prompts").And.Contain("--calibration names none"));
         var same = await ToolRun.Of([.. Fit(scratch, 2), "--jacobians", scratch["c.tiller"]]);
-        Assert.That((same.Code, same.Error.Contains("the same file", StringComparison.Ordinal)), Is.EqualTo((ExitCode.Usage, true)));
+        Assert.That((same.Code, same.Error.Contains("would replace a file", StringComparison.Ordinal)), Is.EqualTo((ExitCode.Usage, true)));
     }
 
     [Test]

@@ -51,6 +51,53 @@ public sealed class MergeTests
     }
 
     [Test]
+    public async Task Parts_may_be_given_in_different_folders_whose_files_are_the_same()
+    {
+        byte[] whole = await Controller([.. Fit, "--out", _scratch["whole.tiller"]]);
+        string[] fit = ["fit", .. Fit[1..3], "--positive", "p.txt", "--negative", "n.txt", "--out", "parts", "--shard"];
+        string[] machines = [.. new[] { "a", "b" }.Select(name => Directory.CreateDirectory(_scratch[name]).FullName)];
+        foreach (string machine in machines)
+        {
+            File.Copy(Fit[4], Path.Combine(machine, "p.txt"));
+            File.Copy(Fit[6], Path.Combine(machine, "n.txt"));
+            await In(machine, ExitCode.Ok, "", [.. fit, $"{Array.IndexOf(machines, machine)}/2"]);
+        }
+
+        // A part may be run again from anywhere, and the prompts are those of the folder in which the parts are put together.
+        await In(machines[0], ExitCode.Ok, "", [.. fit[..^2], _scratch["b/parts"], "--shard", "1/2"]);
+        string[] merge = ["merge", _scratch["a/parts"], _scratch["b/parts"], "--out", _scratch["merged.tiller"]];
+        await In(machines[1], ExitCode.Ok, "", merge);
+        Assert.That(await File.ReadAllBytesAsync(_scratch["merged.tiller"]), Is.EqualTo(whole));
+        File.Delete(_scratch["merged.tiller"]);
+        await In(_scratch["."], ExitCode.BadInput, "p.txt", merge);
+        File.AppendAllText(_scratch["b/p.txt"], "Another one\n");
+        await In(machines[1], ExitCode.BadInput, "other prompts or settings", merge);
+        Assert.That(File.Exists(_scratch["merged.tiller"]), Is.False);
+
+        // Put together on a machine that has no folder of that name, they lead from the current one as well.
+        Directory.Move(machines[1], _scratch["c"]);
+        File.Copy(_scratch["a/p.txt"], _scratch["c/p.txt"], overwrite: true);
+        await In(_scratch["c"], ExitCode.Ok, "", ["fit", .. fit[1..^2], _scratch["d"], "--shard", "0/1"]);
+        Directory.Move(_scratch["c"], machines[1]);
+        await In(machines[1], ExitCode.Ok, "", "merge", _scratch["d"], "--out", _scratch["merged.tiller"]);
+        Assert.That(await File.ReadAllBytesAsync(_scratch["merged.tiller"]), Is.EqualTo(whole));
+    }
+
+    [Test]
+    public async Task A_certificate_and_its_page_come_of_parts_too()
+    {
+        string held = _scratch["held.txt"];
+        await File.WriteAllLinesAsync(held, File.ReadLines(ToolRun.Contrast("topic.positive")).Skip(20).Take(3));
+        string[] fit = [.. Fit, "--certify", held];
+        Directory.CreateDirectory(_scratch["whole"]);
+        byte[] whole = await Controller([.. fit, "--page", _scratch["whole.html"], "--out", _scratch["whole/a.tiller"]]);
+        string[] parts = await Shards(fit, 2);
+        byte[] merged = await Controller(["merge", .. parts, "--page", _scratch["merged.html"], "--out", _scratch["a.tiller"]]);
+        Assert.That(merged, Is.EqualTo(whole));
+        Assert.That(File.ReadAllText(_scratch["merged.html"]), Is.EqualTo(File.ReadAllText(_scratch["whole.html"])));
+    }
+
+    [Test]
     public async Task Several_controllers_and_the_file_of_Jacobians_come_of_parts_too()
     {
         string[] command = [.. Fit, "--q", "0.03", "1", "--cost", "feature", "--jacobians"];
@@ -137,7 +184,9 @@ public sealed class MergeTests
         await Refused(ExitCode.BadInput, "of other prompts", [.. half[..^4], "--layers", "1-2", "--out", _scratch["half"], "--shard", "1/2"]);
         Assert.That((await ToolRun.Of([.. half[..^1], "1/2"])).Code, Is.Zero);
         await Refused(ExitCode.Usage, "Expected --out FILE", "merge", _scratch["half"]);
-        await Refused(ExitCode.Usage, "--page is for the plots", "merge", _scratch["half"], "--out", _scratch["c.tiller"], "--page", "p.html");
+        string[] page = ["--page", _scratch["p.html"]];
+        await Refused(ExitCode.Usage, "--page plots the certificate", ["merge", _scratch["half"], "--out", _scratch["c.tiller"], .. page]);
+        Assert.That(File.Exists(_scratch["p.html"]), Is.False);
 
         // The prompts are read again, and must be those that were measured.
         string prompts = half[4], text = await File.ReadAllTextAsync(prompts);
@@ -156,10 +205,13 @@ public sealed class MergeTests
         await Refused(ExitCode.Usage, "and not standard output", [.. Linearity, "--out", "-", "--shard", "0/2"]);
         await Refused(ExitCode.Usage, "Expected --out DIR", [.. Linearity, "--shard", "0/2"]);
         await Refused(ExitCode.Usage, "give --shard i/N too", [.. Linearity, "--out", _scratch["p"]]);
-        await Refused(ExitCode.Usage, "give it to tiller merge", [.. Linearity, "--out", _scratch["p"], "--shard", "0/2", "--page", "p.html"]);
+        await Refused(ExitCode.Usage, "give it to tiller merge", [.. Linearity, "--out", _scratch["p"], "--shard", "0/2", .. page]);
+        await Refused(ExitCode.Usage, "give it to tiller merge", [.. Fit, "--certify", Fit[4], "--out", _scratch["p"], "--shard", "0/2", .. page]);
         Assert.That((await ToolRun.Of([.. Linearity, "--out", _scratch["l"], "--shard", "0/1"])).Code, Is.Zero);
         await Refused(ExitCode.Usage, "leave --out out", "merge", _scratch["l"], "--out", _scratch["c.tiller"]);
         await Refused(ExitCode.BadInput, "put together the shards of one command", "merge", _scratch["l"], _scratch["half"]);
+        await Refused(ExitCode.Usage, "--page is for the plots", ["merge", _scratch["p"], .. page]);
+        await Refused(ExitCode.Usage, "--device and --threads are for a fit", "merge", _scratch["p"], "--threads", "1");
         await Refused(ExitCode.BadInput, "Name a folder that a comparison was run in", "merge", _scratch["p"]);
         Assert.That(File.Exists(_scratch["c.tiller"]), Is.False);
     }
@@ -169,6 +221,14 @@ public sealed class MergeTests
         var run = await ToolRun.Of(args);
         string told = $"{string.Join(' ', args)}\n{run.Error}";
         Assert.That((run.Code, run.Error.Contains(problem, StringComparison.Ordinal)), Is.EqualTo((code, true)), told);
+    }
+
+    private static async Task In(string folder, int code, string problem, params string[] args)
+    {
+        using var process = Program.StartAt(folder, args);
+        var (ended, output, error) = await Program.Ended(process);
+        string told = $"{string.Join(' ', args)}\n{error}{output}";
+        Assert.That((ended, told.Contains(problem, StringComparison.Ordinal)), Is.EqualTo((code, true)), told);
     }
 
     private static async Task<byte[]> Controller(string[] command)

@@ -33,11 +33,23 @@ internal static class Program
     /// <param name="args">Arguments.</param>
     public static Process StartSignalled(string signals, params string[] args) => Start([], ["env", signals], null, Words(args));
 
+    /// <summary>Starts in a folder.</summary>
+    public static Process StartAt(string folder, params string[] args) => Start([], [], folder, Words(args));
+
     /// <summary>Starts a sample in a folder.</summary>
     public static Process StartSample(string sample, string folder) => Start([], [], folder, WordsOf(sample, []));
 
     /// <summary>Starts another of the tools.</summary>
     public static Process StartTool(string tool, params string[] args) => Start([], [], null, WordsOf(tool, args));
+
+    /// <summary>Waits until a process ends. Both of its outputs are read meanwhile, so that it does not wait for one of them to be read.</summary>
+    public static async Task<(int Code, string Output, string Error)> Ended(Process process)
+    {
+        using var guard = Patience.Guard();
+        var (output, error) = (process.StandardOutput.ReadToEndAsync(guard.Token), process.StandardError.ReadToEndAsync(guard.Token));
+        await process.WaitForExitAsync(guard.Token);
+        return (process.ExitCode, await output, await error);
+    }
 
     /// <summary>The words that start the program.</summary>
     public static IReadOnlyList<string> Words(params string[] args) => WordsOf("tiller", args);

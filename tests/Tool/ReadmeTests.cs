@@ -34,9 +34,8 @@ public partial class ReadmeTests
         using var scratch = new Scratch();
         Directory.CreateSymbolicLink(scratch["models"], Repository.Path("models"));
         using var program = Program.StartSample(sample, scratch["."]);
-        string output = await program.StandardOutput.ReadToEndAsync(), error = await program.StandardError.ReadToEndAsync();
-        await program.WaitForExitAsync();
-        Assert.That((program.ExitCode, error), Is.EqualTo((0, "")));
+        var (code, output, error) = await Program.Ended(program);
+        Assert.That((code, error), Is.EqualTo((0, "")));
         Assert.That(output, Has.Length.GreaterThan(40));
     }
 

@@ -92,11 +92,9 @@ public sealed class ShardTests
         async Task Ends((string, string)[] environment, string value, int code, string problem = "")
         {
             using var process = Program.StartIn(environment, [.. command, "--shard", value]);
-            using var guard = Patience.Guard();
-            var (output, error) = (process.StandardOutput.ReadToEndAsync(guard.Token), process.StandardError.ReadToEndAsync(guard.Token));
-            await process.WaitForExitAsync(guard.Token);
-            Assert.That((process.ExitCode, await output), Is.EqualTo((code, "")), await error);
-            Assert.That(await error, Does.Contain(problem));
+            var (ended, output, error) = await Program.Ended(process);
+            Assert.That((ended, output), Is.EqualTo((code, "")), error);
+            Assert.That(error, Does.Contain(problem));
         }
     }
 
@@ -125,7 +123,7 @@ public sealed class ShardTests
 
         // Given again, it is the same request, from wherever.
         var first = asked!;
-        string[] again = ["fit", .. ShardedCommand.Read(part.ToString()).Words, "--out", "x-{q}.tiller"];
+        string[] again = ["fit", .. ShardedCommand.Read(part.ToString(), []).Words, "--out", "x-{q}.tiller"];
         Assert.That(CommandLine.RunAsync([command], again, terminal, default).GetAwaiter().GetResult(), Is.Zero);
         Assert.That((asked!.Weights, asked.Layers, asked.System, asked.Chat), Is.EqualTo((first.Weights, first.Layers, first.System, first.Chat)));
         Assert.That(kept, Is.Null, "a whole fit keeps no command");
@@ -136,8 +134,20 @@ public sealed class ShardTests
         Assert.That(there.Model, Is.EqualTo("m"), "a name, as long as there is no such folder");
         Directory.CreateDirectory(scratch["m"]);
         Assert.That(asked.In(moved).Model, Is.EqualTo(scratch["m"]));
-        Assert.That(() => ShardedCommand.Read("{}"), Throws.TypeOf<ShardException>());
-        Assert.That(() => ShardedCommand.Read(""), Throws.TypeOf<ShardException>());
+        Assert.That(() => ShardedCommand.Read("{}", []), Throws.TypeOf<ShardException>());
+        Assert.That(() => ShardedCommand.Read("", []), Throws.TypeOf<ShardException>());
+
+        // Given in one folder that is here, it leads from there; else from where the parts are put together.
+        string here = Environment.CurrentDirectory;
+        foreach (var (given, leads) in new (string[] Given, string Leads)[]
+        {
+            ([scratch["m"]], scratch["m"]), ([scratch["m"], scratch["."]], here), ([scratch["none"]], here), ([""], here), ([], here),
+        })
+        {
+            Assert.That(ShardedCommand.Read(part.ToString(), given).Directory, Is.EqualTo(leads), string.Join(' ', given));
+        }
+
+        Assert.That((part with { Directory = scratch["m"] }).ToString(), Is.EqualTo(part.ToString()), "where it was given is no part of it");
     }
 
     private static Shard Parse(string value, string[] environment)

@@ -132,11 +132,8 @@ public sealed class TypedNumberTests
             RedirectStandardError = true,
             RedirectStandardOutput = true,
         })!;
-        var output = fuzzer.StandardOutput.ReadToEndAsync();
-        string error = await fuzzer.StandardError.ReadToEndAsync();
-        await fuzzer.WaitForExitAsync();
-        await output;
-        Assert.That(fuzzer.ExitCode, Is.Not.Zero);
+        var (code, _, error) = await Program.Ended(fuzzer);
+        Assert.That(code, Is.EqualTo(2), "1 is what a finding gives");
         Assert.That(error, Does.Contain("--minutes must be a number above 0 and at most 1e6, got '1,5': write 1.5."));
     }
 

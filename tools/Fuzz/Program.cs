@@ -32,7 +32,8 @@ var replay = new Option<FileInfo?>("--replay") { Description = "Read one input a
 var mailbox = new Option<string>("--mailbox") { Required = true };
 var folder = new Option<string>("--folder") { Required = true };
 
-var root = new RootCommand("Attacks the readers of checkpoints, tokenizers, controllers and prompts. Exit code 1 if anything was found.") { minutes,
+var root = new RootCommand("Attacks the readers of checkpoints, tokenizers, controllers and prompts. Exit code 1 if anything was found, 2 if the command line is "
+    + "wrong.") { minutes,
     count, seed, target, corpus, output, json, replay };
 root.SetAction((parse, cancellationToken) => Task.FromResult(Fuzz(parse, cancellationToken)));
 
@@ -58,7 +59,9 @@ save.SetAction(parse => parse.GetValue(only) is { } kind
 root.Add(kill);
 root.Add(child);
 root.Add(save);
-return await root.Parse(args).InvokeAsync();
+var line = root.Parse(args);
+int code = await line.InvokeAsync();
+return line.Errors.Count > 0 ? 2 : code;
 
 int Fuzz(ParseResult parse, CancellationToken cancellationToken)
 {

@@ -1,12 +1,13 @@
 using System.CommandLine;
+using System.Numerics;
 using Tiller;
 using Tiller.Bench;
 using Tiller.Checkpoint;
 using Tiller.Model;
 using Tiller.Stress;
 
-var minutes = new Option<double>("--minutes") { Description = "Length of the run.", DefaultValueFactory = _ => 5 };
-var sessions = new Option<int>("--sessions") { Description = "Sessions that decode at once.", DefaultValueFactory = _ => 64 };
+var minutes = Number("--minutes", "Length of the run.", 5.0, n => n is > 0 and <= 1440, "a number above 0 and at most 1440");
+var sessions = Number("--sessions", "Sessions that decode at once.", 64, n => n is > 0 and <= 4096, "a whole number from 1 to 4096");
 var shape = new Option<string>("--shape")
 {
     Description = "Shape of a model with random weights.",
@@ -15,7 +16,8 @@ var shape = new Option<string>("--shape")
 };
 var type = new StoredTypeOption();
 var device = new Option<string?>("--device") { Description = "auto, cpu, cuda or cuda:N; TILLER_DEVICE sets the default." };
-var threads = new Option<int>("--threads") { Description = "Threads that share one step on the CPU; 0 takes one per processor." };
+var threads = Number(
+    "--threads", "Threads that share one step on the CPU; 0 takes one per processor.", 0, n => n is >= 0 and <= 1024, "a whole number, 0 to 1024");
 var scheduler = new Option<bool>("--scheduler")
 {
     Description = "Readers of one scheduler instead, as many as sessions: some leave, some never read, some change λ.",
@@ -25,8 +27,8 @@ var serve = new Option<bool>("--serve")
     Description = "Clients of one server over HTTP instead: streams, as many as sessions, whose clients leave or move λ, and clients that never "
         + "read.",
 };
-var slow = new Option<int>("--slow-readers") { Description = "With --serve: clients that never read, in all.", DefaultValueFactory = _ => 500 };
-var cancels = new Option<int>("--cancels") { Description = "With --serve: clients that leave, at least.", DefaultValueFactory = _ => 1000 };
+var slow = Number("--slow-readers", "With --serve: clients that never read, in all.", 500, n => n >= 0, "a whole number, 0 or more");
+var cancels = Number("--cancels", "With --serve: clients that leave, at least.", 1000, n => n >= 0, "a whole number, 0 or more");
 var model = new Option<string>("--model")
 {
     Description = "With --serve: folder of a checkpoint with contrast prompts.",
@@ -35,21 +37,20 @@ var model = new Option<string>("--model")
 };
 var json = new Option<bool>("--json") { Description = "Report as a JSON object." };
 var markdown = new Option<bool>("--markdown") { Description = "Report as a Markdown table." };
-foreach (var count in new[] { slow, cancels })
-{
-    count.Validators.Add(result => Check(result.GetValueOrDefault<int>() >= 0, result, $"{count.Name} must be a whole number, 0 or more."));
-}
-
-minutes.Validators.Add(result => Check(result.GetValueOrDefault<double>() is > 0 and <= 1440, result, "--minutes must be above 0 and at most 1440."));
-sessions.Validators.Add(result => Check(result.GetValueOrDefault<int>() is > 0 and <= 4096, result,
-    "--sessions must be a whole number from 1 to 4096."));
-
 var root = new RootCommand(
     "Lets many sessions decode at once on one model, alone and in batches, under several controllers, cancelled at random: each must give, "
-    + "bit for bit, what it gives alone, memory must not grow, and nothing may hang. Exit code 1 if anything was wrong.")
+    + "bit for bit, what it gives alone, memory must not grow, and nothing may hang. Exit code 1 if it was not so, 2 if the "
+    + "command line is wrong.")
 {
     minutes, sessions, shape, type, device, threads, scheduler, serve, slow, cancels, model, json, markdown,
 };
+root.Validators.Add(result =>
+{
+    if (result.GetValue(scheduler) && result.GetValue(serve))
+    {
+        result.AddError("--scheduler and --serve are two kinds of run: give one of them.");
+    }
+});
 root.SetAction(async (parse, cancellationToken) =>
 {
     try
@@ -96,12 +97,14 @@ root.SetAction(async (parse, cancellationToken) =>
         return 2;
     }
 });
-return await root.Parse(args).InvokeAsync();
+var line = root.Parse(args);
+int code = await line.InvokeAsync();
+return line.Errors.Count > 0 ? 2 : code;
 
-static void Check(bool holds, System.CommandLine.Parsing.SymbolResult result, string message)
-{
-    if (!holds)
+static Option<T> Number<T>(string name, string description, T standard, Func<T, bool> valid, string expected)
+    where T : struct, INumber<T> => new(name)
     {
-        result.AddError(message);
-    }
-}
+        Description = description,
+        DefaultValueFactory = _ => standard,
+        CustomParser = result => TypedNumber.Read(result, name, result.Tokens[^1].Value, valid, expected).GetValueOrDefault(),
+    };

@@ -57,6 +57,20 @@ public static class OutputFile
         }
     }
 
+    /// <summary>Whether <see cref="Write"/> to a path would replace the file that another path leads to, be it there yet or not.</summary>
+    internal static bool Replaces(string path, string other)
+    {
+        var (real, kind) = Find(path);
+        try
+        {
+            return kind is null or FileKind.Regular && !RealPath.IsDescriptor(real) && RealPath.Of(other) == real;
+        }
+        catch (IOException)
+        {
+            return false; // the other's links form a loop
+        }
+    }
+
     // The real path, and the kind of file there; null if there is none yet.
     private static (string Real, FileKind? Kind) Find(string path)
     {

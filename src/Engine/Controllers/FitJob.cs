@@ -264,6 +264,13 @@ internal sealed class FitJob(
     /// <summary>Reports between two passes of one block, where nothing more is done than before.</summary>
     public void ReportAgain() => progress?.Report(_progress ?? new FitProgress(Stage, 0, Horizon));
 
+    /// <summary>Reports how far a solve is that begins when all blocks are linearised.</summary>
+    public void ReportSolved(int blocks)
+    {
+        _progress = new FitProgress(Stage, blocks, Horizon);
+        ReportAgain();
+    }
+
     private void Timed(Action run)
     {
         _linearising.Start();

@@ -12,10 +12,10 @@ namespace Tiller.Controllers;
 internal sealed record FitLists(PromptForm Form, int[][][] Ids, IReadOnlyList<int[][]> Averaged, bool AveragesContrast)
 {
     /// <summary>The other lists whose prompts' states are needed.</summary>
-    public IReadOnlyList<int[][]> Others { get; } = [.. Ids[..^1].Except(Averaged).Where(list => list.Length > 0)];
+    public IReadOnlyList<int[][]> Others { get; } = OthersOf(Ids, Averaged);
 
     /// <summary>The lists whose prompts' states are needed, those that are averaged first.</summary>
-    public IReadOnlyList<int[][]> Run => [.. Averaged, .. Others];
+    public IReadOnlyList<int[][]> Run { get; } = [.. Averaged, .. OthersOf(Ids, Averaged)];
 
     /// <summary>Blocks of the prompts whose Jacobians are averaged.</summary>
     public IReadOnlyList<Range> Blocks { get; } = PromptBlocks.Of([.. Averaged.Select(list => list.Length)]);
@@ -39,6 +39,10 @@ internal sealed record FitLists(PromptForm Form, int[][][] Ids, IReadOnlyList<in
 
     /// <summary>The part of each of the lists to be run that a shard runs: whole blocks of them.</summary>
     public IReadOnlyList<Range> Of(Shard shard) => [.. Divide(Averaged, shard), .. Divide(Others, shard)];
+
+    // All but the held-out ones, which are run with a controller.
+    private static int[][][] OthersOf(int[][][] ids, IReadOnlyList<int[][]> averaged) =>
+        [.. ids[..^1].Except(averaged).Where(list => list.Length > 0)];
 
     private static IEnumerable<Range> Divide(IReadOnlyList<int[][]> lists, Shard shard)
     {

@@ -34,9 +34,7 @@ public enum FitInputs
     /// <summary>Needs pairs: the i-th positive prompt belongs to the i-th negative prompt.</summary>
     Pairs = 128,
 
-    /// <summary>
-    /// Keeps all Jacobians of the horizon in memory, 8 L D² bytes, and solves with them often: at most what forty runs of the recursion take.
-    /// </summary>
+    /// <summary>Keeps all Jacobians of the horizon in memory, 8 L D² bytes, and solves with them often (<see cref="FitPlan"/>).</summary>
     AllJacobians = 256,
 
     /// <summary>Uses <see cref="FitOptions.HeldOut"/>: its gains can be certified.</summary>
@@ -115,6 +113,12 @@ public abstract record FitMethod
 
     /// <summary>A sentence that names a contradiction between parameters; null if there is none.</summary>
     internal virtual string? Contradiction => null;
+
+    /// <summary>What a method that takes <see cref="FitInputs.AllJacobians"/> solves, beside them and the gains, if all goes as usual.</summary>
+    /// <param name="horizon">Blocks of the horizon.</param>
+    /// <param name="width">D.</param>
+    /// <returns>Memory in bytes; FLOPs in float64 at the rate of products.</returns>
+    internal virtual (long SizeInBytes, double Flops) Solving(int horizon, int width) => (0, 0);
 
     /// <summary>Fits the method.</summary>
     internal abstract FittedMethod Fit(FitJob job);

@@ -107,10 +107,11 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         double gains = 0; // bytes
         if (solves && allKept)
         {
-            // A and K of every block are kept. γ* takes about forty solves, each with a dozen products.
-            memory.Add(new PlannedMemory("riccati", 8 * DenseRiccati.SizeInBytes(c.D)));
+            // A and K of every block are kept.
+            var solving = options.Method.Solving(horizon, c.D);
+            memory.Add(new PlannedMemory("riccati", solving.SizeInBytes));
             gains = 2 * 8.0 * horizon * c.D * c.D;
-            solve = weights * 40 * 12 * 2.0 * horizon * c.D * c.D * c.D;
+            solve = weights * solving.Flops;
         }
         else if (solves && options.Order is { } order)
         {

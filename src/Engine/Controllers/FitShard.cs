@@ -20,11 +20,11 @@ public sealed class FitShard
     private readonly ShardedWork _work;
     private readonly IReadOnlyList<Range> _prompts;
 
-    private FitShard(LanguageModel model, FitDivision division, Shard shard, string request)
+    private FitShard(LanguageModel model, FitDivision division, Shard shard, string request, string origin)
     {
         (_model, _division, _shard) = (model, division, shard);
         _prompts = division.Lists.Of(shard);
-        _work = division.Work(model, request);
+        _work = division.Work(model, request, origin);
         Prompts = division.Lists.Run.Zip(_prompts, (list, part) => part.GetOffsetAndLength(list.Length).Length).Sum();
         var c = model.Config;
         SizeInBytes = (sizeof(double) * (long)c.D * c.D * division.Formed.Count * division.NodesOf(shard).Count)
@@ -48,19 +48,22 @@ public sealed class FitShard
     /// </param>
     /// <param name="shard">Which part.</param>
     /// <param name="request">A text that is kept with the part and must be the same for all parts.</param>
+    /// <param name="origin">A text that is kept with the part and may differ between parts, such as the folder that relative paths lead from.</param>
     /// <param name="cancellationToken">Checked between prompts.</param>
     /// <exception cref="TillerException">As for the fit; or one process would form no Jacobians that parts could sum.</exception>
     /// <exception cref="ArgumentException">An option contradicts the method, or the model has random weights.</exception>
     public static FitShard Of(
-        LanguageModel model, ContrastSet contrast, FitOptions? options, Shard shard, string request = "",
+        LanguageModel model, ContrastSet contrast, FitOptions? options, Shard shard, string request = "", string origin = "",
         CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(contrast);
         ArgumentNullException.ThrowIfNull(request);
+        ArgumentNullException.ThrowIfNull(origin);
         options ??= new FitOptions();
         options = ControllerFit.Checked(model, contrast, options, [options.Weights]);
-        return new FitShard(model, FitDivision.Of(model, FitLists.Of(model, contrast, options, cancellationToken), options), shard, request);
+        var division = FitDivision.Of(model, FitLists.Of(model, contrast, options, cancellationToken), options);
+        return new FitShard(model, division, shard, request, origin);
     }
 
     /// <summary>Measures the part. What an earlier run of it has measured is not measured again.</summary>
@@ -190,7 +193,7 @@ internal sealed record FitDivision(FitLists Lists, IReadOnlyList<int> Formed)
     public IReadOnlyList<SumNode> NodesOf(Shard shard) => SumNode.Within(Lists.Blocks.Count, shard.Of(Lists.Blocks.Count));
 
     /// <summary>Describes what is divided.</summary>
-    public ShardedWork Work(LanguageModel model, string request)
+    public ShardedWork Work(LanguageModel model, string request, string origin)
     {
         using var hash = new IdentityHash();
         hash.Add($"blocks of {PromptBlocks.Size}, {Lists.Averaged.Count} lists averaged, Jacobians {string.Join(' ', Formed)}");
@@ -199,6 +202,6 @@ internal sealed record FitDivision(FitLists Lists, IReadOnlyList<int> Formed)
             hash.Add(JacobianIdentity.HashOf(list));
         }
 
-        return ShardedWork.Of(model, "fit", hash.End(), request);
+        return ShardedWork.Of(model, "fit", hash.End(), request, origin);
     }
 }

@@ -31,7 +31,7 @@ internal sealed class FitShards
     {
         var division = FitDivision.Of(model, lists, options);
         var set = ShardSet.Open(folders);
-        set.CheckWork(division.Work(model, request: ""));
+        set.CheckWork(division.Work(model, request: "", origin: ""));
         return new FitShards(division, set, model);
     }
 

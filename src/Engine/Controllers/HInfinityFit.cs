@@ -29,6 +29,10 @@ public sealed record HInfinityFit : FitMethod
     public override IReadOnlyList<FitParameter> Parameters =>
         [new("margin", "γ of the gains in units of the smallest that is feasible; above 1", Margin, x => this with { Margin = x })];
 
+    // γ* takes about forty solves, each with a dozen products.
+    internal override (long SizeInBytes, double Flops) Solving(int horizon, int width) =>
+        (8 * DenseRiccati.SizeInBytes(width), 40 * 12 * 2.0 * horizon * width * width * width);
+
     internal override FittedMethod Fit(FitJob job)
     {
         if (!(Margin > 1 && double.IsFinite(Margin)))

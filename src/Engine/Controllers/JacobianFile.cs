@@ -28,7 +28,7 @@ public sealed class JacobianFileException : TillerException
 
 /// <summary>What a file of Jacobians is of.</summary>
 /// <param name="Model">Name of the model, for messages.</param>
-/// <param name="Fingerprint">Fingerprint of its checkpoint.</param>
+/// <param name="Fingerprint">Its <see cref="LanguageModel.Identity"/>.</param>
 /// <param name="Weights">Hash of a sample of its weights.</param>
 /// <param name="Layers">L.</param>
 /// <param name="Width">D.</param>
@@ -48,7 +48,7 @@ internal sealed record JacobianIdentity(
 
         using var folder = CheckpointFolder.Open(model.Directory);
         return new JacobianIdentity(
-            model.Name, model.Fingerprint, folder.SampleOfWeights(), model.Config.L, model.Config.D,
+            model.Name, model.Identity, folder.SampleOfWeights(), model.Config.L, model.Config.D,
             calibration is null ? null : HashOf(calibration), calibration?.Count ?? 0);
     }
 
@@ -418,7 +418,7 @@ internal sealed class JacobianFile : IDisposable
 
         if (Kept("fingerprint") != _identity.Fingerprint)
         {
-            throw Differs("model", Kept("model"), _identity.Model, "its config.json, tensors or tokenizer.json");
+            throw Differs("model", Kept("model"), _identity.Model, "its config.json, tensors, tokenizer.json or type of keys and values");
         }
 
         if (Kept("weights.sample") != _identity.Weights)

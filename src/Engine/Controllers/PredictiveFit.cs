@@ -23,7 +23,7 @@ public sealed record PredictiveFit : FitMethod
     public override FitInputs Inputs => FitInputs.Gains | FitInputs.Setpoint | FitInputs.Layers | FitInputs.AllJacobians;
 
     /// <inheritdoc/>
-    public override string PerBlock => "1 sensor, 1 + p terms with curves, p up to some 15";
+    public override string PerBlock => "1 sensor, 1 + p terms with curves, p up to some 20";
 
     /// <inheritdoc/>
     public override IReadOnlyList<FitParameter> Parameters =>
@@ -31,6 +31,9 @@ public sealed record PredictiveFit : FitMethod
         new("bound", "bound on each |u|, above 0; if absent, the median over the blocks of A-LQR's |u| at an error of one μ", Bound,
             x => this with { Bound = x }),
     ];
+
+    internal override (long SizeInBytes, double Flops) Solving(int horizon, int width) =>
+        (DenseRiccati.SizeInBytes(width) + CurveCost.SizeInBytes(horizon, width), CurveCost.Flops(horizon, width));
 
     internal override FittedMethod Fit(FitJob job)
     {
@@ -46,14 +49,12 @@ public sealed record PredictiveFit : FitMethod
 
         var (a, weights, feature) = (job.Jacobians(), job.Options.Weights, job.Feature);
         var solution = DenseRiccati.Solve(a.Length, k => a[k], new IsotropicCost(weights), job.CancellationToken);
+        var solved = InputCurve.SolveAll(
+            a, [.. solution.Gains], weights,
+            [.. Enumerable.Range(job.Layers.First, a.Length).Select(block => feature.Mu[block] > 0 ? feature.V[block] : null)],
+            done => job.ReportSolved(done), job.CancellationToken);
         var curves = new InputCurve?[feature.L];
-        for (int k = 0; k < a.Length; k++)
-        {
-            int block = job.Layers.First + k;
-            curves[block] = feature.Mu[block] > 0
-                ? InputCurve.Solve(a[k..], [.. solution.Gains.Skip(k)], weights, feature.V[block], job.CancellationToken) : null;
-            job.ReportAgain();
-        }
+        solved.CopyTo(curves, job.Layers.First);
 
         double[] typical =
         [

@@ -51,15 +51,14 @@ INLINE __m512 add(weights w, __m512 xa, __m512 xb, __m512 sum)
     return _mm512_fmadd_ps(w.b, xb, _mm512_fmadd_ps(w.a, xa, sum));
 }
 
-// The same operations as VectorMath.SumEach.
-INLINE __m256 sum_each(__m256 a, __m256 b, __m256 c, __m256 d, __m256 e, __m256 f, __m256 g, __m256 h)
+// Sums of two neighbours: two of a, then two of b, in each quarter.
+INLINE __m512 neighbours(__m512 a, __m512 b)
 {
-    __m256 abcd = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
-    __m256 efgh = _mm256_hadd_ps(_mm256_hadd_ps(e, f), _mm256_hadd_ps(g, h));
-    return _mm256_add_ps(_mm256_permute2f128_ps(abcd, efgh, 0x20), _mm256_permute2f128_ps(abcd, efgh, 0x31));
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xDD));
 }
 
-INLINE void dots(int type, int pairs, const uint8_t *w, intptr_t stride, int outputs, const float *x, intptr_t steps, float *sums)
+INLINE void dots(
+    int type, int pairs, const uint8_t *w, intptr_t stride, int outputs, const uint8_t *ahead, const float *x, intptr_t steps, float *sums)
 {
     const intptr_t step = type == F32 ? 64 : 32;
     const uint8_t *w0 = w, *w1 = w + (outputs > 1 ? stride : 0), *w2 = w + (outputs > 2 ? 2 * stride : 0), *w3 = w + (outputs > 3 ? 3 * stride : 0);
@@ -72,12 +71,13 @@ INLINE void dots(int type, int pairs, const uint8_t *w, intptr_t stride, int out
     for (intptr_t k = 0; k < steps; k++) {
         weights v0 = load(type, w0), v1 = load(type, w1), v2 = load(type, w2), v3 = load(type, w3);
 
-        // Prefetches the same inputs of the next four rows, which the processor does not predict.
+        // In the order of the memory: four rows side by side would be slower by a tenth.
         if (step == LINE_IN_BYTES || k % 2 == 0) {
-            _mm_prefetch((const char *)w0 + 4 * stride, _MM_HINT_T1);
-            _mm_prefetch((const char *)w1 + 4 * stride, _MM_HINT_T1);
-            _mm_prefetch((const char *)w2 + 4 * stride, _MM_HINT_T1);
-            _mm_prefetch((const char *)w3 + 4 * stride, _MM_HINT_T1);
+            _mm_prefetch((const char *)ahead, _MM_HINT_T1);
+            _mm_prefetch((const char *)ahead + LINE_IN_BYTES, _MM_HINT_T1);
+            _mm_prefetch((const char *)ahead + 2 * LINE_IN_BYTES, _MM_HINT_T1);
+            _mm_prefetch((const char *)ahead + 3 * LINE_IN_BYTES, _MM_HINT_T1);
+            ahead += OUTPUTS_AT_ONCE * LINE_IN_BYTES;
         }
 
 #pragma GCC unroll 4
@@ -98,21 +98,18 @@ INLINE void dots(int type, int pairs, const uint8_t *w, intptr_t stride, int out
 
 #pragma GCC unroll 4
     for (int j = 0; j < pairs; j++) {
-        __m256 lower[OUTPUTS_AT_ONCE], upper[OUTPUTS_AT_ONCE];
-#pragma GCC unroll 4
-        for (int i = 0; i < OUTPUTS_AT_ONCE; i++) {
-            lower[i] = _mm512_castps512_ps256(s[j][i]);
-            upper[i] = _mm512_extractf32x8_ps(s[j][i], 1);
-        }
-
-        _mm256_storeu_ps(sums + 8 * j, sum_each(lower[0], lower[1], lower[2], lower[3], upper[0], upper[1], upper[2], upper[3]));
+        // As VectorMath.SumEach in each half. A quarter of a vector then holds one sum of each output.
+        __m512 quarters = neighbours(neighbours(s[j][0], s[j][1]), neighbours(s[j][2], s[j][3]));
+        __m512 both = _mm512_add_ps(_mm512_shuffle_f32x4(quarters, quarters, 0x08), _mm512_shuffle_f32x4(quarters, quarters, 0x0D));
+        _mm256_storeu_ps(sums + 8 * j, _mm512_castps512_ps256(both));
     }
 }
 
 #define DOTS(TYPE, PAIRS)                                                                                                                            \
-    WIDE static void dots_##TYPE##_##PAIRS(const uint8_t *w, intptr_t stride, int outputs, const float *x, intptr_t steps, float *sums)             \
+    WIDE static void dots_##TYPE##_##PAIRS(                                                                                                          \
+        const uint8_t *w, intptr_t stride, int outputs, const uint8_t *ahead, const float *x, intptr_t steps, float *sums)                           \
     {                                                                                                                                                \
-        dots(TYPE, PAIRS, w, stride, outputs, x, steps, sums);                                                                                       \
+        dots(TYPE, PAIRS, w, stride, outputs, ahead, x, steps, sums);                                                                                \
     }
 
 DOTS(F32, 1)
@@ -135,14 +132,15 @@ int tiller_avx512_supported(void)
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("fma");
 }
 
-void tiller_avx512_dots(int type, int pairs, const uint8_t *w, intptr_t stride, int outputs, const float *x, intptr_t steps, float *sums)
+void tiller_avx512_dots(
+    int type, int pairs, const uint8_t *w, intptr_t stride, int outputs, const uint8_t *ahead, const float *x, intptr_t steps, float *sums)
 {
-    static void (*const all[3][4])(const uint8_t *, intptr_t, int, const float *, intptr_t, float *) = {
+    static void (*const all[3][4])(const uint8_t *, intptr_t, int, const uint8_t *, const float *, intptr_t, float *) = {
         {dots_F32_1, dots_F32_2, dots_F32_3, dots_F32_4},
         {dots_F16_1, dots_F16_2, dots_F16_3, dots_F16_4},
         {dots_BF16_1, dots_BF16_2, dots_BF16_3, dots_BF16_4},
     };
-    all[type][pairs - 1](w, stride, outputs, x, steps, sums);
+    all[type][pairs - 1](w, stride, outputs, ahead, x, steps, sums);
 }
 
 WIDE void tiller_avx512_tiles(const float *a, intptr_t a_stride, int rows, const float *b, intptr_t depth, float *c, intptr_t c_stride, int add_to)

@@ -38,7 +38,7 @@ internal static unsafe partial class Avx512
 
     /// <summary>Sums of four rows of W with up to four pairs of rows of x; see Avx512.c and <see cref="CpuLinear"/>.</summary>
     [LibraryImport(Library, EntryPoint = "tiller_avx512_dots")]
-    public static partial void Dots(WeightType type, int pairs, byte* w, nint stride, int outputs, float* x, nint steps, float* sums);
+    public static partial void Dots(WeightType type, int pairs, byte* w, nint stride, int outputs, byte* ahead, float* x, nint steps, float* sums);
 
     /// <summary>Computes C (+)= A B for a multiple of twelve rows.</summary>
     [LibraryImport(Library, EntryPoint = "tiller_avx512_tiles")]

@@ -9,9 +9,17 @@ namespace Tiller.Cpu;
 /// <content>Few rows: dot products.</content>
 internal static unsafe partial class CpuLinear
 {
+    // Rows of W that all groups of rows use before the next ones: whole threes and eights, fewer if they are long. Two chunks fit the second cache.
+    private const int OutputsOfChunk = 24;
+    private const int ChunkInBytes = 128 * 1024;
+
+    // Distance between the sums of two rows of four, with room for one that is not valid.
+    private const int FourStride = OutputsOfChunk + 4;
+
     /// <summary>
-    /// Arranges rows for the dot products: those of a group side by side if they run in pairs; else one after another, with even and odd elements
-    /// split if the weight type needs it.
+    /// Arranges rows for the dot products. Rows that run in pairs stand side by side. So do four rows that run together: // (K / 16, 2, 4, 8), a of
+    /// <see cref="IStoredWeight.Load"/> for all four, then b. The others follow one after another, with even and odd elements split if the weight
+    /// type needs it.
     /// </summary>
     /// <param name="wide">As <see cref="LinearJob.Wide"/>.</param>
     /// <param name="x">Rows // (M, K).</param>
@@ -29,34 +37,38 @@ internal static unsafe partial class CpuLinear
             return scratch;
         }
 
-        if (!T.SplitsEvenOdd)
+        if (!T.SplitsEvenOdd && x.Rows < 4)
         {
             return (float*)x.Address;
         }
 
-        for (int m = 0; m < x.Rows; m++)
+        int m = 0;
+        for (; m < x.Rows / 4 * 4; m++)
         {
-            SplitEvenOdd(x.Row(m), scratch + ((nint)m * x.Columns), x.Columns);
+            Split<T>(x.Row(m), x.Columns, scratch + ((nint)(m / 4 * 4) * x.Columns) + (m % 4 * 8), 4);
+        }
+
+        for (; m < x.Rows; m++)
+        {
+            int whole = x.Columns / StepInputs * StepInputs;
+            float* row = x.Row(m), to = scratch + ((nint)m * x.Columns);
+            Split<T>(row, x.Columns, to, 1);
+            new ReadOnlySpan<float>(row + whole, x.Columns - whole).CopyTo(new Span<float>(to + whole, x.Columns - whole));
         }
 
         return scratch;
     }
 
-    /// <summary>Reorders each full group of 16 numbers: first the even elements, then the odd ones.</summary>
+    /// <summary>Arranges a row that is one of <paramref name="together"/> as <see cref="IStoredWeight.Load"/> arranges weights.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void SplitEvenOdd(float* x, float* split, int n)
+    private static void Split<T>(float* x, int n, float* to, int together)
+        where T : struct, IStoredWeight
     {
-        int i = 0;
-        for (; i <= n - 16; i += 16)
+        for (int k = 0; k <= n - StepInputs; k += StepInputs, to += together * StepInputs)
         {
-            var (even, odd) = VectorMath.EvenOdd(x + i);
-            even.Store(split + i);
-            odd.Store(split + i + 8);
-        }
-
-        for (; i < n; i++)
-        {
-            split[i] = x[i];
+            var (a, b) = T.SplitsEvenOdd ? VectorMath.EvenOdd(x + k) : (Vector256.Load(x + k), Vector256.Load(x + k + 8));
+            a.Store(to);
+            b.Store(to + (together * 8));
         }
     }
 
@@ -83,50 +95,87 @@ internal static unsafe partial class CpuLinear
             return;
         }
 
-        float* sums = stackalloc float[8];
-        int m = 0;
-        while (m < job.RowsByDots)
+        int chunk = job.RowsByDots < 4 ? end - begin
+            : OutputsOfChunk * (long)job.Inputs * T.SizeInBytes <= ChunkInBytes ? OutputsOfChunk : OutputsOfChunk / 2;
+        for (int n = begin; n < end; n += chunk)
         {
-            int rows = job.RowsByDots - m >= 4 ? 4 : job.RowsByDots - m >= 2 ? 2 : 1;
-            int step = 8 / rows;
-            float* x = job.Dots + ((nint)m * job.Inputs);
-            for (int n = begin; n < end; n += step)
+            int until = Math.Min(n + chunk, end), m = 0;
+            for (; m <= job.RowsByDots - 4; m += 4)
             {
-                if (rows == 1)
-                {
-                    Dots8x1<T>(ref job, n, end - 1, x, sums);
-                }
-                else if (rows == 2)
-                {
-                    Dots4x2<T>(ref job, n, end - 1, x, sums);
-                }
-                else
-                {
-                    Dots2x4<T>(ref job, n, end - 1, x, sums);
-                }
-
-                if (rows == 1 && end - n >= 8)
-                {
-                    job.PutEight(m, n, Vector256.Load(sums));
-                    continue;
-                }
-
-                int outputs = Math.Min(step, end - n);
-                for (int i = 0; i < outputs; i++)
-                {
-                    for (int j = 0; j < rows; j++)
-                    {
-                        job.Put(m + j, n + i, sums[(i * rows) + j]);
-                    }
-                }
+                DotFours<T>(ref job, m, n, until, job.Ahead<T>(n, end, chunk));
             }
 
-            m += rows;
+            if (job.RowsByDots - m >= 2)
+            {
+                DotTwos<T>(ref job, m, n, until);
+                m += 2;
+            }
+
+            if (m < job.RowsByDots)
+            {
+                DotOnes<T>(ref job, m, n, until);
+            }
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Dots8x1<T>(ref LinearJob job, int n, int last, float* x, float* sums)
+    private static void DotOnes<T>(ref LinearJob job, int m, int begin, int end)
+        where T : struct, IStoredWeight
+    {
+        float* x = job.Dots + ((nint)m * job.Inputs), sums = stackalloc float[8];
+        for (int n = begin; n < end; n += 8)
+        {
+            Dots8x1<T>(ref job, n, end - 1, x, job.Ahead<T>(n, end), sums);
+            job.PutAll(m, n, Math.Min(8, end - n), sums);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void DotTwos<T>(ref LinearJob job, int m, int begin, int end)
+        where T : struct, IStoredWeight
+    {
+        float* x = job.Dots + ((nint)m * job.Inputs), sums = stackalloc float[8];
+        for (int n = begin; n < end; n += 4)
+        {
+            Dots4x2<T>(ref job, n, end - 1, x, sums);
+            for (int i = 0; i < Math.Min(4, end - n); i++)
+            {
+                job.Put(m, n + i, sums[2 * i]);
+                job.Put(m + 1, n + i, sums[(2 * i) + 1]);
+            }
+        }
+    }
+
+    /// <summary>
+    /// Computes outputs <paramref name="begin"/> .. <paramref name="end"/> − 1 of rows m .. m + 3, and asks for as many rows of W from
+    /// <paramref name="ahead"/> on.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void DotFours<T>(ref LinearJob job, int m, int begin, int end, byte* ahead)
+        where T : struct, IStoredWeight
+    {
+        int inputs = job.Inputs, whole = inputs / StepInputs * StepInputs, outputs = end - begin;
+        nint rowInBytes = (nint)inputs * T.SizeInBytes;
+        float* x = job.Dots + ((nint)m * inputs), sums = stackalloc float[4 * FourStride];
+        for (int i = 0; i < outputs; i += 3)
+        {
+            Dots3x4<T>(ref job, begin + i, end - 1, x, ahead + (i * rowInBytes), sums + i);
+        }
+
+        for (int j = 0; j < 4; j++)
+        {
+            float* row = sums + (j * FourStride);
+            for (int i = 0; whole < inputs && i < outputs; i++)
+            {
+                row[i] += Tail<T>(job.Row<T>(begin + i), job.X + ((nint)(m + j) * inputs), whole, inputs);
+            }
+
+            job.PutAll(m + j, begin, outputs, row);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Dots8x1<T>(ref LinearJob job, int n, int last, float* x, byte* ahead, float* sums)
         where T : struct, IStoredWeight
     {
         int inputs = job.Inputs;
@@ -136,7 +185,6 @@ internal static unsafe partial class CpuLinear
             w7 = job.Row<T>(Math.Min(n + 7, last));
         Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default;
         int k = 0;
-        nint next = 8 * (nint)inputs * T.SizeInBytes;
         for (; k <= inputs - 16; k += 16)
         {
             var xa = Vector256.Load(x + k);
@@ -144,14 +192,15 @@ internal static unsafe partial class CpuLinear
             nint at = (nint)k * T.SizeInBytes;
             if (BeginsLine<T>(k))
             {
-                Ahead(w0 + at + next);
-                Ahead(w1 + at + next);
-                Ahead(w2 + at + next);
-                Ahead(w3 + at + next);
-                Ahead(w4 + at + next);
-                Ahead(w5 + at + next);
-                Ahead(w6 + at + next);
-                Ahead(w7 + at + next);
+                Ahead(ahead);
+                Ahead(ahead + LineInBytes);
+                Ahead(ahead + (2 * LineInBytes));
+                Ahead(ahead + (3 * LineInBytes));
+                Ahead(ahead + (4 * LineInBytes));
+                Ahead(ahead + (5 * LineInBytes));
+                Ahead(ahead + (6 * LineInBytes));
+                Ahead(ahead + (7 * LineInBytes));
+                ahead += 8 * LineInBytes;
             }
 
             T.Load(w0 + at, out var a, out var b);
@@ -240,57 +289,78 @@ internal static unsafe partial class CpuLinear
         }
     }
 
+    /// <summary>
+    /// Computes sums // (4, <see cref="FourStride"/>) of three rows of W over the whole steps of four rows of x, in twelve registers, which hide the
+    /// latency of the multiply-adds. Each three sums are followed by one that is not valid. Rows of W beyond the last one are replaced by it.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Dots2x4<T>(ref LinearJob job, int n, int last, float* x0, float* sums)
+    private static void Dots3x4<T>(ref LinearJob job, int n, int last, float* x, byte* ahead, float* sums)
         where T : struct, IStoredWeight
     {
-        int inputs = job.Inputs;
-        float* x1 = x0 + inputs, x2 = x1 + inputs, x3 = x2 + inputs;
-        byte* w0 = job.Row<T>(n), w1 = job.Row<T>(Math.Min(n + 1, last));
-        Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default, s4 = default, s5 = default, s6 = default, s7 = default;
-        int k = 0;
-        nint next = 2 * (nint)inputs * T.SizeInBytes;
-        for (; k <= inputs - 16; k += 16)
+        byte* w0 = job.Row<T>(n), w1 = job.Row<T>(Math.Min(n + 1, last)), w2 = job.Row<T>(Math.Min(n + 2, last));
+
+        // s_ij: output i, row j
+        Vector256<float> s00 = default, s10 = default, s20 = default, s01 = default, s11 = default, s21 = default;
+        Vector256<float> s02 = default, s12 = default, s22 = default, s03 = default, s13 = default, s23 = default;
+        for (int k = 0; k <= job.Inputs - StepInputs; k += StepInputs, x += 4 * StepInputs)
         {
-            nint at = (nint)k * T.SizeInBytes;
+            // In the order of the memory: three rows side by side would be slower by a quarter.
             if (BeginsLine<T>(k))
             {
-                Ahead(w0 + at + next);
-                Ahead(w1 + at + next);
+                Ahead(ahead);
+                Ahead(ahead + LineInBytes);
+                Ahead(ahead + (2 * LineInBytes));
+                ahead += 3 * LineInBytes;
             }
 
-            T.Load(w0 + at, out var a, out var b);
-            T.Load(w1 + at, out var c, out var d);
-            var xa = Vector256.Load(x0 + k);
-            var xb = Vector256.Load(x0 + k + 8);
-            s0 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s0));
-            s4 = Vector256.MultiplyAddEstimate(d, xb, Vector256.MultiplyAddEstimate(c, xa, s4));
-            xa = Vector256.Load(x1 + k);
-            xb = Vector256.Load(x1 + k + 8);
-            s1 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s1));
-            s5 = Vector256.MultiplyAddEstimate(d, xb, Vector256.MultiplyAddEstimate(c, xa, s5));
-            xa = Vector256.Load(x2 + k);
-            xb = Vector256.Load(x2 + k + 8);
-            s2 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s2));
-            s6 = Vector256.MultiplyAddEstimate(d, xb, Vector256.MultiplyAddEstimate(c, xa, s6));
-            xa = Vector256.Load(x3 + k);
-            xb = Vector256.Load(x3 + k + 8);
-            s3 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s3));
-            s7 = Vector256.MultiplyAddEstimate(d, xb, Vector256.MultiplyAddEstimate(c, xa, s7));
+            nint at = (nint)k * T.SizeInBytes;
+            T.Load(w0 + at, out var v0, out _);
+            T.Load(w1 + at, out var v1, out _);
+            T.Load(w2 + at, out var v2, out _);
+            var y = Vector256.Load(x);
+            s00 = Vector256.MultiplyAddEstimate(v0, y, s00);
+            s10 = Vector256.MultiplyAddEstimate(v1, y, s10);
+            s20 = Vector256.MultiplyAddEstimate(v2, y, s20);
+            y = Vector256.Load(x + 8);
+            s01 = Vector256.MultiplyAddEstimate(v0, y, s01);
+            s11 = Vector256.MultiplyAddEstimate(v1, y, s11);
+            s21 = Vector256.MultiplyAddEstimate(v2, y, s21);
+            y = Vector256.Load(x + 16);
+            s02 = Vector256.MultiplyAddEstimate(v0, y, s02);
+            s12 = Vector256.MultiplyAddEstimate(v1, y, s12);
+            s22 = Vector256.MultiplyAddEstimate(v2, y, s22);
+            y = Vector256.Load(x + 24);
+            s03 = Vector256.MultiplyAddEstimate(v0, y, s03);
+            s13 = Vector256.MultiplyAddEstimate(v1, y, s13);
+            s23 = Vector256.MultiplyAddEstimate(v2, y, s23);
+
+            T.Load(w0 + at, out _, out v0);
+            T.Load(w1 + at, out _, out v1);
+            T.Load(w2 + at, out _, out v2);
+            y = Vector256.Load(x + 32);
+            s00 = Vector256.MultiplyAddEstimate(v0, y, s00);
+            s10 = Vector256.MultiplyAddEstimate(v1, y, s10);
+            s20 = Vector256.MultiplyAddEstimate(v2, y, s20);
+            y = Vector256.Load(x + 40);
+            s01 = Vector256.MultiplyAddEstimate(v0, y, s01);
+            s11 = Vector256.MultiplyAddEstimate(v1, y, s11);
+            s21 = Vector256.MultiplyAddEstimate(v2, y, s21);
+            y = Vector256.Load(x + 48);
+            s02 = Vector256.MultiplyAddEstimate(v0, y, s02);
+            s12 = Vector256.MultiplyAddEstimate(v1, y, s12);
+            s22 = Vector256.MultiplyAddEstimate(v2, y, s22);
+            y = Vector256.Load(x + 56);
+            s03 = Vector256.MultiplyAddEstimate(v0, y, s03);
+            s13 = Vector256.MultiplyAddEstimate(v1, y, s13);
+            s23 = Vector256.MultiplyAddEstimate(v2, y, s23);
         }
 
-        VectorMath.SumEach(s0, s1, s2, s3, s4, s5, s6, s7).Store(sums);
-        if (k < inputs)
-        {
-            sums[0] += Tail<T>(w0, x0, k, inputs);
-            sums[1] += Tail<T>(w0, x1, k, inputs);
-            sums[2] += Tail<T>(w0, x2, k, inputs);
-            sums[3] += Tail<T>(w0, x3, k, inputs);
-            sums[4] += Tail<T>(w1, x0, k, inputs);
-            sums[5] += Tail<T>(w1, x1, k, inputs);
-            sums[6] += Tail<T>(w1, x2, k, inputs);
-            sums[7] += Tail<T>(w1, x3, k, inputs);
-        }
+        var two = VectorMath.SumEach(s00, s10, s20, s20, s01, s11, s21, s21);
+        two.GetLower().Store(sums);
+        two.GetUpper().Store(sums + FourStride);
+        two = VectorMath.SumEach(s02, s12, s22, s22, s03, s13, s23, s23);
+        two.GetLower().Store(sums + (2 * FourStride));
+        two.GetUpper().Store(sums + (3 * FourStride));
     }
 
     // Whether the weight of input k, a multiple of sixteen, is the first one of a line of the cache, where the row begins with a line.

@@ -63,11 +63,11 @@ internal static unsafe partial class CpuLinear
             int outputs = Math.Min(OutputsAtOnce, end - n);
             if (job.Wide == Avx512Code.Native)
             {
-                Avx512.Dots(T.Type, pairs, job.Row<T>(n), stride, outputs, x, steps, sums);
+                Avx512.Dots(T.Type, pairs, job.Row<T>(n), stride, outputs, job.Ahead<T>(n, end), x, steps, sums);
             }
             else
             {
-                DotPairs<T>(pairs, job.Row<T>(n), stride, outputs, x, steps, sums);
+                DotPairs<T>(pairs, job.Row<T>(n), stride, outputs, job.Ahead<T>(n, end), x, steps, sums);
             }
 
             for (int j = 0; j < pairs; j++)
@@ -77,31 +77,32 @@ internal static unsafe partial class CpuLinear
         }
     }
 
-    private static void DotPairs<T>(int pairs, byte* w, nint stride, int outputs, float* x, nint steps, float* sums)
+    private static void DotPairs<T>(int pairs, byte* w, nint stride, int outputs, byte* ahead, float* x, nint steps, float* sums)
         where T : struct, IStoredWeight
     {
         switch (pairs)
         {
             case 1:
-                DotPairs<T, OnePair>(w, stride, outputs, x, steps, sums);
+                DotPairs<T, OnePair>(w, stride, outputs, ahead, x, steps, sums);
                 break;
             case 2:
-                DotPairs<T, TwoPairs>(w, stride, outputs, x, steps, sums);
+                DotPairs<T, TwoPairs>(w, stride, outputs, ahead, x, steps, sums);
                 break;
             case 3:
-                DotPairs<T, ThreePairs>(w, stride, outputs, x, steps, sums);
+                DotPairs<T, ThreePairs>(w, stride, outputs, ahead, x, steps, sums);
                 break;
             default:
-                DotPairs<T, FourPairs>(w, stride, outputs, x, steps, sums);
+                DotPairs<T, FourPairs>(w, stride, outputs, ahead, x, steps, sums);
                 break;
         }
     }
 
     /// <summary>
-    /// Computes sums // (pairs, 2, 4) of up to four rows of W over the first 16 · steps inputs. Missing rows of W are replaced by the first one.
+    /// Computes sums // (pairs, 2, 4) of up to four rows of W over the first 16 · steps inputs. Missing rows of W are replaced by the first one. As
+    /// much memory from <paramref name="ahead"/> on is asked for.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void DotPairs<T, TPairs>(byte* w, nint stride, int outputs, float* x, nint steps, float* sums)
+    private static void DotPairs<T, TPairs>(byte* w, nint stride, int outputs, byte* ahead, float* x, nint steps, float* sums)
         where T : struct, IStoredWeight
         where TPairs : struct, IPairs
     {
@@ -118,13 +119,14 @@ internal static unsafe partial class CpuLinear
             T.LoadBoth(w2, out var a2, out var b2);
             T.LoadBoth(w3, out var a3, out var b3);
 
-            // Prefetches the same inputs of the next four rows, which the processor does not predict.
+            // In the order of the memory: four rows side by side would be slower by a tenth.
             if (stepInBytes == LineInBytes || (k & 1) == 0)
             {
-                Sse.Prefetch1(w0 + (OutputsAtOnce * stride));
-                Sse.Prefetch1(w1 + (OutputsAtOnce * stride));
-                Sse.Prefetch1(w2 + (OutputsAtOnce * stride));
-                Sse.Prefetch1(w3 + (OutputsAtOnce * stride));
+                Sse.Prefetch1(ahead);
+                Sse.Prefetch1(ahead + LineInBytes);
+                Sse.Prefetch1(ahead + (2 * LineInBytes));
+                Sse.Prefetch1(ahead + (3 * LineInBytes));
+                ahead += OutputsAtOnce * LineInBytes;
             }
 
             AddPair(x, a0, b0, a1, b1, a2, b2, a3, b3, ref s00, ref s10, ref s20, ref s30);
@@ -193,9 +195,17 @@ internal static unsafe partial class CpuLinear
 
     /// <summary>The sums of four outputs: for the first row of a pair, then for the second.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector256<float> Sum(Vector512<float> s0, Vector512<float> s1, Vector512<float> s2, Vector512<float> s3) =>
-        VectorMath.SumEach(
-            s0.GetLower(), s1.GetLower(), s2.GetLower(), s3.GetLower(), s0.GetUpper(), s1.GetUpper(), s2.GetUpper(), s3.GetUpper());
+    private static Vector256<float> Sum(Vector512<float> s0, Vector512<float> s1, Vector512<float> s2, Vector512<float> s3)
+    {
+        // As VectorMath.SumEach in each half. A quarter of a vector then holds one sum of each output.
+        var quarters = Neighbours(Neighbours(s0, s1), Neighbours(s2, s3));
+        return (Avx512F.Shuffle4x128(quarters, quarters, 0b_10_00) + Avx512F.Shuffle4x128(quarters, quarters, 0b_11_01)).GetLower();
+    }
+
+    /// <summary>Sums of two neighbours: two of a, then two of b, in each quarter.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> Neighbours(Vector512<float> a, Vector512<float> b) =>
+        Avx512F.Shuffle(a, b, 0b_10_00_10_00) + Avx512F.Shuffle(a, b, 0b_11_01_11_01);
 
     /// <summary>Writes outputs n .. n + outputs − 1 of rows m and m + 1.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -38,6 +38,9 @@ internal static unsafe partial class CpuLinear
     // Two, four and eight threads get the same number of parts.
     private const int PartsTogether = 8;
 
+    // Rows of W between those that are multiplied and those that are asked for, where a group of rows reads them from memory.
+    private const int RowsAhead = 8;
+
     // Reading a weight takes as long as its products with so many rows.
     private const int RowsPerRead = 8;
 
@@ -119,12 +122,13 @@ internal static unsafe partial class CpuLinear
             X = (float*)x.Address,
             Y = (float*)y.Address,
             Wide = Avx512.Code,
+            Threads = pool.Threads,
         };
         if (byDots == x.Rows)
         {
             job.Dots = Arrange<T>(job.Wide, x, HostScratch.ForCaller((x.Rows + 1L) * x.Columns));
             job.RowsByDots = byDots;
-            job.OutputsPerPart = OutputsPerPart(w, x.Rows);
+            job.OutputsPerPart = OutputsPerPart(w, x.Rows, UsesPairs(job.Wide, x.Rows) || x.Rows < 4 ? 8 : OutputsOfChunk);
             pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &DotPart<T>, cancellation);
             return;
         }
@@ -143,13 +147,13 @@ internal static unsafe partial class CpuLinear
         }
     }
 
-    // A part's outputs are a multiple of eight. A map that is worth only one part stays whole.
-    private static int OutputsPerPart(Matrix w, int rows)
+    // A part's outputs are a multiple of the unit. A map that is worth only one part stays whole.
+    private static int OutputsPerPart(Matrix w, int rows, int unit)
     {
         long cost = (long)w.Rows * w.Columns * (RowsPerRead + rows) / (RowsPerRead + 1);
         long parts = (cost + WeightsPerPart - 1) / WeightsPerPart;
         parts = parts == 1 ? 1 : (parts + PartsTogether - 1) / PartsTogether * PartsTogether;
-        return (int)((w.Rows + (8 * parts) - 1) / (8 * parts)) * 8;
+        return (int)((w.Rows + (unit * parts) - 1) / (unit * parts)) * unit;
     }
 
     private struct LinearJob
@@ -163,6 +167,7 @@ internal static unsafe partial class CpuLinear
         public int Outputs;
         public int OutputsPerPart;
         public Avx512Code Wide;
+        public int Threads;
 
         /// <summary>Number of rows that get the bias.</summary>
         public int BiasedRows;
@@ -192,6 +197,13 @@ internal static unsafe partial class CpuLinear
         public readonly byte* Row<T>(int n, int k = 0)
             where T : struct, IStoredWeight => W + ((((nint)n * Inputs) + k) * T.SizeInBytes);
 
+        /// <summary>
+        /// The weights to ask for while row <paramref name="n"/> of a part that ends before <paramref name="end"/> is multiplied: those of the rows
+        /// that follow, and behind the part those of the thread's next one, if all threads take parts in turn.
+        /// </summary>
+        public readonly byte* Ahead<T>(int n, int end, int rows = RowsAhead)
+            where T : struct, IStoredWeight => Row<T>(n + rows < end ? n + rows : n + rows + ((Threads - 1) * OutputsPerPart));
+
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public readonly void PutEight(int m, int n, Vector256<float> sums)
         {
@@ -214,6 +226,22 @@ internal static unsafe partial class CpuLinear
 
             nint at = ((nint)m * Outputs) + n;
             (Residual is null ? sums : Vector128.Load(Residual + at) + sums).Store(Y + at);
+        }
+
+        /// <summary>Writes outputs n .. n + count − 1 of row m.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public readonly void PutAll(int m, int n, int count, float* sums)
+        {
+            int i = 0;
+            for (; i <= count - 8; i += 8)
+            {
+                PutEight(m, n + i, Vector256.Load(sums + i));
+            }
+
+            for (; i < count; i++)
+            {
+                Put(m, n + i, sums[i]);
+            }
         }
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -15,6 +15,9 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     // Rows of a part: fewer are not worth another thread.
     private const int RowsPerPart = 8;
 
+    // Numbers of a row whose activations alone are worth another thread.
+    private const int WideRow = 1024;
+
     private readonly WorkerPool _pool;
 
     /// <summary>Starts the threads.</summary>
@@ -118,7 +121,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
             job.Slopes = HostScratch.ForCaller(2L * rows.Values * c.F);
         }
 
-        ForRows(rows.Values, ref job, &Gate);
+        ForRows(rows.Values, ref job, &Gate, c.F >= WideRow ? 1 : RowsPerPart);
         ForRows(rows.Tangents, ref job, &GateTangent);
     }
 
@@ -586,17 +589,18 @@ internal sealed unsafe partial class CpuOps : DeviceOps
 
     // ---- rows across threads -------------------------------------------------------------------------------------
 
-    private void ForRows(int rows, ref RowJob job, delegate*<ref RowJob, int, void> body)
+    private void ForRows(int rows, ref RowJob job, delegate*<ref RowJob, int, void> body, int rowsPerPart = RowsPerPart)
     {
         job.Body = body;
         job.Count = rows;
-        _pool.Run((rows + RowsPerPart - 1) / RowsPerPart, ref job, &RowsPart, job.Rows.Cancellation);
+        job.RowsPerPart = rowsPerPart;
+        _pool.Run((rows + rowsPerPart - 1) / rowsPerPart, ref job, &RowsPart, job.Rows.Cancellation);
     }
 
     private static void RowsPart(ref RowJob job, int part)
     {
-        int end = Math.Min((part + 1) * RowsPerPart, job.Count);
-        for (int row = part * RowsPerPart; row < end; row++)
+        int end = Math.Min((part + 1) * job.RowsPerPart, job.Count);
+        for (int row = part * job.RowsPerPart; row < end; row++)
         {
             job.Body(ref job, row);
         }
@@ -624,5 +628,6 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         public Cotangents Back;
         public delegate*<ref RowJob, int, void> Body;
         public int Count;
+        public int RowsPerPart;
     }
 }

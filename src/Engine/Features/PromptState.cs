@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Runtime.InteropServices;
 using Tiller.Kernels;
 using Tiller.Model;
 using Tiller.Ops;
@@ -74,7 +73,7 @@ internal sealed class PromptState : IDisposable
             else
             {
                 model.Begin(rows, a);
-                model.Ops.Upload(MemoryMarshal.AsBytes<float>(x[k]), a.X.Address);
+                model.Ops.Copy(blocks[k - 1].Y.Address, a.X.Address, sizeof(float) * model.Config.D);
             }
 
             model.Forward(k, rows, a);

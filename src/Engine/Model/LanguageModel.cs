@@ -109,6 +109,13 @@ public sealed class LanguageModel : IDisposable
     /// <exception cref="CheckpointException">config.json or tokenizer.json cannot be read any more, or has changed since it was loaded.</exception>
     public string Fingerprint => _fingerprint?.Value ?? RandomName;
 
+    /// <summary>
+    /// What measurements, texts and scores of the model belong to, where they are kept: the fingerprint, and how keys and values are stored if not in
+    /// float32.
+    /// </summary>
+    /// <exception cref="CheckpointException">As for <see cref="Fingerprint"/>.</exception>
+    internal string Identity => KvType == KvType.F32 ? Fingerprint : $"{Fingerprint} {KvType}";
+
     /// <summary>The device that runs the model: the CPU or a CUDA device.</summary>
     public Device Device => Ops is CudaOps cuda ? Device.Cuda(cuda.Ordinal) : Device.Cpu;
 

@@ -47,6 +47,15 @@ internal static unsafe class DenseAlgebra
         }
     }
 
+    /// <summary>Replaces a nearly symmetric M by ½ (M + M').</summary>
+    public static void Symmetrise(Matrix<double> m)
+    {
+        fixed (double* numbers = Numbers(m))
+        {
+            _ = Host.Symmetrise(View(numbers, m));
+        }
+    }
+
     /// <summary>Computes X = X L^{-T} in place.</summary>
     public static void SolveRight(Matrix<double> x, Matrix<double> l)
     {

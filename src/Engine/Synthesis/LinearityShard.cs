@@ -18,10 +18,10 @@ public sealed class LinearityShard
     private readonly Shard _shard;
     private readonly ShardedWork _work;
 
-    private LinearityShard(LanguageModel model, LinearityPrompts prompts, LinearityOptions options, Shard shard, string request)
+    private LinearityShard(LanguageModel model, LinearityPrompts prompts, LinearityOptions options, Shard shard, string request, string origin)
     {
         (_model, _prompts, _options, _shard) = (model, prompts, options, shard);
-        _work = LinearityParts.Work(model, prompts, options, request);
+        _work = LinearityParts.Work(model, prompts, options, request, origin);
         Prompts = Own.GetOffsetAndLength(prompts.Ids.Length).Length;
         var c = model.Config;
         long pairs = LinearityPrompts.PairsOf(model, options), steered = options.Law is null ? 0 : 1;
@@ -49,19 +49,21 @@ public sealed class LinearityShard
     /// <param name="options">Null for the defaults.</param>
     /// <param name="shard">Which part.</param>
     /// <param name="request">A text that is kept with the part and must be the same for all parts.</param>
+    /// <param name="origin">A text that is kept with the part and may differ between parts, such as the folder that relative paths lead from.</param>
     /// <param name="cancellationToken">Checked between prompts.</param>
     /// <exception cref="TillerException">A prompt cannot be encoded, or a list is empty.</exception>
     /// <exception cref="ArgumentException">The model has random weights.</exception>
     public static LinearityShard Of(
         LanguageModel model, IReadOnlyList<IReadOnlyList<Prompt>> lists, LinearityOptions? options, Shard shard, string request = "",
-        CancellationToken cancellationToken = default)
+        string origin = "", CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(model);
         ArgumentNullException.ThrowIfNull(lists);
         ArgumentNullException.ThrowIfNull(request);
+        ArgumentNullException.ThrowIfNull(origin);
         options ??= new LinearityOptions();
         options.Check();
-        return new LinearityShard(model, LinearityPrompts.Of(model, lists, cancellationToken), options, shard, request);
+        return new LinearityShard(model, LinearityPrompts.Of(model, lists, cancellationToken), options, shard, request, origin);
     }
 
     /// <summary>Measures the part. What an earlier run of it has measured is not measured again.</summary>
@@ -146,7 +148,7 @@ internal static class LinearityParts
     public const string Unmoved = "unmoved";
 
     /// <summary>Describes what is divided. The law is the caller's to describe, in the request.</summary>
-    public static ShardedWork Work(LanguageModel model, LinearityPrompts prompts, LinearityOptions options, string request)
+    public static ShardedWork Work(LanguageModel model, LinearityPrompts prompts, LinearityOptions options, string request, string origin)
     {
         using var hash = new IdentityHash();
         string sizes = string.Join(' ', options.Sizes.Select(size => size.ToString("R", CultureInfo.InvariantCulture)));
@@ -160,7 +162,7 @@ internal static class LinearityParts
             hash.Add(ids);
         }
 
-        return ShardedWork.Of(model, "linearity", hash.End(), request);
+        return ShardedWork.Of(model, "linearity", hash.End(), request, origin);
     }
 }
 
@@ -195,7 +197,7 @@ internal sealed class LinearityShards : LinearityData
     public static LinearityShards Open(LanguageModel model, LinearityPrompts prompts, LinearityOptions options, IReadOnlyList<string> folders)
     {
         var set = ShardSet.Open(folders);
-        set.CheckWork(LinearityParts.Work(model, prompts, options, request: ""));
+        set.CheckWork(LinearityParts.Work(model, prompts, options, request: "", origin: ""));
         return new LinearityShards(model, prompts, options, set);
     }
 

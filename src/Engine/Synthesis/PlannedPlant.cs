@@ -39,11 +39,7 @@ internal sealed class PlannedPlant
         for (int k = Steps - 1; k >= 0; k--)
         {
             TensorPrimitives.MultiplyAdd(u.Slice(k * Width, Width), Weights.R, _costate, gradient.Slice(k * Width, Width));
-            for (int j = 0; j < Width; j++)
-            {
-                _pulled[j] = TensorPrimitives.Dot<double>(_a[k].AsSpan(j * Width, Width), _costate);
-            }
-
+            SquareProduct.Pull<double>(_a[k], _costate, _pulled);
             TensorPrimitives.MultiplyAdd(State(k), Weights.Q, _pulled, _costate);
         }
     }
@@ -62,22 +58,11 @@ internal sealed class PlannedPlant
     }
 
     /// <summary>A_k x.</summary>
-    public double[] Push(int k, ReadOnlySpan<double> x)
+    public double[] Push(int k, double[] x)
     {
         double[] pushed = new double[Width];
-        Push(k, x, pushed);
+        SquareProduct.Push<double>(_a[k], x, pushed);
         return pushed;
-    }
-
-    private void Push(int k, ReadOnlySpan<double> x, Span<double> sum)
-    {
-        for (int j = 0; j < Width; j++)
-        {
-            if (x[j] != 0)
-            {
-                TensorPrimitives.MultiplyAdd(_a[k].AsSpan(j * Width, Width), x[j], sum, sum);
-            }
-        }
     }
 
     private void Roll(ReadOnlySpan<double> u, ReadOnlySpan<double> start)
@@ -86,7 +71,7 @@ internal sealed class PlannedPlant
         for (int k = 0; k < Steps; k++)
         {
             u.Slice(k * Width, Width).CopyTo(State(k + 1));
-            Push(k, State(k), State(k + 1));
+            SquareProduct.Push<double>(_a[k], _states.AsMemory(k * Width, Width), _states.AsMemory((k + 1) * Width, Width));
         }
     }
 

@@ -15,17 +15,18 @@ public sealed class ShardException : TillerException
     }
 }
 
-/// <summary>A piece of work that is divided among shards; the same for all of them.</summary>
+/// <summary>A piece of work that is divided among shards; but for the origin, the same for all of them.</summary>
 /// <param name="Kind">fit or linearity.</param>
 /// <param name="Model">Name of the model, for messages.</param>
-/// <param name="Checkpoint">Fingerprint of the checkpoint, and hash of a sample of its weights.</param>
+/// <param name="Checkpoint">The model's <see cref="LanguageModel.Identity"/>, and hash of a sample of its weights.</param>
 /// <param name="Inputs">Hash of the prompts and of all options on which the measured numbers depend.</param>
 /// <param name="Request">What the caller asked for, in the caller's own form.</param>
-internal sealed record ShardedWork(string Kind, string Model, string Checkpoint, string Inputs, string Request)
+/// <param name="Origin">Where the caller asked for it, in the caller's own form.</param>
+internal sealed record ShardedWork(string Kind, string Model, string Checkpoint, string Inputs, string Request, string Origin)
 {
     /// <summary>Describes work on a checkpoint.</summary>
     /// <exception cref="ArgumentException">The model has random weights, which no file can be told to belong to.</exception>
-    public static ShardedWork Of(LanguageModel model, string kind, string inputs, string request)
+    public static ShardedWork Of(LanguageModel model, string kind, string inputs, string request, string origin)
     {
         if (!model.IsCheckpoint)
         {
@@ -33,7 +34,7 @@ internal sealed record ShardedWork(string Kind, string Model, string Checkpoint,
         }
 
         using var folder = CheckpointFolder.Open(model.Directory);
-        return new ShardedWork(kind, model.Name, $"{model.Fingerprint} {folder.SampleOfWeights()}", inputs, request);
+        return new ShardedWork(kind, model.Name, $"{model.Identity} {folder.SampleOfWeights()}", inputs, request, origin);
     }
 }
 
@@ -106,6 +107,7 @@ internal sealed class ShardFiles
             ["checkpoint"] = work.Checkpoint,
             ["inputs"] = work.Inputs,
             ["request"] = work.Request,
+            ["origin"] = work.Origin,
         };
         Directory.CreateDirectory(folder);
         ShardFile[] others = [.. In(folder).Where(file => file.Part == States)];
@@ -196,7 +198,7 @@ internal sealed class ShardFiles
             : Kept("shard") != file.Shard.ToString() || Kept("kind") != file.Kind ? throw new ShardException(
                 $"{file.Path}: the file is of shard {Quoted.Text(Kept("shard"))} of a {Quoted.Text(Kept("kind"))}, which its name does not say. "
                 + "Give it its name back, or delete it and run the shard again.")
-            : new ShardedWork(file.Kind, Kept("model"), Kept("checkpoint"), Kept("inputs"), Kept("request"));
+            : new ShardedWork(file.Kind, Kept("model"), Kept("checkpoint"), Kept("inputs"), Kept("request"), Kept("origin"));
 
         string Kept(string key) => metadata.GetValueOrDefault(key, "");
     }

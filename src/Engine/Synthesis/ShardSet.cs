@@ -27,11 +27,15 @@ internal sealed class ShardSet
     private const int MaxCount = 1 << 20;
 
     private readonly Dictionary<(int Shard, string Part), ShardFile> _files = [];
+    private readonly SortedSet<string> _origins = new(StringComparer.Ordinal);
 
     private ShardSet(ShardedWork work, int count) => (Work, Count) = (work, count);
 
-    /// <summary>The work.</summary>
+    /// <summary>The work, as the first shard that is there has it.</summary>
     public ShardedWork Work { get; }
+
+    /// <summary>The different origins of the shards.</summary>
+    public IReadOnlyCollection<string> Origins => _origins;
 
     /// <summary>Number of shards.</summary>
     public int Count { get; }
@@ -82,8 +86,9 @@ internal sealed class ShardSet
         foreach (var file in files.Where(file => file.Part == ShardFiles.States))
         {
             using var other = file.Open();
-            CheckSame(
-                file.Path, ShardFiles.WorkOf(file, other), set.Work, $"{first.Path}'s", "Put together the shards of one command.");
+            var work = ShardFiles.WorkOf(file, other);
+            CheckSame(file.Path, work, set.Work, $"{first.Path}'s", "Put together the shards of one command.");
+            set._origins.Add(work.Origin);
         }
 
         set.Require(Enumerable.Range(0, set.Count).Select(i => (i, ShardFiles.States)));
@@ -132,13 +137,13 @@ internal sealed class ShardSet
             ? numbers : throw Damaged(_files[(shard, part)], $"{name} holds NaN or an infinity");
     }
 
-    /// <summary>Refuses work that differs from what is expected.</summary>
+    /// <summary>Refuses work that differs from what is expected, but for its origin.</summary>
     internal static void CheckSame(string path, ShardedWork found, ShardedWork expected, string whose, string advice)
     {
         string? what = found.Kind != expected.Kind ? $"of a {found.Kind}, and not of a {expected.Kind}"
             : found.Checkpoint != expected.Checkpoint
-                ? $"of another checkpoint ({Quoted.Text(found.Model)}) than {whose} ({Quoted.Text(expected.Model)}): config.json, tensors, weights "
-                    + "or tokenizer.json differ"
+                ? $"of another checkpoint ({Quoted.Text(found.Model)}) than {whose} ({Quoted.Text(expected.Model)}): config.json, tensors, "
+                    + "weights, tokenizer.json or type of keys and values differ"
             : found.Inputs != expected.Inputs ? $"of other prompts or settings than {whose}"
             : found.Request != expected.Request ? $"of another command than {whose}" : null;
         if (what is not null)

@@ -72,11 +72,7 @@ public static class WeightSweep
             }
 
             Finite.Check(w, "The pullback A'B", k);
-            var columns = w.Append(directions[k]);
-            var (next, rest) = Orthonormal(columns);
-            var ofW = rest.SubMatrix(0, rest.RowCount, 0, w.ColumnCount);
-            var ofV = rest.SubMatrix(0, rest.RowCount, w.ColumnCount, directions[k].ColumnCount);
-            var check = new Check(k, b, w, directions[k], columns, next, rest, ofW);
+            var layer = new Layer(k, b, w, directions[k]);
             for (int i = 0; i < t.Length; i++)
             {
                 var scaled = t[i];
@@ -93,11 +89,11 @@ public static class WeightSweep
 
                 gains[i][k] = inner is null ? new ZeroGain(width) : new ThinGain(b, inner, w);
                 var before = t[i];
-                t[i] = DenseAlgebra.Multiply(ofW, scaled, cancellationToken).Append(Math.Sqrt(weights[i].Q) * ofV);
-                steps[i][k] = new RiccatiStep(k, check.Residual(weights[i], before, inner, t[i]), 0, condition, before.ColumnCount, 0, 0);
+                t[i] = DenseAlgebra.Multiply(layer.OfW, scaled, cancellationToken).Append(Math.Sqrt(weights[i].Q) * layer.OfV);
+                steps[i][k] = new RiccatiStep(k, layer.Residual(weights[i], before, inner, t[i]), 0, condition, before.ColumnCount, 0, 0);
             }
 
-            b = next;
+            b = layer.Basis;
         }
 
         return [.. gains.Zip(steps, (g, s) => new RiccatiSolution(g, new RiccatiReport(s)))];
@@ -115,41 +111,50 @@ public static class WeightSweep
         return (qr.Q, qr.R);
     }
 
-    // The residuals of one layer's equations on random vectors y. Products with y are the same for all weights, and what is left of the equations are
-    // coordinates in the next basis, which keep lengths. That [ W , V ] = B_k R holds is checked with them.
-    private sealed class Check
+    // One layer's [ W , V ] = B R, and the residuals of its equations on random vectors y. Products with y are the same for all weights, and what is
+    // left of the equations are coordinates in the basis, which keep lengths. That [ W , V ] = B R holds is checked with them.
+    private sealed class Layer
     {
-        private readonly Matrix<double> _rest;
-        private readonly Matrix<double> _ofW;
+        private readonly Matrix<double> _r;
         private readonly Matrix<double> _by;
         private readonly Matrix<double> _wy;
         private readonly Matrix<double> _vy;
-        private readonly Matrix<double> _nextY;
+        private readonly Matrix<double> _basisY;
         private readonly double _factorError;
 
-        public Check(
-            int k, Matrix<double> b, Matrix<double> w, Matrix<double> v, Matrix<double> columns, Matrix<double> next, Matrix<double> rest,
-            Matrix<double> ofW)
+        public Layer(int k, Matrix<double> b, Matrix<double> w, Matrix<double> v)
         {
+            var columns = w.Append(v);
+            (Basis, _r) = Orthonormal(columns);
+            OfW = _r.SubMatrix(0, _r.RowCount, 0, w.ColumnCount);
+            OfV = _r.SubMatrix(0, _r.RowCount, w.ColumnCount, v.ColumnCount);
             var y = DenseRiccati.Probe(w.RowCount, Probes, k);
-            (_rest, _ofW) = (rest, ofW);
             (_by, _wy) = (DenseAlgebra.TransposeMultiply(b, y), DenseAlgebra.TransposeMultiply(w, y));
-            (_vy, _nextY) = (DenseAlgebra.TransposeMultiply(v, y), DenseAlgebra.TransposeMultiply(next, y));
+            (_vy, _basisY) = (DenseAlgebra.TransposeMultiply(v, y), DenseAlgebra.TransposeMultiply(Basis, y));
             var c = DenseRiccati.Probe(columns.ColumnCount, Probes, k);
-            _factorError = DenseRiccati.Relative(DenseAlgebra.Multiply(columns, c), DenseAlgebra.Multiply(next, DenseAlgebra.Multiply(rest, c)));
+            _factorError = DenseRiccati.Relative(DenseAlgebra.Multiply(columns, c), DenseAlgebra.Multiply(Basis, DenseAlgebra.Multiply(_r, c)));
         }
+
+        /// <summary>B // (D, p + m).</summary>
+        public Matrix<double> Basis { get; }
+
+        /// <summary>The columns of R for W // (p + m, p).</summary>
+        public Matrix<double> OfW { get; }
+
+        /// <summary>The columns of R for V // (p + m, m).</summary>
+        public Matrix<double> OfV { get; }
 
         public double Residual(LqrWeights weights, Matrix<double> t, Matrix<double>? inner, Matrix<double> next)
         {
             // K_k' (S_{k+1} + rI) y = A_k' S_{k+1} y
             var sy = Square(t, _by);
             double gainError = inner is null ? 0 : DenseRiccati.Relative(
-                DenseAlgebra.Multiply(_ofW, DenseAlgebra.Multiply(inner, sy + (weights.R * _by))), DenseAlgebra.Multiply(_ofW, sy));
+                DenseAlgebra.Multiply(OfW, DenseAlgebra.Multiply(inner, sy + (weights.R * _by))), DenseAlgebra.Multiply(OfW, sy));
 
             // S_k y = Q_k y + r A_k' K_k y, without an input Q_k y + A_k' S_{k+1} A_k y
             var carried = inner is null ? Square(t, _wy) : weights.R * DenseAlgebra.Multiply(inner, _wy);
-            var value = DenseAlgebra.Multiply(_rest, carried.Stack(weights.Q * _vy));
-            return Math.Max(_factorError, Math.Max(gainError, DenseRiccati.Relative(value, Square(next, _nextY))));
+            var value = DenseAlgebra.Multiply(_r, carried.Stack(weights.Q * _vy));
+            return Math.Max(_factorError, Math.Max(gainError, DenseRiccati.Relative(value, Square(next, _basisY))));
         }
     }
 

@@ -180,7 +180,7 @@ public sealed record Comparison
         var encoder = PromptEncoder.Of(model);
         var (g, s) = (task.Generation, task.Generation.Sampling);
         using var hash = new IdentityHash();
-        hash.Add(model.Fingerprint).Add($"{Evaluation.Tokens}").Add(
+        hash.Add(model.Identity).Add($"{Evaluation.Tokens}").Add(
             [Evaluation.Limit ?? 0, Math.Max(Evaluation.Batch, 8), g.MaxNewTokens, s.TopK, task.Scorers.Count, g.StopStrings.Count]);
         foreach (float number in new[] { s.Temperature, s.TopP, s.MinP, s.RepetitionPenalty, s.PresencePenalty, s.FrequencyPenalty })
         {

@@ -66,7 +66,7 @@ internal sealed class FittedControllers(LanguageModel model, string? folder)
         }
 
         using var hash = new IdentityHash();
-        hash.Add(model.Fingerprint);
+        hash.Add(model.Identity);
         foreach (var prompt in task.Fit?.Calibration ?? options.Calibration ?? [.. task.Contrast?.Positive ?? [], .. task.Contrast?.Negative ?? []])
         {
             hash.Add(prompt.Identity);

@@ -39,7 +39,9 @@ var root = new RootCommand(
     shape, checkpoint, type, batches, prefill, context, threads, seconds, narrow, markdown,
 };
 root.SetAction((parse, cancellationToken) => Task.FromResult(Run(parse, cancellationToken)));
-return await root.Parse(args).InvokeAsync();
+var line = root.Parse(args);
+int code = await line.InvokeAsync();
+return line.Errors.Count > 0 ? 2 : code;
 
 int Run(ParseResult parse, CancellationToken cancellationToken)
 {

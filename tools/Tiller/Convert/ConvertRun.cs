@@ -27,7 +27,7 @@ internal static class ConvertRun
 
     public static int Run(Terminal terminal, ConvertRequest request, CancellationToken cancellationToken)
     {
-        var destination = Destination.Of(terminal, "--out", request.Out, isText: false, request.Json);
+        var destination = Destination.Of(terminal, "--out", request.Out, isText: false, request.Json, request.File);
         terminal = destination.Rest;
         byte[] begin = Begin(request.File);
 

@@ -11,7 +11,8 @@ internal static class EvalRun
     public static int Run(
         Terminal terminal, EvalRequest request, IReadOnlyList<ScorerKind> kinds, CancellationToken cancellationToken)
     {
-        var destination = request.Out is null ? null : Destination.Of(terminal, "--out", request.Out, isText: true, request.Json);
+        var read = request.Steering.Controllers.Select(static c => c.Controller);
+        var destination = request.Out is null ? null : Destination.Of(terminal, "--out", request.Out, isText: true, request.Json, read);
         terminal = destination?.Rest ?? terminal;
         using var task = EvaluationTask.Read(request.Task, new TaskOptions { Data = request.Data, Kinds = kinds }, cancellationToken);
         if (!task.Splits.TryGetValue(request.Split, out var prompts))

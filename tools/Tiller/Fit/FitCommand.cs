@@ -356,7 +356,7 @@ internal sealed class FitCommand : TillerCommand
 
     private static void CheckShard(FitRequest request)
     {
-        ShardArguments.CheckFolder(request.Shard, request.Out);
+        ShardArguments.Check(request.Shard, request.Out, request.Page);
         if (request is { Shard: not null, Plan: true })
         {
             throw new UsageException("--plan is that of the whole fit: leave --shard out.");

@@ -21,11 +21,6 @@ internal static class FitRun
 {
     public static int Run(Terminal terminal, FitRequest request, CancellationToken cancellationToken)
     {
-        if (request is { Jacobians: { } kept, Out: { } written } && Path.GetFullPath(kept) == Path.GetFullPath(written))
-        {
-            throw new UsageException("--jacobians and --out name the same file: the controller would take the Jacobians' place. Give two names.");
-        }
-
         if (request.Out is null || request.Plan)
         {
             PlanOutput.Write(terminal, request.Json, [PlanRun.OfCheckpoint(request, cancellationToken)]);
@@ -37,14 +32,14 @@ internal static class FitRun
             return Measure(terminal, request, shard, cancellationToken);
         }
 
+        string?[] read =
+        [
+            request.Positive, request.Negative, request.Pairs, request.Calibration, request.Alternative, request.Certify, request.Jacobians,
+        ];
         Destination[] destinations = [.. request.Weights.Select(weights =>
-            Destination.Of(terminal, "--out", FileOf(request, weights), isText: false, request.Json))];
-        var page = request.Page is null ? null : Destination.Of(terminal, "--page", request.Page, isText: true, request.Json);
-        if (page is not null && destinations.Any(x => page.IsOutput ? x.IsOutput : Path.GetFullPath(x.Name) == Path.GetFullPath(page.Name)))
-        {
-            throw new UsageException("--page and --out name the same place: give each a file of its own.");
-        }
-
+            Destination.Of(terminal, "--out", FileOf(request, weights), isText: false, request.Json, read))];
+        var page = request.Page is null ? null
+            : Destination.Of(terminal, "--page", request.Page, isText: true, request.Json, read).Beside(destinations);
         terminal = page is { IsOutput: true } ? page.Rest : destinations[0].Rest;
         var prompts = Prompts(request, cancellationToken);
         var contrast = prompts.Contrast;
@@ -86,8 +81,9 @@ internal static class FitRun
     {
         var prompts = Prompts(request, cancellationToken);
         using var model = Runs.Load(terminal, request.Model, request.Device, request.Strict, cancellationToken);
+        var command = request.Command!;
         var part = FitShard.Of(
-            model, prompts.Contrast, Options(request, model.Config, prompts), shard, request.Command!.ToString(), cancellationToken);
+            model, prompts.Contrast, Options(request, model.Config, prompts), shard, command.ToString(), command.Directory, cancellationToken);
         ShardOutput.Begin(terminal, shard, part.Prompts, part.AllPrompts, part.SizeInBytes, request.Out!);
         StageBars.Run(terminal, progress =>
         {

@@ -41,20 +41,15 @@ internal static class PlanRun
     public static PlannedFit OfCheckpoint(FitRequest request, CancellationToken cancellationToken)
     {
         var prompts = FitRun.Prompts(request, cancellationToken);
-        var (contrast, calibration) = (prompts.Contrast, prompts.Calibration);
         string directory = HubCache.Resolve(request.Model);
         var c = ModelConfigReader.Read(directory);
         var options = FitRun.Options(request, c, prompts);
         bool counted = File.Exists(Path.Combine(directory, "tokenizer.json"));
         var encoder = counted ? Encoder(request, c, cancellationToken) : null;
-        int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
-        int[] others =
-        [
-            .. Lengths("Alternative", prompts.Alternative ?? []), .. Lengths("Nominal", prompts.Nominal is { } one ? [one] : []),
-            .. Lengths("Held-out", options.HeldOut ?? []),
-        ];
-        int[]? kept = calibration is null ? null : [.. Lengths("Calibration", calibration)];
 
+        // With a tokenizer, this refuses the prompts that the fit would refuse.
+        var lengths = PromptLengths.Of(prompts.Contrast, options, (list, prompts) =>
+            encoder?.Encode(list, prompts, cancellationToken).Select(ids => ids.Length) ?? prompts.Select(p => Estimate(p, c)));
         long weights;
         string known;
         if (File.Exists(Path.Combine(directory, CheckpointFolder.SingleFileName))
@@ -69,14 +64,10 @@ internal static class PlanRun
         }
 
         var rates = QuickRates.Measure(c, TensorType.BF16, request.Device.ToLoadOptions(), cancellationToken);
-        var plan = FitPlan.Of(c, weights, lengths, kept, options, rates.Callers, rates.JacobianRows, others, request.Weights.Count);
-        long tokens = lengths.Concat(kept ?? []).Concat(others).Sum(n => (long)n);
+        var plan = lengths.Plan(c, weights, options, rates.Callers, rates.JacobianRows, request.Weights.Count);
         return new PlannedFit(
-            HubCache.NameOf(directory), c, known, lengths.Length, (kept ?? lengths).Length, tokens, counted, Solve(options), plan, rates);
-
-        // With a tokenizer, this refuses the prompts that the fit would refuse.
-        IEnumerable<int> Lengths(string list, IReadOnlyList<Prompt> prompts) =>
-            encoder?.Encode(list, prompts, cancellationToken).Select(ids => ids.Length) ?? prompts.Select(p => Estimate(p, c));
+            HubCache.NameOf(directory), c, known, lengths.Contrast.Length, lengths.Averaged.Length, lengths.Tokens, counted, Solve(options), plan,
+            rates);
     }
 
     /// <summary>The plan of a fit of a loaded model; null if the fit is too short to be worth a message, or has a file of Jacobians.</summary>
@@ -89,16 +80,9 @@ internal static class PlanRun
         }
 
         var encoder = PromptEncoder.Of(model);
-        int[] Lengths(string list, IReadOnlyList<Prompt> prompts) => [.. encoder.Encode(list, prompts, cancellationToken).Select(ids => ids.Length)];
-        int[] lengths = [.. Lengths("Positive", contrast.Positive), .. Lengths("Negative", contrast.Negative)];
-        int[]? kept = options.Calibration is { } calibration ? Lengths("Calibration", calibration) : null;
-        int[] others =
-        [
-            .. Lengths("Alternative", options.Alternative ?? []), .. Lengths("Nominal", options.Nominal is { } one ? [one] : []),
-            .. Lengths("Held-out", options.HeldOut ?? []),
-        ];
-        var plan = FitPlan.Of(
-            model.Config, model.WeightsInBytes, lengths, kept, options, model.Ops.Callers, model.Ops.JacobianRows, others, weights);
+        var lengths = PromptLengths.Of(
+            contrast, options, (list, prompts) => encoder.Encode(list, prompts, cancellationToken).Select(ids => ids.Length));
+        var plan = lengths.Plan(model.Config, model.WeightsInBytes, options, model.Ops.Callers, model.Ops.JacobianRows, weights);
         if (plan.Stages.Sum(s => s.SingleFlops + s.DoubleFlops) < LongFlops)
         {
             return null;
@@ -106,10 +90,9 @@ internal static class PlanRun
 
         var rates = QuickRates.Measure(model.Config, TensorType.BF16, device.ToLoadOptions(), cancellationToken);
         rates = rates with { FreeInBytes = rates.FreeInBytes + model.WeightsInBytes }; // the plan includes the weights, which are already loaded
-        long tokens = lengths.Concat(kept ?? []).Concat(others).Sum(n => (long)n);
         return new PlannedFit(
-            model.Name, model.Config, "as loaded", lengths.Length, (kept ?? lengths).Length, tokens, CountedTokens: true, Solve(options), plan,
-            rates);
+            model.Name, model.Config, "as loaded", lengths.Contrast.Length, lengths.Averaged.Length, lengths.Tokens, CountedTokens: true,
+            Solve(options), plan, rates);
     }
 
     /// <summary>The plans of a dense, a factored and a reduced fit of a named shape.</summary>
@@ -144,5 +127,26 @@ internal static class PlanRun
     }
 
     private static string Solve(FitOptions options) =>
-        options.Method.Takes(FitInputs.Gains) ? FitOutput.Solve(options.Order, options.Cost) : options.Method.Name;
+        !options.Method.Takes(FitInputs.Gains) || options.Method.Takes(FitInputs.AllJacobians) ? options.Method.Name
+            : FitOutput.Solve(options.Order, options.Cost);
+
+    // Numbers of tokens of the prompts of a fit: the contrast, the calibration if it has prompts of its own, and all others.
+    private sealed record PromptLengths(int[] Contrast, int[]? Calibration, int[] Others)
+    {
+        /// <summary>Of the prompts over which the Jacobians are averaged.</summary>
+        public int[] Averaged => Calibration ?? Contrast;
+
+        public long Tokens => Contrast.Concat(Calibration ?? []).Concat(Others).Sum(n => (long)n);
+
+        public static PromptLengths Of(ContrastSet contrast, FitOptions options, Func<string, IReadOnlyList<Prompt>, IEnumerable<int>> count) => new(
+            [.. count("Positive", contrast.Positive), .. count("Negative", contrast.Negative)],
+            options.Calibration is { } calibration ? [.. count("Calibration", calibration)] : null,
+            [
+                .. count("Alternative", options.Alternative ?? []), .. count("Nominal", options.Nominal is { } one ? [one] : []),
+                .. count("Held-out", options.HeldOut ?? []),
+            ]);
+
+        public FitPlan Plan(ModelConfig c, long weightBytes, FitOptions options, int callers, int jacobianRows, int weights) =>
+            FitPlan.Of(c, weightBytes, Contrast, Calibration, options, callers, jacobianRows, Others, weights);
+    }
 }

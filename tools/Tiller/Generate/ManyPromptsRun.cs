@@ -7,7 +7,6 @@ using Tiller.Checkpoint;
 using Tiller.Decode;
 using Tiller.Features;
 using Tiller.Model;
-using Tiller.Ops;
 using Tiller.Scheduling;
 
 namespace Tiller.Tool;
@@ -145,11 +144,10 @@ internal static class ManyPromptsRun
         using var hash = new IdentityHash();
         string[] settings =
         [
-            model.Fingerprint, options.MaxNewTokens.ToString(CultureInfo.InvariantCulture),
+            model.Identity, options.MaxNewTokens.ToString(CultureInfo.InvariantCulture),
             Number(s.Temperature), $"{s.TopK}", Number(s.TopP), Number(s.MinP), Number(s.RepetitionPenalty),
             Number(s.PresencePenalty), Number(s.FrequencyPenalty),
             .. Enumerable.Range(0, options.StopStrings.Count).Select(i => $"stop {options.StopStrings[i]}"),
-            .. model.KvType == KvType.F32 ? Array.Empty<string>() : [$"keys and values {model.KvType}"],
             $"{options.SteeredTokens}", Number(options.Law?.MaxEffort ?? float.PositiveInfinity),
             .. controllers.Select(static x => $"{Number(x.Lambda)} {Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(x.Controller)))}"),
         ];

@@ -54,7 +54,7 @@ internal static class InspectRun
             throw new FileNotFoundException($"{request.Path}: no such folder or file. Expected the folder of a checkpoint, or a controller file.");
         }
 
-        var destination = request.Page is null ? null : Destination.Of(terminal, "--page", request.Page, isText: true, request.Json);
+        var destination = request.Page is null ? null : Destination.Of(terminal, "--page", request.Page, isText: true, request.Json, request.Path);
         terminal = destination?.Rest ?? terminal;
         var controller = Controller.Load(request.Path);
         if (destination is not null && controller.Source.Certificate is null)

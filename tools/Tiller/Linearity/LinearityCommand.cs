@@ -141,17 +141,12 @@ internal sealed class LinearityCommand : TillerCommand
             Json = parse.GetValue(Json),
         };
         PromptArguments.CheckSystem(request.Chat, request.System);
-        ShardArguments.CheckFolder(request.Shard, request.Out);
+        ShardArguments.Check(request.Shard, request.Out, request.Page);
         if (request.Shard is null != request.Out is null)
         {
             throw new UsageException(request.Shard is null
                 ? "--out is the folder of a part: give --shard i/N too, or leave it out. --page FILE writes the plots."
                 : "Expected --out DIR, a folder for what the part measures.");
-        }
-
-        if (request is { Shard: not null, Page: not null })
-        {
-            throw new UsageException("A part has no plots: leave --page out, and give it to tiller merge.");
         }
 
         return request.Controller is not null || parse.GetResult(_lambda) is not { Implicit: false }

@@ -13,7 +13,8 @@ internal static class LinearityRun
 {
     public static int Run(Terminal terminal, LinearityRequest request, CancellationToken cancellationToken)
     {
-        var destination = request.Page is null ? null : Destination.Of(terminal, "--page", request.Page, isText: true, request.Json);
+        string?[] read = [.. request.Prompts, request.Controller];
+        var destination = request.Page is null ? null : Destination.Of(terminal, "--page", request.Page, isText: true, request.Json, read);
         terminal = destination?.Rest ?? terminal;
         IReadOnlyList<Prompt>[] lists = [.. request.Prompts.Select(file => Read(file, request, cancellationToken))];
         var controller = request.Controller is null ? null : Controller.Load(request.Controller);
@@ -23,7 +24,7 @@ internal static class LinearityRun
         if (request.Shard is { } shard)
         {
             var command = request.Command! with { Files = request.Controller is null ? [] : [DigestOf(request.Controller)] };
-            var part = LinearityShard.Of(model, lists, options, shard, command.ToString(), cancellationToken);
+            var part = LinearityShard.Of(model, lists, options, shard, command.ToString(), command.Directory, cancellationToken);
             ShardOutput.Begin(terminal, shard, part.Prompts, part.AllPrompts, part.SizeInBytes, request.Out!);
             StageBars.Run(terminal, progress =>
             {

@@ -5,7 +5,7 @@ namespace Tiller.Tool;
 /// <summary>The request of <c>tiller merge</c>.</summary>
 /// <param name="Parts">Folders that shards wrote in.</param>
 /// <param name="Out">The controller of a fit, or the folder of a comparison; null for none, or the one folder that all shards wrote in.</param>
-/// <param name="Page">Where a page with plots of linearity goes; null for none.</param>
+/// <param name="Page">Where a page with plots of linearity, or of a fit's certificate, goes; null for none.</param>
 /// <param name="Device">The device that runs the model for what the shards of a fit or of linearity leave to it.</param>
 /// <param name="Json">Whether results are JSON.</param>
 internal sealed record MergeRequest(IReadOnlyList<string> Parts, string? Out, string? Page, DeviceRequest Device, bool Json);
@@ -26,7 +26,7 @@ internal sealed class MergeCommand : TillerCommand
         HelpName = "PATH",
     };
 
-    private readonly Option<string?> _page = OptionKinds.Page("Of linearity: write a page with plots");
+    private readonly Option<string?> _page = OptionKinds.Page("Of linearity, and of a fit with --certify: write a page with plots");
 
     private readonly DeviceArguments _device = new();
 

@@ -15,7 +15,12 @@ internal static class MergeRun
 
         if (request.Page is not null)
         {
-            throw new UsageException("--page is for the plots of linearity: leave it out. A comparison has report.html.");
+            throw new UsageException("--page is for the plots of linearity and of a certificate: leave it out. A comparison has report.html.");
+        }
+
+        if (request.Device != new DeviceRequest(null, 0))
+        {
+            throw new UsageException("--device and --threads are for a fit and for linearity: leave them out; a comparison runs no model.");
         }
 
         if (request.Out is null && request.Parts.Count > 1)
@@ -34,18 +39,16 @@ internal static class MergeRun
     private static async Task<int> End(Terminal terminal, MergeRequest request, CancellationToken cancellationToken)
     {
         var shards = ShardSet.Open(request.Parts);
-        var command = ShardedCommand.Read(shards.Work.Request);
+        var command = ShardedCommand.Read(shards.Work.Request, shards.Origins);
         bool fits = shards.Work.Kind == "fit";
         if (fits && request.Out is null)
         {
             throw new UsageException("Expected --out FILE, the controller file of the fit.");
         }
 
-        if (fits ? request.Page is not null : request.Out is not null)
+        if (!fits && request.Out is not null)
         {
-            throw new UsageException(fits
-                ? "--page is for the plots of linearity, and these shards are of a fit: leave it out."
-                : "These shards are of linearity, whose table is printed: leave --out out. --page FILE writes the plots.");
+            throw new UsageException("These shards are of linearity, whose table is printed: leave --out out. --page FILE writes the plots.");
         }
 
         TillerCommand[] commands =
@@ -53,12 +56,17 @@ internal static class MergeRun
             new FitCommand((fit, token) => Task.FromResult(FitRun.Run(
                 terminal, fit.In(command) with { Device = request.Device, Shards = request.Parts }, token))),
             new LinearityCommand((linearity, token) => Task.FromResult(LinearityRun.Run(
-                terminal, linearity.In(command) with { Device = request.Device, Page = request.Page, Shards = request.Parts }, token))),
+                terminal, linearity.In(command) with { Device = request.Device, Shards = request.Parts }, token))),
         ];
         List<string> words = [shards.Work.Kind, .. command.Words];
         if (fits)
         {
             words.Add($"--out={request.Out}");
+        }
+
+        if (request.Page is not null)
+        {
+            words.Add($"--page={request.Page}");
         }
 
         if (request.Json)

@@ -39,15 +39,20 @@ internal sealed class Destination
     /// <param name="path">The value of the option.</param>
     /// <param name="isText">Whether the data is text.</param>
     /// <param name="json">Whether --json writes to standard output.</param>
-    /// <exception cref="UsageException">Standard output is already used, or is a terminal and the data is not text.</exception>
+    /// <param name="read">The files that the command reads, null for none.</param>
+    /// <exception cref="UsageException">
+    /// Standard output is already used, or is a terminal and the data is not text; or a file that is read would be replaced.
+    /// </exception>
     /// <exception cref="IOException">The path is a folder, its folder does not exist, or its links form a loop.</exception>
-    public static Destination Of(Terminal terminal, string option, string path, bool isText, bool json)
+    public static Destination Of(Terminal terminal, string option, string path, bool isText, bool json, params IEnumerable<string?> read)
     {
         var destination = new Destination(terminal, option, path);
         if (!destination.IsOutput)
         {
             destination.Try(() => OutputFile.Check(path));
-            return destination;
+            return read.Any(file => file is not null && OutputFile.Replaces(path, file))
+                ? throw new UsageException($"{option} {path} would replace a file that the command reads: give {option} another name.")
+                : destination;
         }
 
         if (json)
@@ -60,6 +65,13 @@ internal sealed class Destination
             : throw new UsageException(
                 $"{option} {path} would write binary data to a terminal: redirect standard output, or give {option} a file (one named - is ./-).");
     }
+
+    /// <summary>The same destination, if the data of others does not go there too.</summary>
+    /// <exception cref="UsageException">It does.</exception>
+    public Destination Beside(IEnumerable<Destination> others) =>
+        others.FirstOrDefault(other => IsOutput ? other.IsOutput : !other.IsOutput && OutputFile.Replaces(_path, other._path)) is { } same
+            ? throw new UsageException($"{_option} and {same._option} name the same place: give each a file of its own.")
+            : this;
 
     /// <summary>Writes the data, to a file completely or not at all.</summary>
     /// <exception cref="IOException">The data cannot be written.</exception>

@@ -15,7 +15,7 @@ internal sealed record DeviceRequest(Device? Device, int Threads, KvType Kv = Kv
 }
 
 /// <summary>The options of the commands that run a model.</summary>
-/// <param name="decodes">Whether the command decodes texts, so that the storage of their keys and values is an option.</param>
+/// <param name="decodes">Whether the command decodes texts and fits nothing for them, so that the storage of keys and values is an option.</param>
 internal sealed class DeviceArguments(bool decodes = false)
 {
     private readonly Option<Device?> _device = new("--device")

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using System.Globalization;
 using System.Numerics;
+using Tiller.Bench;
 using Tiller.Law;
 
 namespace Tiller.Tool;

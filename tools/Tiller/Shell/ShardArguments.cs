@@ -24,13 +24,18 @@ internal sealed class ShardArguments
 
     public void AddTo(Command command) => command.Add(_shard);
 
-    /// <summary>Refuses standard output as the folder of a part.</summary>
-    /// <exception cref="UsageException">It is.</exception>
-    public static void CheckFolder(Shard? part, string? folder)
+    /// <summary>Refuses what is no part's: standard output as its folder, and a page with plots.</summary>
+    /// <exception cref="UsageException">One of these was asked for.</exception>
+    public static void Check(Shard? part, string? folder, string? page)
     {
         if (part is not null && folder == "-")
         {
             throw new UsageException("With --shard, --out is a folder for what the part measures, and not standard output.");
+        }
+
+        if (part is not null && page is not null)
+        {
+            throw new UsageException("A part has no plots: leave --page out, and give it to tiller merge.");
         }
     }
 
@@ -48,7 +53,7 @@ internal sealed class ShardArguments
         var given = parse.CommandResult.Children.OfType<OptionResult>()
             .Where(option => !option.Implicit && option.Option != _shard && option.Option != TillerCommand.Json && !differing.Contains(option.Option))
             .OrderBy(option => option.Option.Name, StringComparer.Ordinal);
-        return new ShardedCommand([.. given.SelectMany(WordsOf)], Environment.CurrentDirectory);
+        return new ShardedCommand([.. given.SelectMany(WordsOf)]);
 
         static IEnumerable<string> WordsOf(OptionResult option)
         {

@@ -6,21 +6,36 @@ namespace Tiller.Tool;
 
 /// <summary>A command whose work is divided among shards, as it is kept with what they measured, so that <c>tiller merge</c> can end it.</summary>
 /// <param name="Words">The command's options and their values.</param>
-/// <param name="Directory">The folder in which it was given, from which relative paths lead.</param>
-internal sealed record ShardedCommand(IReadOnlyList<string> Words, string Directory)
+internal sealed record ShardedCommand(IReadOnlyList<string> Words)
 {
     /// <summary>Hashes of files whose content is not part of the measurement's own identity.</summary>
     public IReadOnlyList<string> Files { get; init; } = [];
 
-    /// <summary>Reads a command that was kept.</summary>
+    /// <summary>
+    /// The folder from which relative paths lead. It is kept as the origin of the shards, which may be of different machines: what the paths name is
+    /// compared by its content.
+    /// </summary>
+    [JsonIgnore]
+    public string Directory { get; init; } = Environment.CurrentDirectory;
+
+    /// <summary>Reads the command that shards were given.</summary>
+    /// <param name="text">What <see cref="ToString"/> gave.</param>
+    /// <param name="directories">
+    /// The folders in which it was given. If there are several, or the one is not on this machine, paths lead from the current folder.
+    /// </param>
     /// <exception cref="ShardException">It is none.</exception>
-    public static ShardedCommand Read(string text)
+    public static ShardedCommand Read(string text, IReadOnlyCollection<string> directories)
     {
         try
         {
-            return JsonSerializer.Deserialize(text, ShardedCommandContext.Default.ShardedCommand) is { Words: not null, Directory: not null } command
-                && command.Words.All(static word => word is not null)
-                    ? command : throw new ShardException("The shards were not written by a command of tiller: put them together by the library.");
+            var command = JsonSerializer.Deserialize(text, ShardedCommandContext.Default.ShardedCommand);
+            if (command is not { Words: not null } || command.Words.Any(static word => word is null))
+            {
+                throw new ShardException("The shards were not written by a command of tiller: put them together by the library.");
+            }
+
+            return directories.Count == 1 && System.IO.Directory.Exists(directories.First())
+                ? command with { Directory = directories.First() } : command;
         }
         catch (JsonException e)
         {

@@ -1,3 +1,5 @@
+using Tiller.Bench;
+
 namespace Tiller.Tool;
 
 /// <summary>Reads times that people type: a number and a unit, or a number of seconds.</summary>

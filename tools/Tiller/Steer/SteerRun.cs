@@ -12,7 +12,8 @@ internal static class SteerRun
 {
     public static async Task<int> Run(Terminal terminal, SteerRequest request, CancellationToken cancellationToken)
     {
-        var destination = request.Trace is null ? null : Destination.Of(terminal, "--trace", request.Trace, isText: true, request.Json);
+        string?[] read = [.. request.Steering.Controllers.Select(static c => c.Controller), request.Prompt.File];
+        var destination = request.Trace is null ? null : Destination.Of(terminal, "--trace", request.Trace, isText: true, request.Json, read);
         terminal = destination?.Rest ?? terminal;
         var (controllers, law) = Law(terminal, request.Model, request.Steering);
         string prompt = request.Many is null ? await GenerateRun.ReadPrompt(terminal, request.Prompt, cancellationToken) : "";
