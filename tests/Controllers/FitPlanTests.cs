@@ -125,8 +125,9 @@ public sealed class FitPlanTests
     [Test]
     public void The_curves_of_mpc_are_counted()
     {
-        FitPlan Of(string shape, FitMethod method) => FitPlan.Of(BenchShape.Parse(shape).Config, 0, s_prompts, null, new FitOptions { Method = method });
-        var (lqr, curves) = (Of("smollm2-135m", FitMethod.Lqr), Of("smollm2-135m", new PredictiveFit()));
+        var c = BenchShape.Parse("smollm2-135m").Config;
+        FitPlan Of(FitMethod method) => FitPlan.Of(c, 0, s_prompts, null, new FitOptions { Method = method });
+        var (lqr, curves) = (Of(FitMethod.Lqr), Of(new PredictiveFit()));
         Assert.That(curves.Stages.Take(2), Is.EqualTo(lqr.Stages.Take(2)));
 
         // They took 4 to 5 minutes where products ran at 70 GFLOP/s.

@@ -58,7 +58,8 @@ public sealed class ServeToolTests
     {
         using var server = new Started(
             "tiller", "serve", "--model", ToolRun.Model, "--port", "0", "--device", "cpu", "--threads", "1", "--drain", "10m");
-        using var client = new HttpClient { BaseAddress = new Uri((await server.LineWith("http://")).Trim().Split(' ')[^1]), Timeout = Patience.Limit };
+        string address = (await server.LineWith("http://")).Trim().Split(' ')[^1];
+        using var client = new HttpClient { BaseAddress = new Uri(address), Timeout = Patience.Limit };
         using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/completions");
         request.Content = new StringContent(
             """{"model":"demo","prompt":"Once","max_tokens":400,"ignore_eos":true,"stream":true,"logprobs":0}""", System.Text.Encoding.UTF8,

@@ -32,9 +32,11 @@ var replay = new Option<FileInfo?>("--replay") { Description = "Read one input a
 var mailbox = new Option<string>("--mailbox") { Required = true };
 var folder = new Option<string>("--folder") { Required = true };
 
-var root = new RootCommand("Attacks the readers of checkpoints, tokenizers, controllers and prompts. Exit code 1 if anything was found, 2 if the command line is "
-    + "wrong.") { minutes,
-    count, seed, target, corpus, output, json, replay };
+var root = new RootCommand(
+    "Attacks the readers of checkpoints, tokenizers, controllers and prompts. Exit code 1 if anything was found, 2 if the command line is wrong.")
+{
+    minutes, count, seed, target, corpus, output, json, replay,
+};
 root.SetAction((parse, cancellationToken) => Task.FromResult(Fuzz(parse, cancellationToken)));
 
 var kill = new Command("kill", "Kills a process that saves controllers and traces, --count times (1,000), and checks what is left.") { count, seed };

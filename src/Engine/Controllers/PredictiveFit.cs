@@ -23,7 +23,7 @@ public sealed record PredictiveFit : FitMethod
     public override FitInputs Inputs => FitInputs.Gains | FitInputs.Setpoint | FitInputs.Layers | FitInputs.AllJacobians;
 
     /// <inheritdoc/>
-    public override string PerBlock => "1 sensor, 1 + p terms with curves, p up to some 20";
+    public override string PerBlock => "1 sensor, 1 + p terms with curves, p some 10 to 60";
 
     /// <inheritdoc/>
     public override IReadOnlyList<FitParameter> Parameters =>

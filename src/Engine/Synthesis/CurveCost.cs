@@ -1,7 +1,7 @@
 namespace Tiller.Synthesis;
 
 /// <summary>
-/// What the curves of all horizons of a model cost (<see cref="InputCurve"/>), by what they took for the 29 blocks of SmolLM2-135M-Instruct: the plant
+/// What the curves of all horizons of a model cost (<see cref="InputCurve"/>), by what they took for 29 blocks of SmolLM2-135M-Instruct: the plant
 /// decides how many vectors and plans a curve needs.
 /// </summary>
 internal static class CurveCost

@@ -5,10 +5,10 @@
 //     (q H + diag μ) u = −κ h,     |u_j| ≤ 1,   μ_j ≥ 0,   μ_j (1 − |u_j|) = 0,
 //
 // which stays well posed down to q = 0, an infinite error. The inputs of all steps are sought in the span of a few vectors, to which the residual of
-// the solution found there, times an inverse of a similar system (PlanInverse), is added until it proves that solution: a reduced basis, for all errors
-// the same. μ is the maximum of the concave dual, by Newton's method with the active set of Bertsekas (SIAM J. Control Optim. 20 (1982)) and the
-// secular equation of Hebden and Moré (Moré and Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983)). Its derivative in q makes a cubic between nodes, which
-// are halved until the cubic agrees with the solution.
+// the solution found there, times an inverse of a similar system (PlanInverse), is added until it proves that solution: a reduced basis, for all
+// errors the same. μ is the maximum of the concave dual, by Newton's method with the active set of Bertsekas (SIAM J. Control Optim. 20 (1982)) and
+// the secular equation of Hebden and Moré (Moré and Sorensen, SIAM J. Sci. Stat. Comput. 4 (1983)). Its derivative in q makes a cubic between nodes,
+// which are halved until the cubic agrees with the solution.
 using System.Numerics.Tensors;
 
 namespace Tiller.Synthesis;
@@ -17,7 +17,7 @@ namespace Tiller.Synthesis;
 internal sealed class CurveSolver
 {
     // Shares of the tolerance: proof of a solution, distance of the cubic at the points where it is checked, and what is left out of the directions.
-    private const double Proved = 0.4 * InputCurve.Tolerance, Bent = 0.3 * InputCurve.Tolerance, LeftOut = 0.1 * InputCurve.Tolerance;
+    private const double Proved = 0.4 * InputCurve.Tolerance, Bent = 0.3 * InputCurve.Tolerance, LeftOut = 0.2 * InputCurve.Tolerance;
 
     // The node of an infinite error is solved here; the first cells; the narrowest cell, which a kink is left in.
     private const double Infinite = 1.0 / (1 << 30), Widest = 1.0 / 8, Narrowest = 1.0 / (1 << 20);
@@ -42,7 +42,8 @@ internal sealed class CurveSolver
     private readonly Dictionary<double, Node> _solved = [];
 
     public CurveSolver(
-        PlannedPlant plant, IReadOnlyList<Gain> gains, PlanInverses inverses, int first, double[] v, Action planned, CancellationToken cancellationToken)
+        PlannedPlant plant, IReadOnlyList<Gain> gains, PlanInverses inverses, int first, double[] v, Action planned,
+        CancellationToken cancellationToken)
     {
         (_plant, _inverses, _first, _planned, _cancellationToken) = (plant, inverses, first, planned, cancellationToken);
         double[] x = Array.ConvertAll(v, y => -y);
@@ -61,7 +62,8 @@ internal sealed class CurveSolver
     }
 
     // The plan of an error: u_0 and du_0/dq, and for each step μ, 1 − |u_k|², their derivatives in q, and whether its bound is met.
-    private sealed record Node(double Q, double[] Value, double[] Slope, double[] Mu, double[] MuSlope, double[] Room, double[] RoomSlope, bool[] Met);
+    private sealed record Node(
+        double Q, double[] Value, double[] Slope, double[] Mu, double[] MuSlope, double[] Room, double[] RoomSlope, bool[] Met);
 
     private sealed record DualPoint(double[][] Factor, double[] X, double[] Lengths, double Value);
 

@@ -1,5 +1,5 @@
-// H + diag ν is half the Hessian of a plan's cost in which step k has the weight r + ν_k, so that a Riccati recursion inverts it. For (H + diag ν) u = y,
-// with W_k = (S_{k+1} + ρ_k I)^{-1}, ρ_k = r + ν_k and S as in DenseRiccati, the costates' affine parts s and the inputs are
+// H + diag ν is half the Hessian of a plan's cost in which step k has the weight r + ν_k, so that a Riccati recursion inverts it. For
+// (H + diag ν) u = y, with W_k = (S_{k+1} + ρ_k I)^{-1}, ρ_k = r + ν_k and S as in DenseRiccati, the costates' affine parts s and the inputs are
 //
 //     g_k = W_k (y_k − s_{k+1}),     s_k = A_k' (y_k − ρ_k g_k),     s_N = 0
 //     x_{k+1} = g_k + ρ_k W_k A_k x_k,     u_k = x_{k+1} − A_k x_k,     x_0 = 0.
@@ -66,7 +66,7 @@ internal sealed class PlanInverse
         return inverse;
     }
 
-    /// <summary>The largest factor between r + ν here and there, over the steps from <paramref name="first"/> on; infinite if there are none here.</summary>
+    /// <summary>The largest factor between ρ here and there, over the steps from the first on; infinite if there are none here.</summary>
     public double Mismatch(int first, ReadOnlySpan<double> rho)
     {
         if (first < _first)

@@ -5,8 +5,8 @@ using Tiller.Cpu;
 namespace Tiller.Synthesis;
 
 /// <summary>
-/// Products of square matrices with single vectors in host memory, float64 or float32. Matrices are in column-major order // (D, D). Threads share the
-/// rows or columns; the bits do not depend on their number.
+/// Products of square matrices with single vectors in host memory, float64 or float32. Matrices are in column-major order // (D, D). Threads share
+/// the rows or columns; the bits do not depend on their number.
 /// </summary>
 internal static class SquareProduct
 {
