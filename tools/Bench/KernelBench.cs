@@ -23,6 +23,10 @@ internal static class KernelBench
         IReadOnlyList<int> rowCounts = request.Rows ?? s_rowCounts;
         int manyRows = rowCounts.Max();
         int length = Math.Max(request.ContextLength + 1, manyRows);
+
+        // A prompt's last pass: its rows after the context, if the shape has so many positions.
+        bool hasLastPass = request.ContextLength + manyRows <= c.MaxPositions;
+        length = hasLastPass ? request.ContextLength + manyRows : length;
         if (length > c.MaxPositions)
         {
             throw new BenchException($"The kernels run up to {length} positions; this shape has {c.MaxPositions}. Use a shorter --context.");
@@ -44,6 +48,13 @@ internal static class KernelBench
             }
         }
 
+        if (hasLastPass)
+        {
+            stages.Place(manyRows, request.ContextLength);
+            yield return meter.Measure(stages.AttentionAfterContext(manyRows));
+        }
+
+        yield return meter.Measure(stages.AttentionOfTangents(Cotangents));
         stages.Place(1);
         foreach (var work in stages.Backward(Cotangents))
         {
@@ -175,16 +186,25 @@ internal sealed class StageBench : IDisposable
     /// Prepares one row at the end of the context, or many rows from the beginning of the sequence, and fills every buffer of the block with sensible
     /// numbers.
     /// </summary>
-    public void Place(int rows)
+    public void Place(int rows) => Place(rows, rows == 1 ? _context : 0);
+
+    /// <summary>The same for consecutive rows from <paramref name="position"/> on, the last of which has some tangents.</summary>
+    public void Place(int rows, int position, int tangents = 0)
     {
         _rows.Clear();
         int[] ids = RandomParts.Tokens(_c.V, rows, seed: 11);
         for (int i = 0; i < rows; i++)
         {
-            _rows.Add(ids[i], rows == 1 ? _context : i, _cache);
+            _rows.Add(ids[i], position + i, _cache, tangents: i == rows - 1 ? tangents : 0);
         }
 
-        _a.Reserve(rows);
+        _a.Reserve(_rows.Total);
+        var random = new Random(15);
+        for (int i = 0; i < tangents; i++)
+        {
+            _ops.UploadRow(RandomParts.Unit(random, _c.D), _a.X, rows + i);
+        }
+
         _ops.Begin(_c, _weights.Frequencies, _weights.Embedding, _rows, _a);
         Block.Forward(_ops, _c, 0, _weights.Blocks[0], _rows, _a);
     }
@@ -219,6 +239,32 @@ internal sealed class StageBench : IDisposable
         };
     }
 
+    /// <summary>Attention of many rows after the context.</summary>
+    public Work AttentionAfterContext(int rows) => new()
+    {
+        Name = $"attention, {rows} rows after {_context} tokens",
+        Bytes = _counts.CacheBytes(_context + rows) / _c.L,
+        Flops = rows * _counts.AttentionFlops(_context + ((rows + 1) / 2.0)),
+        WorkingSet = _counts.CacheBytes(_context + rows),
+        Clock = Clock,
+        Run = Next(k => _ops.Attend(_c, k, _rows, _a)),
+    };
+
+    /// <summary>Attention of one row at the end of the context and of its tangents.</summary>
+    public Work AttentionOfTangents(int tangents)
+    {
+        Place(1, _context, tangents);
+        return new()
+        {
+            Name = $"attention, 1 row and {tangents} tangents",
+            Bytes = _counts.CacheBytes(_context + 1) / _c.L,
+            Flops = _counts.AttentionFlops(_context + 1) + LinearisedFlops(tangents),
+            WorkingSet = _counts.CacheBytes(_context + 1),
+            Clock = Clock,
+            Run = Next(k => _ops.Attend(_c, k, _rows, _a)),
+        };
+    }
+
     /// <summary>The stages of a pullback of one value row.</summary>
     public IEnumerable<Work> Backward(int cotangents)
     {
@@ -244,7 +290,7 @@ internal sealed class StageBench : IDisposable
         {
             Name = $"attention backwards, {at}",
             Bytes = _counts.CacheBytes(_context + 1) / _c.L,
-            Flops = 2 * cotangents * _counts.AttentionFlops(_context + 1),
+            Flops = LinearisedFlops(cotangents),
             WorkingSet = _counts.CacheBytes(_context + 1),
             Clock = Clock,
             Run = Next(k => _ops.PullAttend(_c, k, _rows, _a, _groups, _y)),
@@ -278,6 +324,11 @@ internal sealed class StageBench : IDisposable
         _cache.Dispose();
         _logits.Dispose();
     }
+
+    // The derivative of a head is (E, E). It is formed for at least E/2 directions; fewer take two products with the keys and values each.
+    private double LinearisedFlops(int directions) => directions < _c.E / 2
+        ? directions * _counts.AttentionFlops(_context + 1)
+        : (_c.E / 2 * _counts.AttentionFlops(_context + 1)) + (2.0 * _c.H * _c.E * _c.E * directions);
 
     private Work Matrix(string name, int rows, double weights, Action<int> run) => new()
     {

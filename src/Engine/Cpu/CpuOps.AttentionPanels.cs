@@ -190,53 +190,58 @@ internal sealed unsafe partial class CpuOps
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddToSoftmax(float* scores, int count, float* sums, int size, float* largest, float* total)
     {
-        float* change = stackalloc float[PanelRows];
-        float* scale = stackalloc float[PanelRows];
-        for (int half = 0; half < PanelRows; half += 8)
+        // Two keys at a time, so that no comparison waits for the one before.
+        var (lower, upper) = (Vector256.Load(largest), Vector256.Load(largest + 8));
+        var (otherLower, otherUpper) = (lower, upper);
+        float* s = scores;
+        int j = 0;
+        for (; j <= count - 2; j += 2, s += 2 * PanelRows)
         {
-            var before = Vector256.Load(largest + half);
-            var top = before;
-            float* s = scores + half;
-            for (int j = 0; j < count; j++, s += PanelRows)
-            {
-                top = Vector256.MaxNative(top, Vector256.Load(s));
-            }
-
-            top.Store(largest + half);
-
-            // If a row has not seen any key yet, nothing is subtracted, because −∞ − (−∞) is NaN.
-            top = Vector256.ConditionalSelect(
-                Vector256.Equals(top, Vector256.Create(float.NegativeInfinity)), Vector256<float>.Zero, top);
-            (before - top).Store(change + half);
-            s = scores + half;
-            for (int j = 0; j < count; j++, s += PanelRows)
-            {
-                (Vector256.Load(s) - top).Store(s);
-            }
+            lower = Vector256.MaxNative(lower, Vector256.Load(s));
+            upper = Vector256.MaxNative(upper, Vector256.Load(s + 8));
+            otherLower = Vector256.MaxNative(otherLower, Vector256.Load(s + PanelRows));
+            otherUpper = Vector256.MaxNative(otherUpper, Vector256.Load(s + PanelRows + 8));
         }
 
-        var weights = new Span<float>(scores, count * PanelRows);
-        TensorPrimitives.Exp(weights, weights);
-        TensorPrimitives.Exp(new ReadOnlySpan<float>(change, PanelRows), new Span<float>(scale, PanelRows));
-        for (int half = 0; half < PanelRows; half += 8)
+        if (j < count)
         {
-            var sum = Vector256<float>.Zero;
-            float* s = scores + half;
-            for (int j = 0; j < count; j++, s += PanelRows)
-            {
-                sum += Vector256.Load(s);
-            }
-
-            // The computed e^0 is not exactly 1, but a block that a row does not attend to must not change the row's bits.
-            var unchanged = Vector256.Equals(Vector256.Load(change + half), Vector256<float>.Zero);
-            var shrink = Vector256.ConditionalSelect(unchanged, Vector256<float>.One, Vector256.Load(scale + half));
-            Vector256.MultiplyAddEstimate(shrink, Vector256.Load(total + half), sum).Store(total + half);
-            s = sums + half;
-            for (int e = 0; e < size; e++, s += PanelRows)
-            {
-                (shrink * Vector256.Load(s)).Store(s);
-            }
+            lower = Vector256.MaxNative(lower, Vector256.Load(s));
+            upper = Vector256.MaxNative(upper, Vector256.Load(s + 8));
         }
+
+        var shrinkLower = Grow(Vector256.MaxNative(lower, otherLower), largest, out lower);
+        var shrinkUpper = Grow(Vector256.MaxNative(upper, otherUpper), largest + 8, out upper);
+        var (sumLower, sumUpper) = (Vector256<float>.Zero, Vector256<float>.Zero);
+        s = scores;
+        for (j = 0; j < count; j++, s += PanelRows)
+        {
+            var weight = VectorMath.ExpOfNegative(Vector256.Load(s) - lower);
+            var next = VectorMath.ExpOfNegative(Vector256.Load(s + 8) - upper);
+            sumLower += weight;
+            sumUpper += next;
+            weight.Store(s);
+            next.Store(s + 8);
+        }
+
+        Vector256.MultiplyAddEstimate(shrinkLower, Vector256.Load(total), sumLower).Store(total);
+        Vector256.MultiplyAddEstimate(shrinkUpper, Vector256.Load(total + 8), sumUpper).Store(total + 8);
+        s = sums;
+        for (int e = 0; e < size; e++, s += PanelRows)
+        {
+            (shrinkLower * Vector256.Load(s)).Store(s);
+            (shrinkUpper * Vector256.Load(s + 8)).Store(s + 8);
+        }
+    }
+
+    // Stores the new m and returns e^(m so far − m). If a row has not seen any key yet, nothing is subtracted, because −∞ − (−∞) is NaN.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<float> Grow(Vector256<float> top, float* largest, out Vector256<float> subtracted)
+    {
+        var before = Vector256.Load(largest);
+        top.Store(largest);
+        subtracted = Vector256.ConditionalSelect(
+            Vector256.Equals(top, Vector256.Create(float.NegativeInfinity)), Vector256<float>.Zero, top);
+        return VectorMath.ExpOfNegative(before - subtracted);
     }
 
     /// <summary>Writes y = o / l, transposed back to rows.</summary>

@@ -7,6 +7,30 @@ namespace Tiller.Cpu;
 /// <summary>Short vector operations for the CPU's attention and norms. Every sum has a fixed order.</summary>
 internal static unsafe class VectorMath
 {
+    /// <summary>
+    /// e^x for x ≤ 0, within 2 units in the last place; 1 for 0, NaN for NaN, and 0 where e^x is below 10^-37. With n = round(x/ln 2) and
+    /// r = x − n ln 2, e^x = 2^n e^r, where the polynomial for e^r is that of Cephes' expf.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> ExpOfNegative(Vector256<float> x)
+    {
+        // Adding 1.5 · 2^23 rounds to an integer, which is then in the low bits.
+        const float Rounder = 12582912, Lowest = -85;
+        const int Bias = 127, FractionBits = 23;
+        var shifted = Vector256.MultiplyAddEstimate(x, Vector256.Create(1.44269504f), Vector256.Create(Rounder));
+        var n = shifted - Vector256.Create(Rounder);
+        var r = Vector256.MultiplyAddEstimate(n, Vector256.Create(-0.693359375f), x);
+        r = Vector256.MultiplyAddEstimate(n, Vector256.Create(2.12194440e-4f), r);
+        var y = Vector256.MultiplyAddEstimate(r, Vector256.Create(1.9875691500e-4f), Vector256.Create(1.3981999507e-3f));
+        y = Vector256.MultiplyAddEstimate(y, r, Vector256.Create(8.3334519073e-3f));
+        y = Vector256.MultiplyAddEstimate(y, r, Vector256.Create(4.1665795894e-2f));
+        y = Vector256.MultiplyAddEstimate(y, r, Vector256.Create(1.6666665459e-1f));
+        y = Vector256.MultiplyAddEstimate(y, r, Vector256.Create(5.0000001201e-1f));
+        y = Vector256.MultiplyAddEstimate(y, r * r, r) + Vector256<float>.One;
+        var power = ((shifted.AsInt32() + Vector256.Create(Bias)) << FractionBits).AsSingle();
+        return Vector256.ConditionalSelect(Vector256.LessThan(x, Vector256.Create(Lowest)), Vector256<float>.Zero, y * power);
+    }
+
     /// <summary>x · y.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Dot(float* x, float* y, int n)

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Tiller.Kernels;
 
@@ -33,6 +34,13 @@ internal abstract class DeviceBuffer : SafeHandle
 
     /// <inheritdoc/>
     public override bool IsInvalid => handle == 0;
+
+    /// <summary>
+    /// Tells that the bytes before <paramref name="end"/> are not needed any more. Where the system takes parts of an allocation back, it gets them.
+    /// </summary>
+    public virtual void Discard(long end)
+    {
+    }
 }
 
 /// <summary>Host memory aligned to a cache line, zeroed.</summary>
@@ -62,6 +70,16 @@ internal sealed unsafe class HostBuffer : DeviceBuffer
 
     /// <summary>Total size of the buffers that have not been freed, for leak tests.</summary>
     public static long LiveInBytes => Interlocked.Read(ref s_liveInBytes);
+
+    /// <inheritdoc/>
+    public override void Discard(long end)
+    {
+        Debug.Assert(end >= 0 && end <= SizeInBytes, "a part of the buffer");
+        if (IsMapped(SizeInBytes))
+        {
+            HostPages.Discard(Address, SizeInBytes, end);
+        }
+    }
 
     protected override bool ReleaseHandle()
     {

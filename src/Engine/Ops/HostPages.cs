@@ -19,6 +19,7 @@ internal static unsafe partial class HostPages
     private const int ReadWrite = 0x1 | 0x2;
     private const int PrivateAnonymous = 0x2 | 0x20;
     private const int Populate = 0x8000;
+    private const int AdviseUnneeded = 4;
     private const int AdviseHugePages = 14;
 
     public static bool IsSupported => OperatingSystem.IsLinux();
@@ -58,6 +59,13 @@ internal static unsafe partial class HostPages
     }
 
     public static void Unmap(nint address, long sizeInBytes) => _ = UnmapPages(address, Rounded(sizeInBytes));
+
+    /// <summary>Returns the pages before <paramref name="end"/> to the system. The range stays mapped and is zero there when it is read again.</summary>
+    public static void Discard(nint address, long sizeInBytes, long end)
+    {
+        nuint page = sizeInBytes < WorthHugePages ? (nuint)Environment.SystemPageSize : HugePage;
+        _ = Advise(address, (nuint)end / page * page, AdviseUnneeded);
+    }
 
     private static nuint Rounded(long sizeInBytes)
     {

@@ -4,10 +4,15 @@ namespace Tiller.Ops;
 
 /// <summary>
 /// Keys (after RoPE) and values of one sequence. Layer k holds the keys, then the values, each // (G, Capacity, E), so that one head's keys
-/// are contiguous in time. The cache grows by doubling. Writing a position again overwrites it.
+/// are contiguous in time. The cache grows by doubling, and from <see cref="DoublesUpTo"/> positions on by a quarter. On the CPU the old memory goes
+/// back to the system while it is copied, so that a growing cache never holds much more than its keys and values. Writing a position again overwrites
+/// it.
 /// </summary>
 internal sealed class KvCache : IDisposable
 {
+    /// <summary>Capacity from which a full cache grows by a quarter.</summary>
+    internal const int DoublesUpTo = 1024;
+
     private readonly DeviceOps _ops;
     private readonly int _layers;
     private readonly int _heads;
@@ -64,7 +69,7 @@ internal sealed class KvCache : IDisposable
         var memory = _ops.Allocate((long)_layers * 2 * _heads * capacity * RowInBytes);
         if (old is not null && used > 0)
         {
-            Copy(old, Capacity, memory, capacity, used);
+            Copy(old, Capacity, memory, capacity, used, discards: true);
         }
 
         old?.Dispose();
@@ -75,7 +80,7 @@ internal sealed class KvCache : IDisposable
     /// <summary>Copies the first positions of another cache of the same shape. This cache must have room for them.</summary>
     public void CopyFrom(KvCache other, int positions)
     {
-        Copy(other._memory!, other.Capacity, _memory!, Capacity, positions);
+        Copy(other._memory!, other.Capacity, _memory!, Capacity, positions, discards: false);
         IsLong = other.IsLong;
     }
 
@@ -84,8 +89,11 @@ internal sealed class KvCache : IDisposable
         (long)KvRows.SizeInBytes(type) * c.L * 2 * c.G * CapacityFor(positions, c.MaxPositions) * c.E;
 
     /// <summary>The capacity after a <see cref="Reserve"/> of <paramref name="positions"/> on a cache of <paramref name="capacity"/>.</summary>
-    internal static int CapacityFor(int positions, int limit, int capacity = 0) =>
-        positions <= capacity ? capacity : Math.Max(positions, Math.Min(Math.Max(16, 2 * capacity), limit));
+    internal static int CapacityFor(int positions, int limit, int capacity = 0)
+    {
+        long larger = capacity < DoublesUpTo ? Math.Max(16, 2 * capacity) : capacity + (capacity / 4L);
+        return positions <= capacity ? capacity : Math.Max(positions, (int)Math.Min(larger, limit));
+    }
 
     /// <inheritdoc/>
     public void Dispose()
@@ -94,13 +102,17 @@ internal sealed class KvCache : IDisposable
         _memory?.Dispose();
     }
 
-    private void Copy(DeviceBuffer source, int sourceCapacity, DeviceBuffer destination, int capacity, int positions)
+    private void Copy(DeviceBuffer source, int sourceCapacity, DeviceBuffer destination, int capacity, int positions, bool discards)
     {
         long from = (long)sourceCapacity * RowInBytes;
         long to = (long)capacity * RowInBytes;
         for (int head = 0; head < _layers * 2 * _heads; head++)
         {
             _ops.Copy(source.Address + (nint)(head * from), destination.Address + (nint)(head * to), (long)positions * RowInBytes);
+            if (discards)
+            {
+                source.Discard((head + 1) * from);
+            }
         }
     }
 
