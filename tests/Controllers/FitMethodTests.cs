@@ -42,7 +42,9 @@ public sealed class FitMethodTests
             Assert.That(kept.SteersAs(fit.Controller));
             Assert.That(kept.Source.Settings[ControllerSource.MethodSetting], Is.EqualTo(method.Name));
             Assert.That(kept.ToLaw(1.5).Terms.Count + kept.ToLaw(1.5).Edits.Count, Is.Positive);
-            Assert.That(fit.Loop.Layers, method.Takes(FitInputs.Gains) && fit.Controller.Method is LinearQuadratic or PredictiveSteering ? Is.Not.Empty : Is.Empty);
+            Assert.That(
+                fit.Loop.Layers,
+                method.Takes(FitInputs.Gains) && fit.Controller.Method is LinearQuadratic or PredictiveSteering ? Is.Not.Empty : Is.Empty);
             Assert.That(kept.Source.Weights, method.Takes(FitInputs.Gains) ? Is.Not.Null : Is.Null);
             foreach (var parameter in method.Parameters.Where(p => p.Value is not null))
             {

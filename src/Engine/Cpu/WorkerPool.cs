@@ -6,8 +6,8 @@ namespace Tiller.Cpu;
 /// <summary>
 /// A fixed set of threads that share the parts of a loop. The size of the problem determines the parts, never the number of threads, and each part
 /// writes its own outputs, so that results do not depend on the number of threads. A caller works on its own loop. Idle threads take parts from all
-/// open loops in turn, and sleep if there are none. A thread that finds itself on the processor of a loop's caller goes aside: the two could only take
-/// turns there, and the one that is put aside within a part holds up the loop. A loop allocates nothing.
+/// open loops in turn, and sleep if there are none. A thread that finds itself on the processor of a loop's caller goes aside: the two could only
+/// take turns there, and the one that is put aside within a part holds up the loop. A loop allocates nothing.
 /// </summary>
 internal sealed unsafe class WorkerPool : IDisposable
 {
@@ -299,7 +299,9 @@ internal sealed unsafe class WorkerPool : IDisposable
             return taken;
         }
 
-        /// <summary>Takes parts until none is left, if the loop is open and, unless it may be <paramref name="anywhere"/>, its caller elsewhere.</summary>
+        /// <summary>
+        /// Takes parts until none is left, if the loop is open and, unless it may be <paramref name="anywhere"/>, its caller elsewhere.
+        /// </summary>
         public Help TryHelp(bool anywhere)
         {
             int helpers = Volatile.Read(ref _helpers);

@@ -60,7 +60,9 @@ internal static unsafe partial class HostPages
 
     public static void Unmap(nint address, long sizeInBytes) => _ = UnmapPages(address, Rounded(sizeInBytes));
 
-    /// <summary>Returns the pages before <paramref name="end"/> to the system. The range stays mapped and is zero there when it is read again.</summary>
+    /// <summary>
+    /// Returns the pages before <paramref name="end"/> to the system. The range stays mapped and is zero there when it is read again.
+    /// </summary>
     public static void Discard(nint address, long sizeInBytes, long end)
     {
         nuint page = sizeInBytes < WorthHugePages ? (nuint)Environment.SystemPageSize : HugePage;
