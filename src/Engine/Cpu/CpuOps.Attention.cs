@@ -1,5 +1,6 @@
 using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
 using Tiller.Checkpoint;
 using Tiller.Ops;
 
@@ -345,8 +346,17 @@ internal sealed unsafe partial class CpuOps
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Arm(float* v, float* o, float slope, float* b, int size)
     {
-        TensorPrimitives.Subtract(new ReadOnlySpan<float>(v, size), new ReadOnlySpan<float>(o, size), new Span<float>(b, size));
-        TensorPrimitives.Multiply(new ReadOnlySpan<float>(b, size), slope, new Span<float>(b, size));
+        // A loop of its own, because a head has few numbers, and two calls take a third of an outer product's time.
+        int i = 0;
+        for (; i <= size - Vector256<float>.Count; i += Vector256<float>.Count)
+        {
+            ((Vector256.Load(v + i) - Vector256.Load(o + i)) * slope).Store(b + i);
+        }
+
+        for (; i < size; i++)
+        {
+            b[i] = (v[i] - o[i]) * slope;
+        }
     }
 
     /// <summary>The first position that the token before position <paramref name="end"/> attends to.</summary>

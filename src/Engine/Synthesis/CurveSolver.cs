@@ -187,16 +187,16 @@ internal sealed class CurveSolver
     private static double Meeting(Node left, Node right)
     {
         const double Beyond = 0.3 * Narrowest;
-        double first = double.NaN, nearest = double.PositiveInfinity;
+        double first = double.NaN;
         for (int k = 0; k < left.Met.Length; k++)
         {
             if (left.Met[k] != right.Met[k])
             {
                 double fromLeft = left.Q + Ahead(left, k), fromRight = right.Q + Ahead(right, k);
                 double near = fromLeft - left.Q < right.Q - fromRight ? fromLeft + Beyond : fromRight - Beyond;
-                if (near > left.Q && near < right.Q && near < nearest)
+                if (near > left.Q && near < right.Q && !(near >= first))
                 {
-                    (first, nearest) = (near, near);
+                    first = near;
                 }
             }
         }
