@@ -68,6 +68,27 @@ public sealed unsafe class WorkerPoolTests
     }
 
     [Test]
+    public void A_worker_is_not_in_the_way_of_loops_that_it_has_opened_itself()
+    {
+        const int Threads = 3;
+        using var pool = new WorkerPool(Threads);
+        RunAll(1, _ =>
+        {
+            // Each thread has one part, and opens a loop in it.
+            using var inside = new CountdownEvent(Threads);
+            int[] counts = new int[8 * Threads];
+            fixed (int* p = counts)
+            {
+                var job = new Job { Counts = p, Gate = inside, Pool = pool };
+                pool.Run(Threads, ref job, &MeetAndNest);
+            }
+
+            Assert.That(counts, Is.All.EqualTo(1));
+            Assert.That(pool.OpenedByCallers, Is.EqualTo(2), "the loop, and the one in its caller's part");
+        });
+    }
+
+    [Test]
     public void Work_after_a_pause_wakes_the_sleepers()
     {
         const int Threads = 3;
@@ -309,6 +330,13 @@ public sealed unsafe class WorkerPoolTests
         Interlocked.Increment(ref job.Counts[part]);
         job.Gate!.Signal();
         job.Gate.Wait();
+    }
+
+    private static void MeetAndNest(ref Job job, int part)
+    {
+        job.Gate!.Signal();
+        job.Gate.Wait();
+        Nested(ref job, part);
     }
 
     private static void UntilTheWorkerGoesAside(ref Job job, int part)

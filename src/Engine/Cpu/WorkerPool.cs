@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 
 namespace Tiller.Cpu;
 
@@ -9,7 +10,7 @@ namespace Tiller.Cpu;
 /// open loops in turn, and sleep if there are none. A thread that finds itself on the processor of a loop's caller goes aside: the two could only
 /// take turns there, and the one that is put aside within a part holds up the loop. A loop allocates nothing.
 /// </summary>
-internal sealed unsafe class WorkerPool : IDisposable
+internal sealed unsafe partial class WorkerPool : IDisposable
 {
     private const int OpenLoops = 64;
 
@@ -24,8 +25,10 @@ internal sealed unsafe class WorkerPool : IDisposable
     // Longer than the gap between two stages of a token, and little of a share that is lost if the caller has been put aside.
     private static readonly long s_idleWait = Ticks(microseconds: 100);
 
-    // Long enough for a scheduler to move one of two threads to another processor.
-    private const int AsideMs = 1;
+    // A thread goes aside for 50 µs, which is enough if a processor is idle: a thread that a timer wakes is put there. Where it finds itself beside
+    // the caller again, no processor is idle, and it goes aside for twice as long, up to 1.6 ms.
+    private const uint ShortestAside = 50;
+    private const int LongestAside = 5;
 
     // A caller may sleep within a part until another one has begun, and its processor is then the best one for the thread that begins that part. So a
     // thread that has gone aside from open loops so often helps the next one wherever it is.
@@ -40,7 +43,12 @@ internal sealed unsafe class WorkerPool : IDisposable
     private int _callersAsleep;
     private long _wentAside;
 
-    // Number of loops opened so far, and the processor of the last one's caller.
+    // The pool of a worker's own thread; null in other threads.
+    [ThreadStatic]
+    private static WorkerPool? t_worksFor;
+
+    // Number of loops opened so far by other threads than workers, and the processor of the last one's caller. A worker that has opened a loop within
+    // a part looks for work itself, and would be in its own way.
     private long _opened;
     private int _callersProcessor;
     private volatile bool _stopping;
@@ -78,6 +86,9 @@ internal sealed unsafe class WorkerPool : IDisposable
 
     /// <summary>Number of callers that sleep until the last parts of their loops, which other threads took, have ended.</summary>
     internal int CallersAsleep => Volatile.Read(ref _callersAsleep);
+
+    /// <summary>Number of loops opened by threads that are not workers of this pool.</summary>
+    internal long OpenedByCallers => Volatile.Read(ref _opened);
 
     /// <summary>How often a worker went aside because it was on the processor of a loop's caller.</summary>
     internal long WentAside => Volatile.Read(ref _wentAside);
@@ -146,8 +157,12 @@ internal sealed unsafe class WorkerPool : IDisposable
             {
                 if (loop.TryOpen(parts, context, body, PartBegins, cancellation))
                 {
-                    _opened++;
-                    _callersProcessor = loop.Processor;
+                    if (t_worksFor != this)
+                    {
+                        _opened++;
+                        _callersProcessor = loop.Processor;
+                    }
+
                     if (_openCount++ == 0)
                     {
                         _work.Set();
@@ -184,7 +199,8 @@ internal sealed unsafe class WorkerPool : IDisposable
 
     private void Work()
     {
-        int next = 0, timesAside = 0;
+        t_worksFor = this;
+        int next = 0, timesAside = 0, aside = 0;
         long idleSince = 0, seen = 0;
         while (!_stopping)
         {
@@ -205,6 +221,7 @@ internal sealed unsafe class WorkerPool : IDisposable
             if (help == Help.Given)
             {
                 timesAside = 0;
+                aside = Math.Max(0, aside - 1);
                 idleSince = 0;
             }
             else if (help == Help.InTheWay || (isBeside && opened != seen))
@@ -213,7 +230,8 @@ internal sealed unsafe class WorkerPool : IDisposable
                 seen = opened;
                 idleSince = 0;
                 Interlocked.Increment(ref _wentAside);
-                Thread.Sleep(AsideMs);
+                GoAside(ShortestAside << aside);
+                aside = Math.Min(aside + 1, LongestAside);
             }
             else if (idleSince == 0)
             {
@@ -232,6 +250,21 @@ internal sealed unsafe class WorkerPool : IDisposable
             }
         }
     }
+
+    private static void GoAside(uint microseconds)
+    {
+        if (OperatingSystem.IsWindows())
+        {
+            Thread.Sleep(1);
+        }
+        else
+        {
+            _ = Sleep(microseconds);
+        }
+    }
+
+    [LibraryImport("libc", EntryPoint = "usleep")]
+    private static partial int Sleep(uint microseconds);
 
     private enum Help
     {
