@@ -98,17 +98,7 @@ public sealed unsafe class WorkerPoolTests
             for (int round = 0; round < 5; round++)
             {
                 Sleep(pool);
-
-                // Each part waits until all of them have begun, which takes a thread for each.
-                using var inside = new CountdownEvent(Threads);
-                int[] counts = new int[Threads];
-                fixed (int* p = counts)
-                {
-                    var job = new Job { Counts = p, Gate = inside };
-                    pool.Run(Threads, ref job, &MeetAll);
-                }
-
-                Assert.That(counts, Is.All.EqualTo(1));
+                RunPartsThatMeet(pool, Threads);
             }
         });
     }
@@ -162,15 +152,7 @@ public sealed unsafe class WorkerPoolTests
             using var pool = new WorkerPool(Threads);
             for (int round = 0; round < 3; round++)
             {
-                using var inside = new CountdownEvent(Threads);
-                int[] counts = new int[Threads];
-                fixed (int* p = counts)
-                {
-                    var job = new Job { Counts = p, Gate = inside };
-                    pool.Run(Threads, ref job, &MeetAll);
-                }
-
-                Assert.That(counts, Is.All.EqualTo(1));
+                RunPartsThatMeet(pool, Threads);
             }
 
             Assert.That(pool.WentAside, Is.Positive);
@@ -323,6 +305,20 @@ public sealed unsafe class WorkerPoolTests
             job.Gate!.Signal();
             job.Gate.Wait();
         }
+    }
+
+    // Each part waits until all of them have begun, which takes a thread for each.
+    private static void RunPartsThatMeet(WorkerPool pool, int threads)
+    {
+        using var inside = new CountdownEvent(threads);
+        int[] counts = new int[threads];
+        fixed (int* p = counts)
+        {
+            var job = new Job { Counts = p, Gate = inside };
+            pool.Run(threads, ref job, &MeetAll);
+        }
+
+        Assert.That(counts, Is.All.EqualTo(1));
     }
 
     private static void MeetAll(ref Job job, int part)

@@ -47,6 +47,15 @@ internal static unsafe class DenseAlgebra
         }
     }
 
+    /// <summary>Adds a number to each entry of M's diagonal.</summary>
+    public static void AddToDiagonal(Matrix<double> m, double value)
+    {
+        fixed (double* numbers = Numbers(m))
+        {
+            Host.AddToDiagonal(value, View(numbers, m));
+        }
+    }
+
     /// <summary>Replaces a nearly symmetric M by ½ (M + M').</summary>
     public static void Symmetrise(Matrix<double> m)
     {

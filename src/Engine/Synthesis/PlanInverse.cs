@@ -18,9 +18,11 @@ internal sealed class PlanInverse
     private readonly IReadOnlyList<float[]> _a;
     private readonly float[][] _w; // W_k, from the first step on
     private readonly double[] _rho;
+    private readonly int _width;
     private readonly int _first;
 
-    private PlanInverse(IReadOnlyList<float[]> a, int first, double[] rho) => (_a, _first, _rho, _w) = (a, first, rho, new float[rho.Length][]);
+    private PlanInverse(IReadOnlyList<float[]> a, int width, int first, double[] rho) =>
+        (_a, _width, _first, _rho, _w) = (a, width, first, rho, new float[rho.Length][]);
 
     /// <summary>Runs the recursion.</summary>
     /// <param name="a">A_0..A_{N-1} // (D, D).</param>
@@ -34,13 +36,13 @@ internal sealed class PlanInverse
         IReadOnlyList<Matrix<double>> a, IReadOnlyList<float[]> narrow, LqrWeights weights, int first, double[] rho,
         CancellationToken cancellationToken)
     {
-        var inverse = new PlanInverse(narrow, first, rho);
         int width = a[0].RowCount;
+        var inverse = new PlanInverse(narrow, width, first, rho);
         var s = Matrix<double>.Build.DenseDiagonal(width, width, weights.Qf);
         for (int k = rho.Length - 1; k >= 0; k--)
         {
             var factor = s.Clone();
-            AddToDiagonal(factor, rho[k]);
+            DenseAlgebra.AddToDiagonal(factor, rho[k]);
             var pivots = DenseAlgebra.Cholesky(factor, cancellationToken);
             if (pivots.Failed >= 0)
             {
@@ -58,7 +60,7 @@ internal sealed class PlanInverse
                 s = DenseAlgebra.TransposeMultiply(a[first + k], gain, cancellationToken);
                 double[] numbers = DenseAlgebra.Numbers(s);
                 TensorPrimitives.Multiply(numbers, rho[k], numbers);
-                AddToDiagonal(s, weights.Q);
+                DenseAlgebra.AddToDiagonal(s, weights.Q);
                 DenseAlgebra.Symmetrise(s);
             }
         }
@@ -87,7 +89,7 @@ internal sealed class PlanInverse
     /// <summary>(H + diag ν)^{-1} y for the plans from <paramref name="first"/> on, in float32 // (N, D).</summary>
     public float[] Solve(int first, float[] y)
     {
-        int width = (int)Math.Sqrt(_a[0].Length), steps = y.Length / width;
+        int width = _width, steps = y.Length / width;
         float[] u = new float[y.Length], s = new float[width], x = new float[width], rest = new float[width];
         for (int k = steps - 1; k >= 0; k--)
         {
@@ -116,15 +118,6 @@ internal sealed class PlanInverse
     private float[] W(int step) => _w[step - _first];
 
     private float Rho(int step) => (float)_rho[step - _first];
-
-    private static void AddToDiagonal(Matrix<double> m, double value)
-    {
-        double[] numbers = DenseAlgebra.Numbers(m);
-        for (int i = 0; i < numbers.Length; i += m.RowCount + 1)
-        {
-            numbers[i] += value;
-        }
-    }
 }
 
 /// <summary>

@@ -79,8 +79,7 @@ internal static class MethodsRun
     }
 
     private static string Work(FitMethod method) => !method.Takes(FitInputs.Gains) ? "one pass over the prompts"
-        : method is PredictiveFit ? "passes and every Jacobian at once; a curve of bounded plans for each block"
-        : method.Takes(FitInputs.AllJacobians) ? "passes and every Jacobian at once; some forty dense solves"
+        : method.Takes(FitInputs.AllJacobians) ? "passes and every Jacobian at once; many solves with them, whose time fit --plan tells"
         : !method.Takes(FitInputs.Cost) ? "passes and p tangents a block; a solve of order p"
         : "passes and a Jacobian for each block; with --cost feature pullbacks instead, with --order p tangents";
 
