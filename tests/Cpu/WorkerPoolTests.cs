@@ -1,10 +1,11 @@
+using System.Runtime.InteropServices;
 using Tiller.Bench;
 using Tiller.Cpu;
 
 namespace Tiller.Tests.Cpu;
 
 /// <summary>Every part of every loop runs once, whoever shares the pool, and nothing waits for ever.</summary>
-public sealed unsafe class WorkerPoolTests
+public sealed unsafe partial class WorkerPoolTests
 {
     [TestCase(1)]
     [TestCase(2)]
@@ -128,14 +129,13 @@ public sealed unsafe class WorkerPoolTests
     [Test]
     public void A_worker_leaves_the_parts_of_a_caller_on_its_own_processor_to_the_caller()
     {
-        RunOnOneProcessor(() =>
+        RunOnOneProcessor(threads: 2, pool =>
         {
-            using var pool = new WorkerPool(2);
             int[] counts = new int[50];
             fixed (int* p = counts)
             {
                 // The first part is the caller's, or else the worker has not gone aside when it should have, and waits for ever.
-                var job = new Job { Counts = p, Pool = pool };
+                var job = new Job { Counts = p, Pool = pool, Aside = pool.WentAside };
                 pool.Run(counts.Length, ref job, &UntilTheWorkerGoesAside);
             }
 
@@ -146,16 +146,15 @@ public sealed unsafe class WorkerPoolTests
     [Test]
     public void A_caller_that_waits_within_a_part_for_another_part_gets_help_on_its_own_processor()
     {
-        RunOnOneProcessor(() =>
+        RunOnOneProcessor(threads: 3, pool =>
         {
-            const int Threads = 3;
-            using var pool = new WorkerPool(Threads);
+            long before = pool.WentAside;
             for (int round = 0; round < 3; round++)
             {
-                RunPartsThatMeet(pool, Threads);
+                RunPartsThatMeet(pool, pool.Threads);
             }
 
-            Assert.That(pool.WentAside, Is.Positive);
+            Assert.That(pool.WentAside, Is.GreaterThan(before));
         });
     }
 
@@ -341,7 +340,8 @@ public sealed unsafe class WorkerPoolTests
         if (part == 0)
         {
             var pool = job.Pool!;
-            Patience.Until(() => pool.WentAside > 0, "the worker aside");
+            long before = job.Aside;
+            Patience.Until(() => pool.WentAside > before, "the worker aside");
         }
     }
 
@@ -384,8 +384,8 @@ public sealed unsafe class WorkerPoolTests
         job.Pool!.Run(8, ref inner, &CountOne);
     }
 
-    // The threads that the body starts are tied to the same processor as its own thread.
-    private static void RunOnOneProcessor(Action body)
+    // Ties all threads of a pool to one processor. A thread does not inherit that from the thread that starts it, because .NET undoes it.
+    private static void RunOnOneProcessor(int threads, Action<WorkerPool> body)
     {
         if (!OperatingSystem.IsLinux())
         {
@@ -394,10 +394,31 @@ public sealed unsafe class WorkerPoolTests
 
         RunAll(1, _ =>
         {
-            Processors.Tie(0);
-            body();
+            using var pool = new WorkerPool(threads);
+            using var inside = new CountdownEvent(threads);
+            int[] counts = new int[threads];
+            fixed (int* p = counts)
+            {
+                var job = new Job { Counts = p, Gate = inside };
+                pool.Run(threads, ref job, &TieWhereAllMeet);
+            }
+
+            body(pool);
         });
     }
+
+    private static void TieWhereAllMeet(ref Job job, int part)
+    {
+        MeetAll(ref job, part);
+        Processors.Tie(0);
+        int processor = CurrentProcessor();
+
+        // .NET remembers a thread's processor for some calls.
+        Patience.Until(() => Thread.GetCurrentProcessorId() == processor, "the thread on its processor");
+    }
+
+    [LibraryImport("libc", EntryPoint = "sched_getcpu")]
+    private static partial int CurrentProcessor();
 
     /// <summary>Runs the bodies on threads of their own and fails if they are not done in time.</summary>
     private static void RunAll(int count, Action<int> body)
@@ -429,6 +450,7 @@ public sealed unsafe class WorkerPoolTests
 
     private struct Job
     {
+        public long Aside;
         public int* Counts;
         public WorkerPool? Pool;
         public CancellationTokenSource? Source;
