@@ -133,6 +133,39 @@ public sealed class Avx512Tests
         }
     }
 
+    [TestCase(16)]
+    [TestCase(32)]
+    [TestCase(64)]
+    [TestCase(80)]
+    public unsafe void A_matrix_in_panels_has_the_bits_of_one_in_rows(int size)
+    {
+        const int Terms = 67;
+        using var x = FloatRows.Random(Terms, size, seed: 1);
+        using var y = FloatRows.Random(Terms, size, seed: 2);
+        using FloatRows rows = new(size, size), expected = new(Terms, size + 3);
+        VectorMath.AddOuterProducts(x.View.Row(0), y.View.Row(0), Terms, size, rows.View.Row(0));
+        for (int t = 0; t < Terms; t++)
+        {
+            VectorMath.WeightedSum(x.View.Row(t), rows.View.Row(0), size, size, expected.View.Row(t));
+        }
+
+        foreach (var code in Enum.GetValues<Avx512Code>())
+        {
+            using FloatRows panels = new(size, size), got = new(Terms, size + 3);
+            PanelTiles.AddOuterProducts(code, x.View.Row(0), y.View.Row(0), Terms, size, panels.View.Row(0));
+            for (int i = 0; i < size; i++)
+            {
+                for (int j = 0; j < size; j++)
+                {
+                    Assert.That(panels.All()[(j / 16 * 16 * size) + (i * 16) + (j % 16)], Is.EqualTo(rows.Line(i)[j]), $"{code}, ({i}, {j})");
+                }
+            }
+
+            PanelTiles.Multiply(code, x.View.Row(0), size, Terms, panels.View.Row(0), size, got.View.Row(0), size + 3);
+            Assert.That(got.All(), Is.EqualTo(expected.All()), $"{code}");
+        }
+    }
+
     [TestCaseSource(nameof(s_panels))]
     public unsafe void The_bits_of_a_panels_product_do_not_depend_on_who_compiled_it(int rows, int depth)
     {
@@ -145,7 +178,7 @@ public sealed class Avx512Tests
             using var product = FloatRows.Random(rows, 16, seed: 4);
             using var sum = FloatRows.Random(rows, 16, seed: 4);
             PanelTiles.Rows(code, a.View.Row(0), depth, rows, b.View.Row(0), depth, product.View.Row(0));
-            PanelTiles.Columns(code, across.View.Row(0), rows, rows, b.View.Row(0), depth, sum.View.Row(0));
+            PanelTiles.Columns(code, across.View.Row(0), rows, rows, b.View.Row(0), 16, depth, sum.View.Row(0));
             got.Add([.. product.All(), .. sum.All()]);
         }
 

@@ -141,31 +141,38 @@ public sealed class CpuLinearTests
     [TestCaseSource(nameof(s_types))]
     public void A_rows_bits_do_not_depend_on_its_neighbours_or_their_number(WeightType type)
     {
-        const int Inputs = 1030, Outputs = 49;
-        using var pool = new WorkerPool(2);
-        using var w = new StoredWeights(type, Outputs, Inputs, seed: 5);
-        using var probe = FloatRows.Random(1, Inputs, seed: 6);
+        CheckBits(type, inputs: 1030);
+        CheckBits(type, inputs: CpuLinear.LongRow - 14);
+    }
 
-        // Dot products up to MaxDotRows rows, a blocked product beyond: one answer each, and one backwards.
+    private static void CheckBits(WeightType type, int inputs)
+    {
+        const int Outputs = 49;
+        int largest = CpuLinear.LargestDotRows(inputs);
+        using var pool = new WorkerPool(2);
+        using var w = new StoredWeights(type, Outputs, inputs, seed: 5);
+        using var probe = FloatRows.Random(1, inputs, seed: 6);
+
+        // Dot products up to so many rows, a blocked product beyond: one answer each, and one backwards.
         Dictionary<bool, float[]> forward = [];
         float[]? backward = null;
-        foreach (int rows in new[] { 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 23, 24, 25, 33, 256, 257, 300 })
+        foreach (int rows in new[] { 1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 23, 24, 25, 33, 64, 65, 256, 257, 300 })
         {
             foreach (int at in new[] { 0, rows / 2, rows - 1 }.Distinct())
             {
-                using var x = FloatRows.Random(rows, Inputs, seed: (31 * rows) + at);
+                using var x = FloatRows.Random(rows, inputs, seed: (31 * rows) + at);
                 probe.Line(0).CopyTo(x.Line(at));
                 using var y = new FloatRows(rows, Outputs);
                 CpuLinear.Forward(pool, x.View, 0, w.View, default, default, y.View);
                 float[] got = y.Line(at).ToArray();
-                if (!forward.TryAdd(rows <= CpuLinear.MaxDotRows, got))
+                if (!forward.TryAdd(rows <= largest, got))
                 {
-                    Assert.That(got, Is.EqualTo(forward[rows <= CpuLinear.MaxDotRows]), $"row {at} of {rows}");
+                    Assert.That(got, Is.EqualTo(forward[rows <= largest]), $"row {at} of {rows}");
                 }
 
                 using var cotangents = FloatRows.Random(rows, Outputs, seed: (37 * rows) + at);
                 probe.Line(0)[..Outputs].CopyTo(cotangents.Line(at));
-                using var back = new FloatRows(rows, Inputs);
+                using var back = new FloatRows(rows, inputs);
                 CpuLinear.Transposed(pool, cotangents.View, w.View, back.View);
                 backward ??= back.Line(at).ToArray();
                 Assert.That(back.Line(at).ToArray(), Is.EqualTo(backward), $"cotangent {at} of {rows}");
@@ -196,7 +203,7 @@ public sealed class CpuLinearTests
     {
         const int Inputs = 513, Outputs = 700;
         using var w = new StoredWeights(type, Outputs, Inputs, seed: 7);
-        foreach (int rows in new[] { 1, 3, 8, 17, 25, 257 })
+        foreach (int rows in new[] { 1, 3, 8, 17, 25, 63, 66, 257 })
         {
             using var x = FloatRows.Random(rows, Inputs, seed: rows);
             using var y = FloatRows.Random(rows, Outputs, seed: rows);

@@ -168,7 +168,7 @@ WIDE void tiller_avx512_tiles(const float *a, intptr_t a_stride, int rows, const
     }
 }
 
-WIDE void tiller_avx512_columns(const float *a, intptr_t stride, int rows, const float *b, intptr_t depth, float *c)
+WIDE void tiller_avx512_columns(const float *a, intptr_t stride, int rows, const float *b, intptr_t b_stride, intptr_t depth, float *c)
 {
     for (int n = 0; n < rows; n += COLUMNS_ROWS, a += COLUMNS_ROWS, c += COLUMNS_ROWS * TILE_COLUMNS) {
         __m512 s[COLUMNS_ROWS];
@@ -179,7 +179,7 @@ WIDE void tiller_avx512_columns(const float *a, intptr_t stride, int rows, const
 
         const float *line = a;
         for (intptr_t k = 0; k < depth; k++, line += stride) {
-            __m512 x = _mm512_loadu_ps(b + TILE_COLUMNS * k);
+            __m512 x = _mm512_loadu_ps(b + b_stride * k);
 #pragma GCC unroll 8
             for (int i = 0; i < COLUMNS_ROWS; i++) {
                 s[i] = _mm512_fmadd_ps(_mm512_set1_ps(line[i]), x, s[i]);

@@ -46,7 +46,7 @@ internal static unsafe partial class Avx512
 
     /// <summary>Computes C += A' B for a multiple of eight rows, as <see cref="PanelTiles.Columns"/> does.</summary>
     [LibraryImport(Library, EntryPoint = "tiller_avx512_columns")]
-    public static partial void Columns(float* a, nint stride, int rows, float* b, nint depth, float* c);
+    public static partial void Columns(float* a, nint stride, int rows, float* b, nint bStride, nint depth, float* c);
 
     /// <summary>Runs rounds of twelve multiply-adds on float32 registers, to measure the processor.</summary>
     [LibraryImport(Library, EntryPoint = "tiller_avx512_chains_single")]

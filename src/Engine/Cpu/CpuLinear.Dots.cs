@@ -21,42 +21,50 @@ internal static unsafe partial class CpuLinear
     /// <see cref="IStoredWeight.Load"/> for all four, then b. The others follow one after another, with even and odd elements split if the weight
     /// type needs it.
     /// </summary>
+    /// <param name="pool">The threads; each takes whole groups of <see cref="DotRows"/> rows.</param>
     /// <param name="wide">As <see cref="LinearJob.Wide"/>.</param>
     /// <param name="x">Rows // (M, K).</param>
     /// <param name="scratch">Memory for M + 1 rows.</param>
-    private static float* Arrange<T>(Avx512Code wide, Floats x, float* scratch)
+    /// <param name="cancellation">As <see cref="RowBatch.Cancellation"/>.</param>
+    private static float* Arrange<T>(WorkerPool pool, Avx512Code wide, Floats x, float* scratch, CancellationToken cancellation)
         where T : struct, IStoredWeight
     {
-        if (UsesPairs(wide, x.Rows))
-        {
-            for (int first = 0; first < x.Rows; first += DotRows)
-            {
-                Pair<T>(x.Slice(first, Math.Min(DotRows, x.Rows - first)), scratch + ((nint)first * x.Columns));
-            }
-
-            return scratch;
-        }
-
-        if (!T.SplitsEvenOdd && x.Rows < 4)
+        if (!UsesPairs(wide, x.Rows) && !T.SplitsEvenOdd && x.Rows < 4)
         {
             return (float*)x.Address;
+        }
+
+        var job = new ArrangeJob { X = x, To = scratch, InPairs = UsesPairs(wide, x.Rows) };
+        pool.Run((x.Rows + DotRows - 1) / DotRows, ref job, &ArrangeGroup<T>, cancellation);
+        return scratch;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void ArrangeGroup<T>(ref ArrangeJob job, int group)
+        where T : struct, IStoredWeight
+    {
+        int first = group * DotRows;
+        var x = job.X.Slice(first, Math.Min(DotRows, job.X.Rows - first));
+        float* to = job.To + ((nint)first * x.Columns);
+        if (job.InPairs)
+        {
+            Pair<T>(x, to);
+            return;
         }
 
         int m = 0;
         for (; m < x.Rows / 4 * 4; m++)
         {
-            Split<T>(x.Row(m), x.Columns, scratch + ((nint)(m / 4 * 4) * x.Columns) + (m % 4 * 8), 4);
+            Split<T>(x.Row(m), x.Columns, to + ((nint)(m / 4 * 4) * x.Columns) + (m % 4 * 8), 4);
         }
 
         for (; m < x.Rows; m++)
         {
             int whole = x.Columns / StepInputs * StepInputs;
-            float* row = x.Row(m), to = scratch + ((nint)m * x.Columns);
-            Split<T>(row, x.Columns, to, 1);
-            new ReadOnlySpan<float>(row + whole, x.Columns - whole).CopyTo(new Span<float>(to + whole, x.Columns - whole));
+            float* row = x.Row(m), alone = to + ((nint)m * x.Columns);
+            Split<T>(row, x.Columns, alone, 1);
+            new ReadOnlySpan<float>(row + whole, x.Columns - whole).CopyTo(new Span<float>(alone + whole, x.Columns - whole));
         }
-
-        return scratch;
     }
 
     /// <summary>Arranges a row that is one of <paramref name="together"/> as <see cref="IStoredWeight.Load"/> arranges weights.</summary>
@@ -388,5 +396,12 @@ internal static unsafe partial class CpuLinear
         }
 
         return sum;
+    }
+
+    private struct ArrangeJob
+    {
+        public Floats X;
+        public float* To;
+        public bool InPairs;
     }
 }

@@ -7,9 +7,9 @@ using Tiller.Ops;
 namespace Tiller.Cpu;
 
 /// <summary>
-/// Y = X W' + b and X̄ = Ȳ W on the CPU, with weights in their stored type. Up to <see cref="MaxDotRows"/> rows use dot products, in groups of
-/// <see cref="DotRows"/>: the first group reads W from memory, the others from the cache. More rows use a blocked product on converted panels, which
-/// are full with so many. If there are at least <see cref="TangentsAlone"/> tangents, up to <see cref="DotRows"/> value rows beside them still use
+/// Y = X W' + b and X̄ = Ȳ W on the CPU, with weights in their stored type. Up to <see cref="MaxDotRows"/> rows, or fewer if they are short, use dot
+/// products, in groups of <see cref="DotRows"/>: the first group reads W from memory, the others from the cache. More rows use a blocked product on
+/// converted panels. If there are at least <see cref="TangentsAlone"/> tangents, up to <see cref="DotRows"/> value rows beside them still use
 /// dot products. In each of the two forms, the bits of a row depend only on that row and W.
 /// </summary>
 internal static unsafe partial class CpuLinear
@@ -17,8 +17,16 @@ internal static unsafe partial class CpuLinear
     /// <summary>Rows whose dot products share a reading of the weights.</summary>
     public const int DotRows = 8;
 
-    /// <summary>Largest number of rows that use dot products: panels of sixteen would be filled up with zeros.</summary>
-    public const int MaxDotRows = 3 * DotRows;
+    /// <summary>
+    /// Largest number of rows that use dot products: converting weights for so few takes longer than widening them again for each group of rows.
+    /// </summary>
+    public const int MaxDotRows = 8 * DotRows;
+
+    /// <summary>The same if W has fewer than <see cref="LongRow"/> inputs, so that adding up a vector is much of a dot product.</summary>
+    public const int MaxShortDotRows = 3 * DotRows;
+
+    /// <summary>Number of inputs from which rows are long.</summary>
+    public const int LongRow = 512;
 
     /// <summary>Smallest number of tangents beside which few value rows use dot products instead of sharing the tangents' panels.</summary>
     public const int TangentsAlone = 32;
@@ -104,12 +112,15 @@ internal static unsafe partial class CpuLinear
         }
     }
 
+    /// <summary>Largest number of rows that use dot products with a matrix of so many inputs.</summary>
+    internal static int LargestDotRows(int inputs) => inputs < LongRow ? MaxShortDotRows : MaxDotRows;
+
     private static void Forward<T>(
         WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, CancellationToken cancellation)
         where T : struct, IStoredWeight
     {
         int tangents = x.Rows - values;
-        int byDots = x.Rows <= MaxDotRows ? x.Rows : values <= DotRows && tangents >= TangentsAlone ? values : 0;
+        int byDots = x.Rows <= LargestDotRows(w.Columns) ? x.Rows : values <= DotRows && tangents >= TangentsAlone ? values : 0;
 
         var job = new LinearJob
         {
@@ -126,7 +137,7 @@ internal static unsafe partial class CpuLinear
         };
         if (byDots == x.Rows)
         {
-            job.Dots = Arrange<T>(job.Wide, x, HostScratch.ForCaller((x.Rows + 1L) * x.Columns));
+            job.Dots = Arrange<T>(pool, job.Wide, x, HostScratch.ForCaller((x.Rows + 1L) * x.Columns), cancellation);
             job.RowsByDots = byDots;
             job.OutputsPerPart = OutputsPerPart(w, x.Rows, UsesPairs(job.Wide, x.Rows) || x.Rows < 4 ? 8 : OutputsOfChunk);
             pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &DotPart<T>, cancellation);
@@ -141,7 +152,8 @@ internal static unsafe partial class CpuLinear
             job.RowsByDots = job.Begin == byDots ? byDots : 0;
             int panels = job.Panels;
             job.Packed = HostScratch.ForCaller(((long)panels * TileColumns * w.Columns) + ((job.RowsByDots + 1L) * w.Columns));
-            job.Dots = Arrange<T>(job.Wide, x.Slice(0, job.RowsByDots), job.Packed + ((nint)panels * TileColumns * w.Columns));
+            job.Dots = Arrange<T>(
+                pool, job.Wide, x.Slice(0, job.RowsByDots), job.Packed + ((nint)panels * TileColumns * w.Columns), cancellation);
             pool.Run(panels, ref job, &PackPanel, cancellation);
             pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &TilePart<T>, cancellation);
         }

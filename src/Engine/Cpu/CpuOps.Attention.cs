@@ -2,6 +2,7 @@ using System.Numerics.Tensors;
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using Tiller.Checkpoint;
+using Tiller.Kernels;
 using Tiller.Ops;
 
 namespace Tiller.Cpu;
@@ -29,7 +30,7 @@ internal sealed unsafe partial class CpuOps
     /// <inheritdoc/>
     public override void PullAttend(ModelConfig c, int k, RowBatch rows, Activations a, RowGroups groups, Cotangents y)
     {
-        var job = new AttentionJob { C = c, K = k, Rows = rows, A = a, Groups = groups, Back = y };
+        var job = new AttentionJob { C = c, K = k, Rows = rows, A = a, Groups = groups, Back = y, Wide = Avx512.Code };
         long work = ((long)rows.Values * c.H * c.E * (rows[rows.Values - 1].Position + 1)) + ((long)groups.Total * c.H * c.E * c.E);
         RunHeads(ref job, rows.Values, work, &PullGroup);
     }
@@ -39,7 +40,7 @@ internal sealed unsafe partial class CpuOps
     // Keys of a range. The ranges of a long row are parts of their own, so that all threads share it whatever its number of heads.
     private const int KeysPerRange = 4 * KeysPerBlock;
 
-    // A part is one key/value head of one panel or row. A short decoding step is not worth a second thread.
+    // A part is one key/value head, or one head if there are tangents, of one panel or row. A short decoding step is not worth a second thread.
     private void RunHeads(ref AttentionJob job, int panels, long work, delegate*<ref AttentionJob, int, void> body)
     {
         const long WorthSharing = 64 * 1024;
@@ -71,7 +72,7 @@ internal sealed unsafe partial class CpuOps
         var view = new HeadView(ref job, panel.First, group);
         if (panel.Ranges == 0)
         {
-            AttendGroup(ref job, view);
+            AttendHead(ref job, view.Only(panel.Head));
             return;
         }
 
@@ -157,54 +158,55 @@ internal sealed unsafe partial class CpuOps
             : new ReadAhead(rows.From(next).Address, some * rows.RowInBytes, view.Heads * KeysPerBlock / ReadAhead.Rows);
     }
 
-    // Attention of a row with tangents, one head at a time.
+    // Attention of a row with tangents, for one head.
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AttendGroup(ref AttentionJob job, in HeadView view)
+    private static void AttendHead(ref AttentionJob job, in HeadView view)
     {
         var (c, a) = (job.C, job.A);
         int tangents = job.Groups.End(view.Row) - job.Groups.Begin(view.Row);
         long own = (3L * view.Length) + (c.E * (c.E + 1 + KeysPerBlock));
-        float* p = HostScratch.ForPart(
+        float* m = HostScratch.ForPart(
             own + RangeNumbers(view) + Ranges.Numbers(view.Heads, RangesOf(view.Length), c.E) + (2 * view.Keys.Widened(view.Length)));
+        float* arms = m + (c.E * c.E);
+        float* b = arms + (c.E * KeysPerBlock);
+        float* p = b + c.E;
         float* slopes = p + view.Length;
         float* z = slopes + view.Length;
-        float* m = z + view.Length;
-        float* b = m + (c.E * c.E);
-        float* arms = b + c.E;
-        AttendValue(c, view, a.Qkv.Row(view.Row) + (view.FirstHead * c.E), a.Heads.Row(view.Row) + (view.FirstHead * c.E), p + own);
-        float* keys = view.Keys.Read(0, view.Length, p + own);
-        float* values = view.Values.Read(0, view.Length, p + own + view.Keys.Widened(view.Length));
-        for (int h = view.FirstHead; h < view.FirstHead + view.Heads; h++)
+        float* others = m + own;
+        int head = view.FirstHead;
+        float* q = a.Qkv.Row(view.Row) + (head * c.E);
+        float* o = a.Heads.Row(view.Row) + (head * c.E);
+        AttendValue(c, view, q, o, others);
+        float* keys = view.Keys.Read(0, view.Length, others);
+        float* values = view.Values.Read(0, view.Length, others + view.Keys.Widened(view.Length));
+        Weights(c, keys, view.Length, q, p, slopes);
+        bool dense = tangents >= c.E / 2;
+        Linearise(c, job.Wide, keys, values, view.Length, slopes, o, dense ? m : null, transposed: true, b, arms);
+        if (dense)
         {
-            float* q = a.Qkv.Row(view.Row) + (h * c.E);
-            float* o = a.Heads.Row(view.Row) + (h * c.E);
-            Weights(c, keys, view.Length, q, p, slopes);
-            bool dense = tangents >= c.E / 2;
-            Linearise(c, keys, values, view.Length, slopes, o, dense ? m : null, transposed: true, b, arms);
-            for (int t = job.Groups.Begin(view.Row); t < job.Groups.End(view.Row); t++)
-            {
-                float* dqkv = a.Qkv.Row(job.Rows.Values + t);
-                float* dq = dqkv + (h * c.E);
-                float* dk = dqkv + ((c.H + view.Group) * c.E);
-                float* dv = dk + (c.G * c.E);
-                float* d = a.Heads.Row(job.Rows.Values + t) + (h * c.E);
-                if (dense)
-                {
-                    VectorMath.WeightedSum(dq, m, c.E, c.E, d);
-                }
-                else
-                {
-                    // M dq = Σ_j z_j v_j − (Σ_j z_j) o, z_j = a P_j c_j k_j·dq
-                    var weights = new Span<float>(z, view.Length);
-                    VectorMath.ScaledDots(1, dq, keys, view.Length, c.E, z);
-                    TensorPrimitives.Multiply(weights, new ReadOnlySpan<float>(slopes, view.Length), weights);
-                    VectorMath.WeightedSum(z, values, view.Length, c.E, d);
-                    VectorMath.AddScaled(-TensorPrimitives.Sum<float>(weights), o, d, c.E);
-                }
+            int row = job.Rows.Values + job.Groups.Begin(view.Row);
+            MultiplyRows(c, job.Wide, a.Qkv.Slice(row, tangents), m, a.Heads.Slice(row, tangents), head);
+        }
 
-                VectorMath.AddScaled(VectorMath.Dot(q, dk, c.E), b, d, c.E);
-                VectorMath.AddScaled(p[view.Length - 1], dv, d, c.E);
+        for (int t = job.Groups.Begin(view.Row); t < job.Groups.End(view.Row); t++)
+        {
+            float* dqkv = a.Qkv.Row(job.Rows.Values + t);
+            float* dq = dqkv + (head * c.E);
+            float* dk = dqkv + ((c.H + view.Group) * c.E);
+            float* dv = dk + (c.G * c.E);
+            float* d = a.Heads.Row(job.Rows.Values + t) + (head * c.E);
+            if (!dense)
+            {
+                // M dq = Σ_j z_j v_j − (Σ_j z_j) o, z_j = a P_j c_j k_j·dq
+                var weights = new Span<float>(z, view.Length);
+                VectorMath.ScaledDots(1, dq, keys, view.Length, c.E, z);
+                TensorPrimitives.Multiply(weights, new ReadOnlySpan<float>(slopes, view.Length), weights);
+                VectorMath.WeightedSum(z, values, view.Length, c.E, d);
+                VectorMath.AddScaled(-TensorPrimitives.Sum<float>(weights), o, d, c.E);
             }
+
+            VectorMath.AddScaled(VectorMath.Dot(q, dk, c.E), b, d, c.E);
+            VectorMath.AddScaled(p[view.Length - 1], dv, d, c.E);
         }
     }
 
@@ -234,13 +236,13 @@ internal sealed unsafe partial class CpuOps
         var (row, group) = Math.DivRem(part, c.G);
         var view = new HeadView(ref job, row, group);
         var (begin, end) = (job.Groups.Begin(view.Row), job.Groups.End(view.Row));
-        float* p = HostScratch.ForPart((3L * view.Length) + (c.E * (c.E + 1 + KeysPerBlock)) + (2 * view.Keys.Widened(view.Length)));
+        float* m = HostScratch.ForPart((3L * view.Length) + (c.E * (c.E + 1 + KeysPerBlock)) + (2 * view.Keys.Widened(view.Length)));
+        float* arms = m + (c.E * c.E);
+        float* b = arms + (c.E * KeysPerBlock);
+        float* p = b + c.E;
         float* slopes = p + view.Length;
         float* z = slopes + view.Length;
-        float* m = z + view.Length;
-        float* b = m + (c.E * c.E);
-        float* arms = b + c.E;
-        float* widened = arms + (c.E * KeysPerBlock);
+        float* widened = z + view.Length;
         float* keys = view.Keys.Read(0, view.Length, widened);
         float* values = view.Values.Read(0, view.Length, widened + view.Keys.Widened(view.Length));
         bool dense = end - begin >= c.E / 2;
@@ -255,7 +257,12 @@ internal sealed unsafe partial class CpuOps
             float* q = a.Qkv.Row(view.Row) + (h * c.E);
             float* o = a.Heads.Row(view.Row) + (h * c.E);
             Weights(c, keys, view.Length, q, p, slopes);
-            Linearise(c, keys, values, view.Length, slopes, o, dense ? m : null, transposed: false, b, arms);
+            Linearise(c, job.Wide, keys, values, view.Length, slopes, o, dense ? m : null, transposed: false, b, arms);
+            if (dense)
+            {
+                MultiplyRows(c, job.Wide, back.Heads.Slice(begin, end - begin), m, back.Qkv.Slice(begin, end - begin), h);
+            }
+
             for (int t = begin; t < end; t++)
             {
                 float* bar = back.Heads.Row(t) + (h * c.E);
@@ -263,11 +270,7 @@ internal sealed unsafe partial class CpuOps
                 float* qBar = qkv + (h * c.E);
                 float* kBar = qkv + ((c.H + view.Group) * c.E);
                 float* vBar = kBar + (c.G * c.E);
-                if (dense)
-                {
-                    VectorMath.WeightedSum(bar, m, c.E, c.E, qBar);
-                }
-                else
+                if (!dense)
                 {
                     // M'ō = Σ_j z_j k_j, z_j = a P_j c_j (v_j − o)·ō
                     var weights = new Span<float>(z, view.Length);
@@ -316,12 +319,12 @@ internal sealed unsafe partial class CpuOps
     }
 
     /// <summary>
-    /// Computes b and, if <paramref name="m"/> is not null, M // (E, E) = Σ_j slope_j (v_j − o) k_j', or its transpose, which is multiplied by a row
-    /// from the left. Uses the scratch memory <paramref name="arms"/> // (<see cref="KeysPerBlock"/>, E).
+    /// Computes b and, if <paramref name="m"/> is not null, M // (E, E) = Σ_j slope_j (v_j − o) k_j', or its transpose, for
+    /// <see cref="MultiplyRows"/>. Uses the scratch memory <paramref name="arms"/> // (<see cref="KeysPerBlock"/>, E).
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Linearise(
-        ModelConfig c, float* keys, float* values, int n, float* slopes, float* o, float* m, bool transposed, float* b, float* arms)
+        ModelConfig c, Avx512Code wide, float* keys, float* values, int n, float* slopes, float* o, float* m, bool transposed, float* b, float* arms)
     {
         if (m is not null)
         {
@@ -335,11 +338,34 @@ internal sealed unsafe partial class CpuOps
                 }
 
                 float* some = keys + ((nint)first * c.E);
-                VectorMath.AddOuterProducts(transposed ? some : arms, transposed ? arms : some, count, c.E, m);
+                float* x = transposed ? some : arms, y = transposed ? arms : some;
+                if (PanelTiles.Divide(c.E))
+                {
+                    PanelTiles.AddOuterProducts(wide, x, y, count, c.E, m);
+                }
+                else
+                {
+                    VectorMath.AddOuterProducts(x, y, count, c.E, m);
+                }
             }
         }
 
         Arm(values + ((nint)(n - 1) * c.E), o, slopes[n - 1], b, c.E);
+    }
+
+    /// <summary>y = x M for the numbers of one head in each row.</summary>
+    private static void MultiplyRows(ModelConfig c, Avx512Code wide, Floats x, float* m, Floats y, int head)
+    {
+        if (PanelTiles.Divide(c.E))
+        {
+            PanelTiles.Multiply(wide, x.Row(0) + (head * c.E), x.Columns, x.Rows, m, c.E, y.Row(0) + (head * c.E), y.Columns);
+            return;
+        }
+
+        for (int t = 0; t < x.Rows; t++)
+        {
+            VectorMath.WeightedSum(x.Row(t) + (head * c.E), m, c.E, c.E, y.Row(t) + (head * c.E));
+        }
     }
 
     /// <summary>b = slope (v − o).</summary>
@@ -440,5 +466,14 @@ internal sealed unsafe partial class CpuOps
             Keys = row.Cache.Keys(job.K, Group).From(begin);
             Values = row.Cache.Values(job.K, Group).From(begin);
         }
+
+        private HeadView(in HeadView all, int head)
+        {
+            this = all;
+            (FirstHead, Heads) = (all.FirstHead + head, 1);
+        }
+
+        /// <summary>One of the heads.</summary>
+        public HeadView Only(int head) => new(this, head);
     }
 }

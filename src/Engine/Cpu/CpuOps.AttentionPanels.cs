@@ -23,8 +23,8 @@ internal sealed unsafe partial class CpuOps
     /// <summary>
     /// Divides the value rows into panels. A run of more than <see cref="CpuLinear.DotRows"/> consecutive rows of one sequence, all without tangents,
     /// becomes panels of up to 16 rows. Every other row is alone: it has the bits of a row in a decoding step. Without tangents it has a panel for
-    /// each range of its keys. Returns the number of panels, and of the numbers that rows of several ranges leave in <paramref name="sums"/>. If
-    /// <paramref name="panels"/> is null, they are only counted.
+    /// each range of its keys, with tangents one for each head of a group. Returns the number of panels, and of the numbers that rows of several
+    /// ranges leave in <paramref name="sums"/>. If <paramref name="panels"/> is null, they are only counted.
     /// </summary>
     private static (int Panels, long Numbers) CutPanels(ref AttentionJob job, Panel* panels, float* sums)
     {
@@ -46,13 +46,23 @@ internal sealed unsafe partial class CpuOps
 
             for (int row = begin; alone && row < end; row++)
             {
-                int position = rows[row].Position + 1, ranges = IsPlain(rows, row) ? RangesOf(position - WindowBegin(ref job, position)) : 0;
-                for (int range = 0; range < Math.Max(1, ranges); range++)
+                if (!IsPlain(rows, row))
+                {
+                    for (int head = 0; head < c.H / c.G; head++)
+                    {
+                        Put(new Panel { First = row, Rows = 1, IsAlone = true, Head = head });
+                    }
+
+                    continue;
+                }
+
+                int position = rows[row].Position + 1, ranges = RangesOf(position - WindowBegin(ref job, position));
+                for (int range = 0; range < ranges; range++)
                 {
                     Put(new Panel { First = row, Rows = 1, IsAlone = true, Range = range, Ranges = ranges, Sums = sums + numbers });
                 }
 
-                numbers += ranges == 0 ? 0 : c.G * Ranges.Numbers(c.H / c.G, ranges, c.E);
+                numbers += c.G * Ranges.Numbers(c.H / c.G, ranges, c.E);
             }
         }
 
@@ -122,7 +132,7 @@ internal sealed unsafe partial class CpuOps
                 }
 
                 AddToSoftmax(scores, count, sums, size, sums + panelNumbers, sums + panelNumbers + PanelRows);
-                PanelTiles.Columns(job.Wide, someValues, size, size, scores, count, sums);
+                PanelTiles.Columns(job.Wide, someValues, size, size, scores, PanelRows, count, sums);
             }
         }
 
@@ -283,6 +293,9 @@ internal sealed unsafe partial class CpuOps
 
         /// <summary>Whether the panel is one row that is processed like a row of a decoding step.</summary>
         public bool IsAlone;
+
+        /// <summary>The head of each group that is computed for a row alone with tangents.</summary>
+        public int Head;
 
         /// <summary>The range of its keys that a row alone attends to, of <see cref="Ranges"/>; they are 0 if it has tangents.</summary>
         public int Range;

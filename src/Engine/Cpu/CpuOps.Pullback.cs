@@ -86,17 +86,6 @@ internal sealed unsafe partial class CpuOps
         VectorMath.AddScaled(-s * s * VectorMath.Dot(bar, x, n) / n, x, bar, n);
     }
 
-    private static void GateSlopes(ref RowJob job, int row)
-    {
-        int f = job.C.F;
-        float* a = job.A.GateUp.Row(row);
-        var gate = new Span<float>(a, f);
-        var bySlope = new Span<float>(job.Slopes + (2L * row * f), f);
-        Slopes(job.C, gate, bySlope);
-        TensorPrimitives.Multiply(bySlope, new Span<float>(a + f, f), bySlope);
-        Activate(job.C, gate, new Span<float>(job.Slopes + (2L * row * f) + f, f));
-    }
-
     /// <summary>ā = act'(a) ∘ u ∘ f̄, ū = act(a) ∘ f̄.</summary>
     private static void PullGate(ref RowJob job, int row)
     {

@@ -475,108 +475,31 @@ internal sealed unsafe partial class CpuOps : DeviceOps
 
     private static void Gate(ref RowJob job, int row)
     {
-        int f = job.C.F;
+        var c = job.C;
         float* a = job.A.GateUp.Row(row);
-        var gate = new Span<float>(a, f);
-        var up = new Span<float>(a + f, f);
-        var y = job.A.Gated.HostRow(row);
-        Activate(job.C, gate, y);
+        GatedUnit.Values(c.Activation, c.ResidualScale, a, a + c.F, job.A.Gated.Row(row), c.F);
         if (job.Slopes is not null)
         {
-            float* slopes = job.Slopes + (2L * row * f);
-            y.CopyTo(new Span<float>(slopes + f, f));
-            Slopes(job.C, gate, new Span<float>(slopes, f));
-            TensorPrimitives.Multiply(new Span<float>(slopes, f), up, new Span<float>(slopes, f));
+            GateSlopes(ref job, row);
         }
-
-        TensorPrimitives.Multiply(y, up, y);
     }
 
-    /// <summary>df = act'(a) ∘ u ∘ da + act(a) ∘ du.</summary>
+    private static void GateSlopes(ref RowJob job, int row)
+    {
+        var c = job.C;
+        float* a = job.A.GateUp.Row(row);
+        float* slopes = job.Slopes + (2L * row * c.F);
+        GatedUnit.Slopes(c.Activation, c.ResidualScale, a, a + c.F, slopes, slopes + c.F, c.F);
+    }
+
+    /// <summary>df = m act'(a) ∘ u ∘ da + m act(a) ∘ du.</summary>
     private static void GateTangent(ref RowJob job, int tangent)
     {
         int f = job.C.F;
         int row = job.Rows.Values + tangent;
         float* slopes = job.Slopes + (2L * job.Rows.TangentGroups.Owner(tangent) * f);
         float* da = job.A.GateUp.Row(row);
-        var y = job.A.Gated.HostRow(row);
-        TensorPrimitives.Multiply(new Span<float>(slopes, f), new Span<float>(da, f), y);
-        TensorPrimitives.MultiplyAdd(new Span<float>(slopes + f, f), new Span<float>(da + f, f), y, y);
-    }
-
-    /// <summary>m act(a), where m is the model's scale of a block's additions.</summary>
-    private static void Activate(ModelConfig c, ReadOnlySpan<float> a, Span<float> y)
-    {
-        Activate(c.Activation, a, y);
-        if (c.ResidualScale != 1)
-        {
-            TensorPrimitives.Multiply(y, c.ResidualScale, y);
-        }
-    }
-
-    /// <summary>m act'(a).</summary>
-    private static void Slopes(ModelConfig c, ReadOnlySpan<float> a, Span<float> slopes)
-    {
-        Slopes(c.Activation, a, slopes);
-        if (c.ResidualScale != 1)
-        {
-            TensorPrimitives.Multiply(slopes, c.ResidualScale, slopes);
-        }
-    }
-
-    /// <summary>silu(a) = a σ(a); gelu_tanh(a) = a (1 + t)/2, t = tanh(κ (a + 0.044715 a³)).</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Activate(Activation activation, ReadOnlySpan<float> a, Span<float> y)
-    {
-        if (activation == Activation.Silu)
-        {
-            TensorPrimitives.Sigmoid(a, y);
-            TensorPrimitives.Multiply(y, a, y);
-            return;
-        }
-
-        GeluTanhArgument(a, y);
-        TensorPrimitives.Tanh(y, y);
-        for (int i = 0; i < y.Length; i++)
-        {
-            y[i] = 0.5f * a[i] * (1 + y[i]);
-        }
-    }
-
-    /// <summary>silu' = σ (1 + a (1 − σ)); gelu' = (1 + t)/2 + a (1 − t²) κ (1 + 0.134145 a²)/2.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Slopes(Activation activation, ReadOnlySpan<float> a, Span<float> slopes)
-    {
-        if (activation == Activation.Silu)
-        {
-            TensorPrimitives.Sigmoid(a, slopes);
-            for (int i = 0; i < slopes.Length; i++)
-            {
-                slopes[i] *= 1 + (a[i] * (1 - slopes[i]));
-            }
-
-            return;
-        }
-
-        GeluTanhArgument(a, slopes);
-        TensorPrimitives.Tanh(slopes, slopes);
-        for (int i = 0; i < slopes.Length; i++)
-        {
-            float t = slopes[i];
-            slopes[i] = (0.5f * (1 + t)) + (0.5f * a[i] * (1 - (t * t)) * Kappa * (1 + (3 * 0.044715f * a[i] * a[i])));
-        }
-    }
-
-    // κ = sqrt(2/π)
-    private const float Kappa = 0.7978845608028654f;
-
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void GeluTanhArgument(ReadOnlySpan<float> a, Span<float> y)
-    {
-        for (int i = 0; i < y.Length; i++)
-        {
-            y[i] = Kappa * (a[i] + (0.044715f * a[i] * a[i] * a[i]));
-        }
+        VectorMath.SumOfProducts(slopes, da, slopes + f, da + f, job.A.Gated.Row(row), f);
     }
 
     /// <summary>z = cap tanh(z / cap).</summary>

@@ -5,7 +5,9 @@ using Tiller.Ops;
 
 namespace Tiller.Cpu;
 
-/// <summary>Products whose right factor is a panel of sixteen columns // (depth, 16). Every sum follows the order of the depth.</summary>
+/// <summary>
+/// Products whose right factor has sixteen columns // (depth, 16), and matrices that are stored as such. Every sum follows the order of the depth.
+/// </summary>
 internal static unsafe class PanelTiles
 {
     private const int Columns16 = 16;
@@ -14,12 +16,35 @@ internal static unsafe class PanelTiles
     private const int Rows512 = 8;
     private const int Rows256 = 4;
 
-    /// <summary>Computes C = A B: A // (rows, depth) with rows <paramref name="stride"/> apart, C // (rows, 16).</summary>
+    /// <summary>Whether a matrix with so many columns can be stored in panels.</summary>
+    public static bool Divide(int columns) => columns % Columns16 == 0;
+
+    /// <summary>M += Σ_j x_j' y_j for n rows x_j, y_j // (n, size) and M in panels // (size / 16, size, 16).</summary>
+    public static void AddOuterProducts(Avx512Code wide, float* x, float* y, int n, int size, float* m)
+    {
+        for (int column = 0; column < size; column += Columns16)
+        {
+            Columns(wide, x, size, size, y + column, size, n, m + (column * size));
+        }
+    }
+
+    /// <summary>Y = X M for rows of X and Y // (rows, size), the given strides apart, and M in panels // (size / 16, size, 16).</summary>
+    public static void Multiply(Avx512Code wide, float* x, nint xStride, int rows, float* m, int size, float* y, nint yStride)
+    {
+        for (int column = 0; column < size; column += Columns16)
+        {
+            Rows(wide, x, xStride, rows, m + (column * size), size, y + column, yStride);
+        }
+    }
+
+    /// <summary>
+    /// Computes C = A B: A // (rows, depth) with rows <paramref name="stride"/> apart, C // (rows, 16) with rows <paramref name="cStride"/> apart.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Rows(Avx512Code wide, float* a, nint stride, int rows, float* b, int depth, float* c)
+    public static void Rows(Avx512Code wide, float* a, nint stride, int rows, float* b, int depth, float* c, nint cStride = Columns16)
     {
         int whole = rows / CpuLinear.TileRows * CpuLinear.TileRows;
-        CpuLinear.Tiles(wide, a, stride, whole, b, depth, c, Columns16, add: false);
+        CpuLinear.Tiles(wide, a, stride, whole, b, depth, c, cStride, add: false);
         for (int n = whole; n < rows; n++)
         {
             Vector256<float> lower = default, upper = default;
@@ -31,30 +56,32 @@ internal static unsafe class PanelTiles
                 upper = Vector256.MultiplyAddEstimate(weight, Vector256.Load(x + 8), upper);
             }
 
-            lower.Store(c + (n * Columns16));
-            upper.Store(c + (n * Columns16) + 8);
+            lower.Store(c + (n * cStride));
+            upper.Store(c + (n * cStride) + 8);
         }
     }
 
-    /// <summary>Computes C += A' B: A // (depth, rows) with rows <paramref name="stride"/> apart, C // (rows, 16).</summary>
+    /// <summary>
+    /// Computes C += A' B: A // (depth, rows) and B // (depth, 16) with rows the given strides apart, C // (rows, 16).
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static void Columns(Avx512Code wide, float* a, nint stride, int rows, float* b, int depth, float* c)
+    public static void Columns(Avx512Code wide, float* a, nint stride, int rows, float* b, nint bStride, int depth, float* c)
     {
         int n = 0;
         if (wide == Avx512Code.Native)
         {
             n = rows / Rows512 * Rows512;
-            Avx512.Columns(a, stride, n, b, depth, c);
+            Avx512.Columns(a, stride, n, b, bStride, depth, c);
         }
 
         for (; wide == Avx512Code.Managed && n <= rows - Rows512; n += Rows512)
         {
-            Tile8<F32Weight>(a + n, stride, (byte*)b, Columns16 * sizeof(float), depth, c + (n * Columns16), Columns16, add: true);
+            Tile8<F32Weight>(a + n, stride, (byte*)b, bStride * sizeof(float), depth, c + (n * Columns16), Columns16, add: true);
         }
 
         for (; n <= rows - Rows256; n += Rows256)
         {
-            Tile4(a + n, stride, b, depth, c + (n * Columns16));
+            Tile4(a + n, stride, b, bStride, depth, c + (n * Columns16));
         }
 
         for (; n < rows; n++)
@@ -64,8 +91,8 @@ internal static unsafe class PanelTiles
             for (nint k = 0; k < depth; k++)
             {
                 var weight = Vector256.Create(a[n + (k * stride)]);
-                lower = Vector256.MultiplyAddEstimate(weight, Vector256.Load(b + (k * Columns16)), lower);
-                upper = Vector256.MultiplyAddEstimate(weight, Vector256.Load(b + (k * Columns16) + 8), upper);
+                lower = Vector256.MultiplyAddEstimate(weight, Vector256.Load(b + (k * bStride)), lower);
+                upper = Vector256.MultiplyAddEstimate(weight, Vector256.Load(b + (k * bStride) + 8), upper);
             }
 
             lower.Store(sums);
@@ -114,11 +141,11 @@ internal static unsafe class PanelTiles
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Tile4(float* a, nint stride, float* b, int depth, float* c)
+    private static void Tile4(float* a, nint stride, float* b, nint bStride, int depth, float* c)
     {
         var (c00, c01, c10, c11) = (Vector256.Load(c), Vector256.Load(c + 8), Vector256.Load(c + 16), Vector256.Load(c + 24));
         var (c20, c21, c30, c31) = (Vector256.Load(c + 32), Vector256.Load(c + 40), Vector256.Load(c + 48), Vector256.Load(c + 56));
-        for (int k = 0; k < depth; k++, a += stride, b += Columns16)
+        for (int k = 0; k < depth; k++, a += stride, b += bStride)
         {
             var b0 = Vector256.Load(b);
             var b1 = Vector256.Load(b + 8);

@@ -110,6 +110,23 @@ internal static unsafe class VectorMath
         }
     }
 
+    /// <summary>z = a ∘ x + b ∘ y.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    public static void SumOfProducts(float* a, float* x, float* b, float* y, float* z, int n)
+    {
+        int i = 0;
+        for (; i <= n - 8; i += 8)
+        {
+            var product = Vector256.Load(a + i) * Vector256.Load(x + i);
+            Vector256.MultiplyAddEstimate(Vector256.Load(b + i), Vector256.Load(y + i), product).Store(z + i);
+        }
+
+        for (; i < n; i++)
+        {
+            z[i] = float.MultiplyAddEstimate(b[i], y[i], a[i] * x[i]);
+        }
+    }
+
     /// <summary>Rotates n pairs (x_i, y_i) by angles with the given cosines and sines, forward or backward.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Turn(float* x, float* y, float* cos, float* sin, bool forward, int n)
