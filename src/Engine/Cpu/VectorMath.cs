@@ -390,57 +390,18 @@ internal static unsafe class VectorMath
         }
     }
 
-    /// <summary>M += Σ_j x_j' y_j for n rows x_j, y_j // (n, size) and M // (size, size). Every entry sums in the order of j.</summary>
+    /// <summary>
+    /// M += Σ_j x_j' y_j for n rows x_j, y_j // (n, size) and M // (size, size), for sizes that <see cref="PanelTiles"/> cannot divide. Every entry
+    /// sums in the order of j.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     public static void AddOuterProducts(float* x, float* y, int n, int size, float* m)
     {
-        // Two rows and 32 columns of M are held in registers.
-        const int Columns = 32;
-        int even = size % 2 == 0 ? size : 0;
-        int wide = even == 0 ? 0 : size / Columns * Columns;
-        for (int row = 0; row < even; row += 2)
-        {
-            for (int column = 0; column < wide; column += Columns)
-            {
-                float* upper = m + ((nint)row * size) + column;
-                float* lower = upper + size;
-                var (a0, a1, a2, a3) = (Vector256.Load(upper), Vector256.Load(upper + 8), Vector256.Load(upper + 16), Vector256.Load(upper + 24));
-                var (b0, b1, b2, b3) = (Vector256.Load(lower), Vector256.Load(lower + 8), Vector256.Load(lower + 16), Vector256.Load(lower + 24));
-                float* s = x + row;
-                float* v = y + column;
-                for (int j = 0; j < n; j++, s += size, v += size)
-                {
-                    var (c, d) = (Vector256.Create(s[0]), Vector256.Create(s[1]));
-                    var w = Vector256.Load(v);
-                    a0 = Vector256.MultiplyAddEstimate(c, w, a0);
-                    b0 = Vector256.MultiplyAddEstimate(d, w, b0);
-                    w = Vector256.Load(v + 8);
-                    a1 = Vector256.MultiplyAddEstimate(c, w, a1);
-                    b1 = Vector256.MultiplyAddEstimate(d, w, b1);
-                    w = Vector256.Load(v + 16);
-                    a2 = Vector256.MultiplyAddEstimate(c, w, a2);
-                    b2 = Vector256.MultiplyAddEstimate(d, w, b2);
-                    w = Vector256.Load(v + 24);
-                    a3 = Vector256.MultiplyAddEstimate(c, w, a3);
-                    b3 = Vector256.MultiplyAddEstimate(d, w, b3);
-                }
-
-                a0.Store(upper);
-                a1.Store(upper + 8);
-                a2.Store(upper + 16);
-                a3.Store(upper + 24);
-                b0.Store(lower);
-                b1.Store(lower + 8);
-                b2.Store(lower + 16);
-                b3.Store(lower + 24);
-            }
-        }
-
-        for (int j = 0; wide < size && j < n; j++)
+        for (int j = 0; j < n; j++)
         {
             for (int row = 0; row < size; row++)
             {
-                AddScaled(x[(j * size) + row], y + (j * size) + wide, m + (row * size) + wide, size - wide);
+                AddScaled(x[(j * size) + row], y + (j * size), m + (row * size), size);
             }
         }
     }
