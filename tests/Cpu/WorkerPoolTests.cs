@@ -104,6 +104,47 @@ public sealed unsafe partial class WorkerPoolTests
         });
     }
 
+    [TestCase(2)]
+    [TestCase(5)]
+    public void A_thread_works_on_the_same_parts_in_every_loop(int threads)
+    {
+        RunAll(1, _ =>
+        {
+            using var pool = new WorkerPool(threads);
+            int[] first = new int[threads], again = new int[threads];
+            ThreadsOfPartsThatMeet(pool, first);
+            Assert.That(first[0], Is.EqualTo(Environment.CurrentManagedThreadId), "the caller has the first share");
+            for (int round = 0; round < 20; round++)
+            {
+                ThreadsOfPartsThatMeet(pool, again);
+                Assert.That(again, Is.EqualTo(first));
+            }
+        });
+    }
+
+    [TestCase(2)]
+    [TestCase(5)]
+    public void The_parts_of_a_thread_that_is_held_up_are_taken_by_the_others(int threads)
+    {
+        RunAll(1, _ =>
+        {
+            using var pool = new WorkerPool(threads);
+            for (int held = 0; held < threads; held++)
+            {
+                int[] counts = new int[10 * threads];
+                int ended = 0;
+                fixed (int* p = counts)
+                {
+                    // The first part of each share in turn.
+                    var job = new Job { Counts = p, Running = &ended, Seed = 10 * held, Parts = counts.Length };
+                    pool.Run(counts.Length, ref job, &UntilAllOthersHaveEnded);
+                }
+
+                Assert.That(counts, Is.All.EqualTo(1));
+            }
+        });
+    }
+
     [Test]
     public void A_caller_whose_last_part_takes_long_elsewhere_sleeps_and_is_woken_by_its_end()
     {
@@ -320,6 +361,36 @@ public sealed unsafe partial class WorkerPoolTests
         Assert.That(counts, Is.All.EqualTo(1));
     }
 
+    private static void ThreadsOfPartsThatMeet(WorkerPool pool, int[] threads)
+    {
+        using var inside = new CountdownEvent(threads.Length);
+        fixed (int* p = threads)
+        {
+            var job = new Job { Counts = p, Gate = inside };
+            pool.Run(threads.Length, ref job, &NoteThreadAndMeet);
+        }
+    }
+
+    private static void NoteThreadAndMeet(ref Job job, int part)
+    {
+        job.Counts[part] = Environment.CurrentManagedThreadId;
+        job.Gate!.Signal();
+        job.Gate.Wait();
+    }
+
+    private static void UntilAllOthersHaveEnded(ref Job job, int part)
+    {
+        CountOne(ref job, part);
+        int* ended = job.Running;
+        if (part == job.Seed)
+        {
+            int others = job.Parts - 1;
+            Patience.Until(() => Volatile.Read(ref *ended) == others, "all other parts ended");
+        }
+
+        Interlocked.Increment(ref *ended);
+    }
+
     private static void MeetAll(ref Job job, int part)
     {
         Interlocked.Increment(ref job.Counts[part]);
@@ -458,6 +529,7 @@ public sealed unsafe partial class WorkerPoolTests
         public int[]? Entered;
         public int Caller;
         public int Seed;
+        public int Parts;
         public int* Running;
     }
 }

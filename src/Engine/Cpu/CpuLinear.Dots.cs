@@ -110,7 +110,7 @@ internal static unsafe partial class CpuLinear
             int until = Math.Min(n + chunk, end), m = 0;
             for (; m <= job.RowsByDots - 4; m += 4)
             {
-                DotFours<T>(ref job, m, n, until, job.Ahead<T>(n, end, chunk));
+                DotFours<T>(ref job, m, n, until, job.Ahead<T>(n, chunk));
             }
 
             if (job.RowsByDots - m >= 2)
@@ -131,9 +131,17 @@ internal static unsafe partial class CpuLinear
         where T : struct, IStoredWeight
     {
         float* x = job.Dots + ((nint)m * job.Inputs), sums = stackalloc float[8];
+        if (job.StreamsBlocks<T>())
+        {
+            for (; begin <= end - 4; begin += 4)
+            {
+                job.PutFour(m, begin, Dots4x1<T>(job.Row<T>(begin), job.Inputs, x));
+            }
+        }
+
         for (int n = begin; n < end; n += 8)
         {
-            Dots8x1<T>(ref job, n, end - 1, x, job.Ahead<T>(n, end), sums);
+            Dots8x1<T>(ref job, n, end - 1, x, job.Ahead<T>(n), sums);
             job.PutAll(m, n, Math.Min(8, end - n), sums);
         }
     }
@@ -241,6 +249,65 @@ internal static unsafe partial class CpuLinear
             sums[6] += Tail<T>(w6, x, k, inputs);
             sums[7] += Tail<T>(w7, x, k, inputs);
         }
+    }
+
+    /// <summary>
+    /// Like <see cref="Dots8x1"/> for four outputs of a matrix that <see cref="LinearJob.StreamsBlocks"/>. It takes a line of each row at a time, and
+    /// asks for as many lines of the next four rows and a little more, in the order of the memory, which the processor then reads ahead by itself.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<float> Dots4x1<T>(byte* w, int inputs, float* x)
+        where T : struct, IStoredWeight
+    {
+        nint stride = (nint)inputs * T.SizeInBytes;
+        byte* w0 = w, w1 = w + stride, w2 = w1 + stride, w3 = w2 + stride, ahead = w3 + stride + BytesAhead;
+        Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default;
+        int k = 0;
+        for (; k <= inputs - 32; k += 32, ahead += 128 * T.SizeInBytes)
+        {
+            var xa = Vector256.Load(x + k);
+            var xb = Vector256.Load(x + k + 8);
+            var xc = Vector256.Load(x + k + 16);
+            var xd = Vector256.Load(x + k + 24);
+            nint at = (nint)k * T.SizeInBytes, next = at + (16 * T.SizeInBytes);
+            Near(ahead, 4 * 32 * T.SizeInBytes);
+            T.Load(w0 + at, out var a, out var b);
+            T.Load(w0 + next, out var c, out var d);
+            s0 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s0));
+            s0 = Vector256.MultiplyAddEstimate(d, xd, Vector256.MultiplyAddEstimate(c, xc, s0));
+            T.Load(w1 + at, out a, out b);
+            T.Load(w1 + next, out c, out d);
+            s1 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s1));
+            s1 = Vector256.MultiplyAddEstimate(d, xd, Vector256.MultiplyAddEstimate(c, xc, s1));
+            T.Load(w2 + at, out a, out b);
+            T.Load(w2 + next, out c, out d);
+            s2 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s2));
+            s2 = Vector256.MultiplyAddEstimate(d, xd, Vector256.MultiplyAddEstimate(c, xc, s2));
+            T.Load(w3 + at, out a, out b);
+            T.Load(w3 + next, out c, out d);
+            s3 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s3));
+            s3 = Vector256.MultiplyAddEstimate(d, xd, Vector256.MultiplyAddEstimate(c, xc, s3));
+        }
+
+        if (k <= inputs - 16)
+        {
+            var xa = Vector256.Load(x + k);
+            var xb = Vector256.Load(x + k + 8);
+            nint at = (nint)k * T.SizeInBytes;
+            T.Load(w0 + at, out var a, out var b);
+            s0 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s0));
+            T.Load(w1 + at, out a, out b);
+            s1 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s1));
+            T.Load(w2 + at, out a, out b);
+            s2 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s2));
+            T.Load(w3 + at, out a, out b);
+            s3 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s3));
+            k += 16;
+        }
+
+        var sums = VectorMath.SumEach(s0, s1, s2, s3);
+        return k == inputs ? sums
+            : sums + Vector128.Create(Tail<T>(w0, x, k, inputs), Tail<T>(w1, x, k, inputs), Tail<T>(w2, x, k, inputs), Tail<T>(w3, x, k, inputs));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
@@ -383,6 +450,16 @@ internal static unsafe partial class CpuLinear
         if (Sse.IsSupported)
         {
             Sse.Prefetch1(line);
+        }
+    }
+
+    // The same into the first cache, for several lines. The processor does not drop such a request if it has many, so that none is missed.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Near(byte* first, int sizeInBytes)
+    {
+        for (int i = 0; Sse.IsSupported && i < sizeInBytes; i += LineInBytes)
+        {
+            Sse.Prefetch0(first + i);
         }
     }
 

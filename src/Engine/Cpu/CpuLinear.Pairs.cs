@@ -63,11 +63,11 @@ internal static unsafe partial class CpuLinear
             int outputs = Math.Min(OutputsAtOnce, end - n);
             if (job.Wide == Avx512Code.Native)
             {
-                Avx512.Dots(T.Type, pairs, job.Row<T>(n), stride, outputs, job.Ahead<T>(n, end), x, steps, sums);
+                Avx512.Dots(T.Type, pairs, job.Row<T>(n), stride, outputs, job.Ahead<T>(n), x, steps, sums);
             }
             else
             {
-                DotPairs<T>(pairs, job.Row<T>(n), stride, outputs, job.Ahead<T>(n, end), x, steps, sums);
+                DotPairs<T>(pairs, job.Row<T>(n), stride, outputs, job.Ahead<T>(n), x, steps, sums);
             }
 
             for (int j = 0; j < pairs; j++)

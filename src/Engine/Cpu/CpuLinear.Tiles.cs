@@ -83,7 +83,7 @@ internal static unsafe partial class CpuLinear
 
     /// <summary>
     /// Prefetches stored weights that are used next: outputs first .. last − 1 of this part at the next inputs, or, at the end of the inputs, of the
-    /// thread's next part, if all threads take parts in turn.
+    /// thread's next part.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static void PrefetchNext<T>(ref LinearJob job, int part, int k, int first, int last)
@@ -92,7 +92,7 @@ internal static unsafe partial class CpuLinear
         k += DepthBlock;
         if (k >= job.Inputs)
         {
-            (part, k) = (part + job.Threads, 0);
+            (part, k) = (part + 1, 0);
         }
 
         int begin = part * job.OutputsPerPart;

@@ -49,6 +49,13 @@ internal static unsafe partial class CpuLinear
     // Rows of W between those that are multiplied and those that are asked for, where a group of rows reads them from memory.
     private const int RowsAhead = 8;
 
+    // Smallest size of a first-level cache, and of a matrix that is likely to be read from memory.
+    private const int FirstCacheInBytes = 32 * 1024;
+    private const long OfMemoryInBytes = 512 * 1024;
+
+    // Distance of the lines that are asked for, behind a block of rows.
+    private const int BytesAhead = 2048;
+
     // Reading a weight takes as long as its products with so many rows.
     private const int RowsPerRead = 8;
 
@@ -133,7 +140,6 @@ internal static unsafe partial class CpuLinear
             X = (float*)x.Address,
             Y = (float*)y.Address,
             Wide = Avx512.Code,
-            Threads = pool.Threads,
         };
         if (byDots == x.Rows)
         {
@@ -179,7 +185,6 @@ internal static unsafe partial class CpuLinear
         public int Outputs;
         public int OutputsPerPart;
         public Avx512Code Wide;
-        public int Threads;
 
         /// <summary>Number of rows that get the bias.</summary>
         public int BiasedRows;
@@ -210,11 +215,17 @@ internal static unsafe partial class CpuLinear
             where T : struct, IStoredWeight => W + ((((nint)n * Inputs) + k) * T.SizeInBytes);
 
         /// <summary>
-        /// The weights to ask for while row <paramref name="n"/> of a part that ends before <paramref name="end"/> is multiplied: those of the rows
-        /// that follow, and behind the part those of the thread's next one, if all threads take parts in turn.
+        /// Whether W is likely to be read from memory, and blocks of four of its rows fit the first cache twice, the one in use and the next.
         /// </summary>
-        public readonly byte* Ahead<T>(int n, int end, int rows = RowsAhead)
-            where T : struct, IStoredWeight => Row<T>(n + rows < end ? n + rows : n + rows + ((Threads - 1) * OutputsPerPart));
+        public readonly bool StreamsBlocks<T>()
+            where T : struct, IStoredWeight =>
+            2L * 4 * Inputs * T.SizeInBytes <= FirstCacheInBytes && (long)Outputs * Inputs * T.SizeInBytes >= OfMemoryInBytes;
+
+        /// <summary>
+        /// The weights to ask for while row <paramref name="n"/> is multiplied: those of the rows that follow, in this part or in the thread's next one.
+        /// </summary>
+        public readonly byte* Ahead<T>(int n, int rows = RowsAhead)
+            where T : struct, IStoredWeight => Row<T>(n + rows);
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public readonly void PutEight(int m, int n, Vector256<float> sums)

@@ -9,6 +9,11 @@ namespace Tiller.Cpu;
 /// writes its own outputs, so that results do not depend on the number of threads. A caller works on its own loop. Idle threads take parts from all
 /// open loops in turn, and sleep if there are none. A thread that finds itself on the processor of a loop's caller goes aside: the two could only
 /// take turns there, and the one that is put aside within a part holds up the loop. A loop allocates nothing.
+/// <para>
+/// Each thread has a share of a loop's parts, one after another, and takes the last parts of other shares when its own is empty. So the same thread
+/// mostly works on the same memory in every loop of a kind, and reads it in order: processors that have no cache in common need not pass lines
+/// to each other.
+/// </para>
 /// </summary>
 internal sealed unsafe partial class WorkerPool : IDisposable
 {
@@ -34,7 +39,7 @@ internal sealed unsafe partial class WorkerPool : IDisposable
     // thread that has gone aside from open loops so often helps the next one wherever it is.
     private const int TimesAside = 16;
 
-    private readonly Loop[] _loops = new Loop[OpenLoops];
+    private readonly Loop[] _loops;
     private readonly Thread[] _threads;
     private readonly Lock _gate = new();
     private readonly ManualResetEventSlim _work = new(initialState: false, spinCount: 0);
@@ -46,6 +51,10 @@ internal sealed unsafe partial class WorkerPool : IDisposable
     // The pool of a worker's own thread; null in other threads.
     [ThreadStatic]
     private static WorkerPool? t_worksFor;
+
+    // The worker's share of a loop. Callers that are not workers have share 0.
+    [ThreadStatic]
+    private static int t_share;
 
     // Number of loops opened so far by other threads than workers, and the processor of the last one's caller. A worker that has opened a loop within
     // a part looks for work itself, and would be in its own way.
@@ -59,15 +68,17 @@ internal sealed unsafe partial class WorkerPool : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegative(threads);
         Threads = threads == 0 ? Environment.ProcessorCount : threads;
+        _loops = new Loop[OpenLoops];
         for (int i = 0; i < _loops.Length; i++)
         {
-            _loops[i] = new Loop();
+            _loops[i] = new Loop(Threads);
         }
 
         _threads = new Thread[Threads - 1];
         for (int i = 0; i < _threads.Length; i++)
         {
-            _threads[i] = new Thread(Work) { IsBackground = true, Name = $"tiller-{i + 1}" };
+            int share = i + 1;
+            _threads[i] = new Thread(() => Work(share)) { IsBackground = true, Name = $"tiller-{share}" };
             _threads[i].Start();
         }
     }
@@ -119,7 +130,7 @@ internal sealed unsafe partial class WorkerPool : IDisposable
         }
 
         long begin = Stopwatch.GetTimestamp();
-        int taken = loop.TakeParts();
+        int taken = loop.TakeParts(t_worksFor == this ? t_share : 0);
         long wait = PartsBeforeSleep * (Stopwatch.GetTimestamp() - begin) / Math.Max(1, taken);
         Close(loop, Math.Clamp(wait, s_shortestWait, s_longestWait));
     }
@@ -197,9 +208,9 @@ internal sealed unsafe partial class WorkerPool : IDisposable
         loop.Free();
     }
 
-    private void Work()
+    private void Work(int share)
     {
-        t_worksFor = this;
+        (t_worksFor, t_share) = (this, share);
         int next = 0, timesAside = 0, aside = 0;
         long idleSince = 0, seen = 0;
         while (!_stopping)
@@ -208,7 +219,7 @@ internal sealed unsafe partial class WorkerPool : IDisposable
             for (int i = 0; i < OpenLoops && help == Help.NotNeeded; i++)
             {
                 int at = (next + i) % OpenLoops;
-                help = _loops[at].TryHelp(anywhere: timesAside == TimesAside);
+                help = _loops[at].TryHelp(share, anywhere: timesAside == TimesAside);
                 if (help == Help.Given)
                 {
                     next = at + 1;
@@ -284,17 +295,18 @@ internal sealed unsafe partial class WorkerPool : IDisposable
         private const int SleepingBit = 1 << 29;
 
         private readonly object _left = new();
+        private readonly Share[] _shares;
 
         private delegate*<void*, int, void> _body;
         private void* _context;
         private Action? _partBegins;
         private CancellationToken _cancellation;
-        private int _parts;
-        private int _next;
         private bool _inUse;
 
         // Number of helpers in the loop, plus ClosedBit while none may join, plus SleepingBit while the caller sleeps until the last one leaves.
         private int _helpers = ClosedBit;
+
+        public Loop(int threads) => _shares = new Share[threads];
 
         /// <summary>The processor on which the caller opened the loop.</summary>
         public int Processor { get; private set; }
@@ -311,18 +323,26 @@ internal sealed unsafe partial class WorkerPool : IDisposable
             _context = context;
             _partBegins = partBegins;
             _cancellation = cancellation;
-            _parts = parts;
             Processor = Thread.GetCurrentProcessorId();
-            Volatile.Write(ref _next, 0);
+            int begin = 0;
+            for (int i = 0; i < _shares.Length; i++)
+            {
+                int end = (int)((i + 1L) * parts / _shares.Length);
+                _shares[i].Set(begin, end);
+                begin = end;
+            }
+
             Interlocked.And(ref _helpers, ~ClosedBit);
             return true;
         }
 
-        /// <summary>Takes parts until none is left, and returns how many it took.</summary>
-        public int TakeParts()
+        /// <summary>
+        /// Takes parts of the thread's own share in order, then the last ones of other shares, until none is left. Returns how many it took.
+        /// </summary>
+        public int TakeParts(int share)
         {
-            int part, taken = 0;
-            while (!_cancellation.IsCancellationRequested && (part = Interlocked.Increment(ref _next) - 1) < _parts)
+            int taken = 0;
+            while (!_cancellation.IsCancellationRequested && TryTake(share, out int part))
             {
                 _partBegins?.Invoke();
                 _body(_context, part);
@@ -335,10 +355,10 @@ internal sealed unsafe partial class WorkerPool : IDisposable
         /// <summary>
         /// Takes parts until none is left, if the loop is open and, unless it may be <paramref name="anywhere"/>, its caller elsewhere.
         /// </summary>
-        public Help TryHelp(bool anywhere)
+        public Help TryHelp(int share, bool anywhere)
         {
             int helpers = Volatile.Read(ref _helpers);
-            while ((helpers & ClosedBit) == 0 && Volatile.Read(ref _next) < _parts)
+            while ((helpers & ClosedBit) == 0 && HasParts(share))
             {
                 if (!anywhere && Processor == Thread.GetCurrentProcessorId())
                 {
@@ -348,7 +368,7 @@ internal sealed unsafe partial class WorkerPool : IDisposable
                 int before = Interlocked.CompareExchange(ref _helpers, helpers + 1, helpers);
                 if (before == helpers)
                 {
-                    TakeParts();
+                    TakeParts(share);
                     if (Interlocked.Decrement(ref _helpers) == (ClosedBit | SleepingBit))
                     {
                         lock (_left)
@@ -412,6 +432,82 @@ internal sealed unsafe partial class WorkerPool : IDisposable
         {
             _cancellation = default;
             Volatile.Write(ref _inUse, false);
+        }
+
+        private bool TryTake(int share, out int part)
+        {
+            if (_shares[share].TryTakeFirst(out part))
+            {
+                return true;
+            }
+
+            for (int i = 1; i < _shares.Length; i++)
+            {
+                if (_shares[(share + i) % _shares.Length].TryTakeLast(out part))
+                {
+                    return true;
+                }
+            }
+
+            return false;
+        }
+
+        private bool HasParts(int share)
+        {
+            for (int i = 0; i < _shares.Length; i++)
+            {
+                if (_shares[(share + i) % _shares.Length].HasParts)
+                {
+                    return true;
+                }
+            }
+
+            return false;
+        }
+    }
+
+    /// <summary>Parts that are not taken yet, on a line of the cache (and its neighbour) of their own.</summary>
+    [StructLayout(LayoutKind.Explicit, Size = 128)]
+    private struct Share
+    {
+        // The first part, and in the upper half the one behind the last.
+        [FieldOffset(64)]
+        private long _parts;
+
+        public readonly bool HasParts => Volatile.Read(in _parts) is var parts && (int)parts < (int)(parts >> 32);
+
+        public void Set(int begin, int end) => Volatile.Write(ref _parts, ((long)end << 32) | (uint)begin);
+
+        public bool TryTakeFirst(out int part)
+        {
+            long parts = Volatile.Read(ref _parts), before;
+            while ((part = (int)parts) < (int)(parts >> 32))
+            {
+                if ((before = Interlocked.CompareExchange(ref _parts, parts + 1, parts)) == parts)
+                {
+                    return true;
+                }
+
+                parts = before;
+            }
+
+            return false;
+        }
+
+        public bool TryTakeLast(out int part)
+        {
+            long parts = Volatile.Read(ref _parts), before;
+            while ((int)parts <= (part = (int)(parts >> 32) - 1))
+            {
+                if ((before = Interlocked.CompareExchange(ref _parts, parts - (1L << 32), parts)) == parts)
+                {
+                    return true;
+                }
+
+                parts = before;
+            }
+
+            return false;
         }
     }
 }
