@@ -336,6 +336,27 @@ public class BenchTests
         }
     }
 
+    [TestCase(2)]
+    [TestCase(3)]
+    public void A_line_is_passed_between_two_threads_in_a_finite_time_and_the_others_stay_out(int threads)
+    {
+        using var ceilings = new Ceilings(threads);
+        for (int i = 0; i < 3; i++)
+        {
+            Assert.That(ceilings.PassNs(), Is.Positive.And.LessThan(1e9));
+        }
+    }
+
+    [Test]
+    public void The_ceilings_of_several_threads_include_passing_a_line()
+    {
+        string[] two = Names(2), one = Names(1);
+        Assert.That(two.Except(one.Select(n => n.Replace("1 thread", "2 threads"))), Is.EqualTo(["a line of the cache to another thread"]));
+
+        string[] Names(int threads) =>
+            [.. Rows(Request(BenchMode.Ceilings) with { Threads = threads }).Select(r => r.GetProperty("name").GetString()!)];
+    }
+
     /// <summary>Keeps what was written at the last flush: what a killed program leaves.</summary>
     private sealed class FlushedWriter : StringWriter
     {

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using Tiller.Cpu;
@@ -22,6 +23,8 @@ internal sealed unsafe class Ceilings : IDisposable
     // A run takes some milliseconds, so that the start of the threads does not matter.
     private const long BytesPerRun = 256L << 20;
     private const int FmaRounds = 1_600_000;
+    private const int Passes = 20_000;
+    private const double LongestPassing = 0.05;
 
     private readonly PinnedThreads _threads;
     private readonly Dictionary<(bool Copies, long Size), BestOf> _sweeps = [];
@@ -53,6 +56,42 @@ internal sealed unsafe class Ceilings : IDisposable
         }
 
         return best.Measure();
+    }
+
+    /// <summary>
+    /// Measures the nanoseconds that a line of the cache takes from the first thread to the last and back, divided by two. Processors that share a
+    /// cache need much less than others; a virtual machine may change from one to the other at any time.
+    /// </summary>
+    public double PassNs()
+    {
+        // The two take turns to write the next number, until there are enough or one of them has waited too long for its turn.
+        int* line = stackalloc int[64 / sizeof(int) * 2];
+        int* turn = (int*)(((nint)line + 63) / 64 * 64);
+        *turn = 0;
+        double seconds = _threads.Run(thread =>
+        {
+            int self = thread == 0 ? 0 : 1;
+            if (self == 1 && thread < _threads.Count - 1)
+            {
+                return;
+            }
+
+            long until = Stopwatch.GetTimestamp() + (long)(LongestPassing * Stopwatch.Frequency);
+            for (int next = self, seen; next < Passes; next += 2)
+            {
+                for (int waits = 0; (seen = Volatile.Read(ref *turn)) != next;)
+                {
+                    if (seen < 0 || (++waits % 1024 == 0 && Stopwatch.GetTimestamp() > until))
+                    {
+                        Volatile.Write(ref *turn, seen < 0 ? seen : -Math.Max(1, next));
+                        return;
+                    }
+                }
+
+                Volatile.Write(ref *turn, next + 1);
+            }
+        });
+        return seconds * 1e9 / Math.Abs(*turn);
     }
 
     /// <summary>Frees the buffers. The next measurement allocates new ones.</summary>

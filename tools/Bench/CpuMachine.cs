@@ -12,6 +12,9 @@ internal sealed class CpuMachine(int threads) : Machine
 
     public override string Name => string.Create(CultureInfo.InvariantCulture, $"cpu ({threads} thread{(threads == 1 ? "" : "s")})");
 
+    /// <summary>Number of threads of the engine.</summary>
+    public int Threads => threads;
+
     public override double SampleSeconds => 1e-3;
 
     protected override double ReserveInBytes => Bench.Ceilings.AllBuffersInBytes + (128.0 * 1024 * 1024);
@@ -28,14 +31,12 @@ internal sealed class CpuMachine(int threads) : Machine
     public override Ceiling ArithmeticOf(Work work)
         => new(work.Precision == Precision.Single ? CeilingKind.Fma32 : CeilingKind.Fma64, ThreadsOf(work), 0);
 
+    /// <summary>Nanoseconds that a line of the cache takes from one of the threads to another.</summary>
+    public double PassNs() => CeilingsOf(threads).PassNs();
+
     public override double Measure(Ceiling ceiling)
     {
-        if (!_ceilings.TryGetValue(ceiling.Threads, out var machine))
-        {
-            machine = new Ceilings(ceiling.Threads);
-            _ceilings.Add(ceiling.Threads, machine);
-        }
-
+        var machine = CeilingsOf(ceiling.Threads);
         return ceiling.Kind switch
         {
             CeilingKind.Read => machine.Read(ceiling.SizeInBytes),
@@ -87,6 +88,17 @@ internal sealed class CpuMachine(int threads) : Machine
                 ceilings.Dispose();
             }
         }
+    }
+
+    private Ceilings CeilingsOf(int count)
+    {
+        if (!_ceilings.TryGetValue(count, out var machine))
+        {
+            machine = new Ceilings(count);
+            _ceilings.Add(count, machine);
+        }
+
+        return machine;
     }
 
     private int ThreadsOf(Work work) => work.Threads == 0 ? threads : work.Threads;
