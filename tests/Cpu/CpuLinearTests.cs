@@ -206,6 +206,42 @@ public sealed class CpuLinearTests
     }
 
     [TestCaseSource(nameof(s_types))]
+    public void A_gated_map_gives_the_bits_of_the_map_and_of_the_gated_unit_one_after_the_other(WeightType type)
+    {
+        using var pool = new WorkerPool(3);
+        foreach (var (inputs, half) in new[] { (33, 1), (64, 37), (600, 701) })
+        {
+            using var w = new StoredWeights(type, 2 * half, inputs, seed: half);
+            using var bias = FloatRows.Random(1, 2 * half, seed: 3);
+            foreach (int rows in new[] { 1, 2, 3, 5, 8, 17, 64, 65, 300 })
+            {
+                using var x = FloatRows.Random(rows, inputs, seed: rows);
+                using var plain = new FloatRows(rows, 2 * half);
+                using var together = new FloatRows(rows, 2 * half);
+                using var got = new FloatRows(rows, half);
+                float[] expected = new float[half];
+                CpuLinear.Forward(pool, x.View, rows, w.View, bias.View, default, plain.View);
+                CpuLinear.Forward(
+                    pool, x.View, rows, w.View, bias.View, default, together.View, new GatedOutput(Activation.Silu, 0.5f, got.View));
+                for (int m = 0; m < rows; m++)
+                {
+                    Gate(plain.Line(m), expected);
+                    Assert.That(together.Line(m).ToArray(), Is.EqualTo(plain.Line(m).ToArray()), $"outputs of row {m} of {rows}");
+                    Assert.That(got.Line(m).ToArray(), Is.EqualTo(expected), $"row {m} of {rows}");
+                }
+            }
+        }
+
+        static unsafe void Gate(ReadOnlySpan<float> line, float[] y)
+        {
+            fixed (float* gates = line, to = y)
+            {
+                GatedUnit.Values(Activation.Silu, 0.5f, gates, gates + y.Length, to, y.Length);
+            }
+        }
+    }
+
+    [TestCaseSource(nameof(s_types))]
     public void The_number_of_threads_changes_no_bit(WeightType type)
     {
         const int Inputs = 513, Outputs = 700;

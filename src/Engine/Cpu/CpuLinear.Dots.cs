@@ -88,16 +88,33 @@ internal static unsafe partial class CpuLinear
         Dots<T>(ref job, begin, Math.Min(begin + job.OutputsPerPart, job.Outputs));
     }
 
-    /// <summary>Computes outputs begin .. end − 1 for the rows that use dot products.</summary>
+    /// <summary>Computes a part of the gates, the same part of the values that they are for, and the gated values of both.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Dots<T>(ref LinearJob job, int begin, int end)
+    private static void GatedPart<T>(ref LinearJob job, int part)
+        where T : struct, IStoredWeight
+    {
+        int half = job.Outputs / 2, begin = part * job.OutputsPerPart, end = Math.Min(begin + job.OutputsPerPart, half);
+        Dots<T>(ref job, begin, end, skip: half + begin - end);
+        Dots<T>(ref job, half + begin, half + end, skip: -half);
+        for (int m = 0; m < job.RowsByDots; m++)
+        {
+            Gate(ref job, m, begin, end);
+        }
+    }
+
+    /// <summary>
+    /// Computes outputs begin .. end − 1 for the rows that use dot products. After these outputs, the thread goes on <paramref name="skip"/> outputs
+    /// further on.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void Dots<T>(ref LinearJob job, int begin, int end, int skip = 0)
         where T : struct, IStoredWeight
     {
         if (UsesPairs(job.Wide, job.RowsByDots))
         {
             for (int first = 0; first < job.RowsByDots; first += DotRows)
             {
-                DotPairs<T>(ref job, first, begin, end);
+                DotPairs<T>(ref job, first, begin, end, skip);
             }
 
             return;
@@ -110,7 +127,7 @@ internal static unsafe partial class CpuLinear
             int until = Math.Min(n + chunk, end), m = 0;
             for (; m <= job.RowsByDots - 4; m += 4)
             {
-                DotFours<T>(ref job, m, n, until, job.Ahead<T>(n, chunk));
+                DotFours<T>(ref job, m, n, until, job.Ahead<T>(n, chunk, end, skip));
             }
 
             if (job.RowsByDots - m >= 2)
@@ -121,13 +138,13 @@ internal static unsafe partial class CpuLinear
 
             if (m < job.RowsByDots)
             {
-                DotOnes<T>(ref job, m, n, until);
+                DotOnes<T>(ref job, m, n, until, skip);
             }
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void DotOnes<T>(ref LinearJob job, int m, int begin, int end)
+    private static void DotOnes<T>(ref LinearJob job, int m, int begin, int end, int skip)
         where T : struct, IStoredWeight
     {
         float* x = job.Dots + ((nint)m * job.Inputs), sums = stackalloc float[8];
@@ -135,13 +152,13 @@ internal static unsafe partial class CpuLinear
         {
             for (; begin <= end - 4; begin += 4)
             {
-                job.PutFour(m, begin, Dots4x1<T>(job.Row<T>(begin), job.Inputs, x));
+                job.PutFour(m, begin, Dots4x1<T>(job.Row<T>(begin), job.Inputs, x, job.Ahead<T>(begin, 4, end, skip) + BytesAhead));
             }
         }
 
         for (int n = begin; n < end; n += 8)
         {
-            Dots8x1<T>(ref job, n, end - 1, x, job.Ahead<T>(n), sums);
+            Dots8x1<T>(ref job, n, end - 1, x, job.Ahead<T>(n, RowsAhead, end, skip), sums);
             job.PutAll(m, n, Math.Min(8, end - n), sums);
         }
     }
@@ -253,14 +270,14 @@ internal static unsafe partial class CpuLinear
 
     /// <summary>
     /// Like <see cref="Dots8x1"/> for four outputs of a matrix that <see cref="LinearJob.StreamsBlocks"/>. It takes a line of each row at a time, and
-    /// asks for as many lines of the next four rows and a little more, in the order of the memory, which the processor then reads ahead by itself.
+    /// asks for as many lines from <paramref name="ahead"/> on, in the order of the memory, which the processor then reads ahead by itself.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector128<float> Dots4x1<T>(byte* w, int inputs, float* x)
+    private static Vector128<float> Dots4x1<T>(byte* w, int inputs, float* x, byte* ahead)
         where T : struct, IStoredWeight
     {
         nint stride = (nint)inputs * T.SizeInBytes;
-        byte* w0 = w, w1 = w + stride, w2 = w1 + stride, w3 = w2 + stride, ahead = w3 + stride + BytesAhead;
+        byte* w0 = w, w1 = w + stride, w2 = w1 + stride, w3 = w2 + stride;
         Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default;
         int k = 0;
         for (; k <= inputs - 32; k += 32, ahead += 128 * T.SizeInBytes)

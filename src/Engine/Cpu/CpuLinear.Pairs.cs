@@ -52,7 +52,7 @@ internal static unsafe partial class CpuLinear
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void DotPairs<T>(ref LinearJob job, int first, int begin, int end)
+    private static void DotPairs<T>(ref LinearJob job, int first, int begin, int end, int skip)
         where T : struct, IStoredWeight
     {
         int pairs = (Math.Min(DotRows, job.RowsByDots - first) + 1) / 2, steps = job.Inputs / StepInputs;
@@ -63,11 +63,11 @@ internal static unsafe partial class CpuLinear
             int outputs = Math.Min(OutputsAtOnce, end - n);
             if (job.Wide == Avx512Code.Native)
             {
-                Avx512.Dots(T.Type, pairs, job.Row<T>(n), stride, outputs, job.Ahead<T>(n), x, steps, sums);
+                Avx512.Dots(T.Type, pairs, job.Row<T>(n), stride, outputs, job.Ahead<T>(n, RowsAhead, end, skip), x, steps, sums);
             }
             else
             {
-                DotPairs<T>(pairs, job.Row<T>(n), stride, outputs, job.Ahead<T>(n), x, steps, sums);
+                DotPairs<T>(pairs, job.Row<T>(n), stride, outputs, job.Ahead<T>(n, RowsAhead, end, skip), x, steps, sums);
             }
 
             for (int j = 0; j < pairs; j++)

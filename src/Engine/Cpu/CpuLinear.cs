@@ -67,21 +67,23 @@ internal static unsafe partial class CpuLinear
     /// <param name="bias">Bias // (1, N), or absent; added to value rows only.</param>
     /// <param name="residual">Residual // (M, N), or absent.</param>
     /// <param name="y">Result // (M, N).</param>
+    /// <param name="gated">Where the gated values go, if the outputs are gates and then the values that they are for; or absent.</param>
     /// <param name="cancellation">As <see cref="RowBatch.Cancellation"/>.</param>
     public static void Forward(
-        WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, CancellationToken cancellation = default)
+        WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, GatedOutput gated = default,
+        CancellationToken cancellation = default)
     {
         Debug.Assert(x.Columns == w.Columns && y.Columns == w.Rows && x.Rows == y.Rows, "shapes of a linear map");
         switch (w.Type)
         {
             case WeightType.BF16:
-                Forward<Bf16Weight>(pool, x, values, w, bias, residual, y, cancellation);
+                Forward<Bf16Weight>(pool, x, values, w, bias, residual, y, gated, cancellation);
                 break;
             case WeightType.F16:
-                Forward<F16Weight>(pool, x, values, w, bias, residual, y, cancellation);
+                Forward<F16Weight>(pool, x, values, w, bias, residual, y, gated, cancellation);
                 break;
             default:
-                Forward<F32Weight>(pool, x, values, w, bias, residual, y, cancellation);
+                Forward<F32Weight>(pool, x, values, w, bias, residual, y, gated, cancellation);
                 break;
         }
     }
@@ -123,7 +125,7 @@ internal static unsafe partial class CpuLinear
     internal static int LargestDotRows(int inputs) => inputs < LongRow ? MaxShortDotRows : MaxDotRows;
 
     private static void Forward<T>(
-        WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, CancellationToken cancellation)
+        WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, GatedOutput gated, CancellationToken cancellation)
         where T : struct, IStoredWeight
     {
         int tangents = x.Rows - values;
@@ -140,12 +142,22 @@ internal static unsafe partial class CpuLinear
             X = (float*)x.Address,
             Y = (float*)y.Address,
             Wide = Avx512.Code,
+            Gated = gated,
         };
         if (byDots == x.Rows)
         {
             job.Dots = Arrange<T>(pool, job.Wide, x, HostScratch.ForCaller((x.Rows + 1L) * x.Columns), cancellation);
             job.RowsByDots = byDots;
-            job.OutputsPerPart = OutputsPerPart(w, x.Rows, UsesPairs(job.Wide, x.Rows) || x.Rows < 4 ? 8 : OutputsOfChunk);
+            int unit = UsesPairs(job.Wide, x.Rows) || x.Rows < 4 ? 8 : OutputsOfChunk;
+            job.OutputsPerPart = OutputsPerPart(w, x.Rows, unit);
+            if (!gated.Y.IsAbsent)
+            {
+                // So many gates, and as many values.
+                job.OutputsPerPart = (job.OutputsPerPart + (2 * unit) - 1) / (2 * unit) * unit;
+                pool.Run(((w.Rows / 2) + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &GatedPart<T>, cancellation);
+                return;
+            }
+
             pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &DotPart<T>, cancellation);
             return;
         }
@@ -163,6 +175,20 @@ internal static unsafe partial class CpuLinear
             pool.Run(panels, ref job, &PackPanel, cancellation);
             pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &TilePart<T>, cancellation);
         }
+
+        if (!gated.Y.IsAbsent)
+        {
+            pool.Run(x.Rows, ref job, &GateRow, cancellation);
+        }
+    }
+
+    private static void GateRow(ref LinearJob job, int row) => Gate(ref job, row, 0, job.Outputs / 2);
+
+    private static void Gate(ref LinearJob job, int row, int begin, int end)
+    {
+        float* gates = job.Y + ((nint)row * job.Outputs) + begin;
+        GatedUnit.Values(
+            job.Gated.Activation, job.Gated.Scale, gates, gates + (job.Outputs / 2), job.Gated.Y.Row(row) + begin, end - begin);
     }
 
     // A part's outputs are a multiple of the unit. A map that is worth only one part stays whole.
@@ -188,6 +214,9 @@ internal static unsafe partial class CpuLinear
 
         /// <summary>Number of rows that get the bias.</summary>
         public int BiasedRows;
+
+        /// <summary>What becomes of the outputs of a gated map.</summary>
+        public GatedOutput Gated;
 
         /// <summary>The first rows of X, for dot products, as <see cref="Arrange"/> wrote them.</summary>
         public float* Dots;
@@ -222,10 +251,11 @@ internal static unsafe partial class CpuLinear
             2L * 4 * Inputs * T.SizeInBytes <= FirstCacheInBytes && (long)Outputs * Inputs * T.SizeInBytes >= OfMemoryInBytes;
 
         /// <summary>
-        /// The weights to ask for while row <paramref name="n"/> is multiplied: those of the rows that follow, in this part or in the thread's next one.
+        /// The weights to ask for while row <paramref name="n"/> is multiplied: those so many rows further on. From row <paramref name="end"/> on they
+        /// are <paramref name="skip"/> rows further still, where the thread goes on after these rows.
         /// </summary>
-        public readonly byte* Ahead<T>(int n, int rows = RowsAhead)
-            where T : struct, IStoredWeight => Row<T>(n + rows);
+        public readonly byte* Ahead<T>(int n, int rows, int end, int skip)
+            where T : struct, IStoredWeight => Row<T>(n + rows < end ? n + rows : n + rows + skip);
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public readonly void PutEight(int m, int n, Vector256<float> sums)

@@ -114,14 +114,16 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     /// <inheritdoc/>
     public override void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
     {
-        Linear(Normed(c, rows, a.R, w.FeedForwardNorm, a), w.GateUp, w.GateUpBias, rows, default, a.GateUp);
-        var job = new RowJob { C = c, W = w, Rows = rows, A = a };
-        if (rows.Tangents > 0)
+        var x = Normed(c, rows, a.R, w.FeedForwardNorm, a);
+        if (rows.Tangents == 0)
         {
-            job.Slopes = HostScratch.ForCaller(2L * rows.Values * c.F);
+            Linear(x, w.GateUp, w.GateUpBias, rows, default, a.GateUp, new GatedOutput(c.Activation, c.ResidualScale, a.Gated));
+            return;
         }
 
-        ForRows(rows.Values, ref job, &Gate, c.F >= WideRow ? 1 : RowsPerPart);
+        Linear(x, w.GateUp, w.GateUpBias, rows, default, a.GateUp);
+        var job = new RowJob { C = c, W = w, Rows = rows, A = a, Slopes = HostScratch.ForCaller(2L * rows.Values * c.F) };
+        ForRows(rows.Values, ref job, &GateWithSlopes, c.F >= WideRow ? 1 : RowsPerPart);
         ForRows(rows.Tangents, ref job, &GateTangent);
     }
 
@@ -269,10 +271,10 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         }
     }
 
-    private void Linear(Floats x, Matrix w, Floats bias, RowBatch rows, Floats residual, Floats y) =>
+    private void Linear(Floats x, Matrix w, Floats bias, RowBatch rows, Floats residual, Floats y, GatedOutput gated = default) =>
         CpuLinear.Forward(
             _pool, x.Slice(0, rows.Total), rows.Values, w, bias, residual.IsAbsent ? default : residual.Slice(0, rows.Total), y.Slice(0, rows.Total),
-            rows.Cancellation);
+            gated, rows.Cancellation);
 
     // A row of the table holds the pairs' frequencies and amplitudes. The result is cosines and sines at the position, times the amplitudes.
     private static void Angles(ReadOnlySpan<float> table, int position, Span<float> rotation)
@@ -359,7 +361,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
             x = a.Normed;
         }
 
-        CpuLinear.Forward(_pool, x.Slice(0, rows.Values), rows.Values, w.Qkv, default, default, values, rows.Cancellation);
+        CpuLinear.Forward(_pool, x.Slice(0, rows.Values), rows.Values, w.Qkv, default, default, values, cancellation: rows.Cancellation);
 
         // The product has overwritten the scratch memory that held s.
         float* own = HostScratch.ForCaller(2L * rows.Tangents);
@@ -473,15 +475,12 @@ internal sealed unsafe partial class CpuOps : DeviceOps
 
     // ---- gated unit ------------------------------------------------------------------------------------------------
 
-    private static void Gate(ref RowJob job, int row)
+    private static void GateWithSlopes(ref RowJob job, int row)
     {
         var c = job.C;
         float* a = job.A.GateUp.Row(row);
         GatedUnit.Values(c.Activation, c.ResidualScale, a, a + c.F, job.A.Gated.Row(row), c.F);
-        if (job.Slopes is not null)
-        {
-            GateSlopes(ref job, row);
-        }
+        GateSlopes(ref job, row);
     }
 
     private static void GateSlopes(ref RowJob job, int row)

@@ -125,3 +125,9 @@ internal static unsafe class GatedUnit
             TwoKappa * Vector256.MultiplyAddEstimate(Vector256.Create(3 * Cubic) * a, a, Vector256<float>.One);
     }
 }
+
+/// <summary>Where a gated map puts m act(a) ∘ u for its outputs a, u.</summary>
+/// <param name="Activation">act.</param>
+/// <param name="Scale">m.</param>
+/// <param name="Y">Rows // (M, outputs / 2); absent for a map that is not gated.</param>
+internal readonly record struct GatedOutput(Activation Activation, float Scale, Floats Y);
