@@ -32,6 +32,38 @@ public sealed unsafe class KvCacheTests
     }
 
     [Test]
+    public void A_cache_that_grows_gives_its_old_memory_back_meanwhile()
+    {
+        const string Peak = "/proc/self/clear_refs";
+        if (!OperatingSystem.IsLinux())
+        {
+            Assert.Ignore("only on Linux are parts of a buffer given back");
+        }
+
+        var c = BenchShape.Parse("demo").Config;
+        int positions = (int)((192L << 20) / KvCache.SizeInBytesFor(c, 1000) * 1000);
+        using var ops = new CpuOps(threads: 1);
+        using var cache = new KvCache(ops, c, positions);
+        for (int k = 0; k < c.L; k++)
+        {
+            for (int g = 0; g < c.G; g++)
+            {
+                new Span<float>((void*)cache.Keys(k, g).Address, positions * c.E).Fill(1);
+                new Span<float>((void*)cache.Values(k, g).Address, positions * c.E).Fill(1);
+            }
+        }
+
+        // 5 makes the peak of the resident memory what is resident now.
+        File.WriteAllText(Peak, "5");
+        double before = Megabytes("VmRSS");
+        cache.Reserve(positions + 1, positions);
+        Assert.That(Megabytes("VmHWM") - before, Is.LessThan(96), "half of what was copied");
+        Assert.That(*(float*)cache.Values(c.L - 1, c.G - 1).From(positions - 1).Address, Is.EqualTo(1));
+
+        static double Megabytes(string name) => ProcFile.Kilobytes("/proc/self/status", name)!.Value / 1024.0;
+    }
+
+    [Test]
     public void A_cache_of_many_megabytes_keeps_its_rows_when_it_grows([Values] KvType type)
     {
         var c = BenchShape.Parse("demo").Config;
