@@ -251,8 +251,8 @@ internal static unsafe partial class CpuLinear
             2L * 4 * Inputs * T.SizeInBytes <= FirstCacheInBytes && (long)Outputs * Inputs * T.SizeInBytes >= OfMemoryInBytes;
 
         /// <summary>
-        /// The weights to ask for while row <paramref name="n"/> is multiplied: those so many rows further on. From row <paramref name="end"/> on they
-        /// are <paramref name="skip"/> rows further still, where the thread goes on after these rows.
+        /// The weights to ask for while row <paramref name="n"/> is multiplied: those so many rows further on. From row <paramref name="end"/> on
+        /// they are <paramref name="skip"/> rows further still, where the thread goes on after these rows.
         /// </summary>
         public readonly byte* Ahead<T>(int n, int rows, int end, int skip)
             where T : struct, IStoredWeight => Row<T>(n + rows < end ? n + rows : n + rows + skip);
