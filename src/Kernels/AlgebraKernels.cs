@@ -14,7 +14,7 @@ internal sealed unsafe class AlgebraKernels
     private const int Threads = 256;
     private const int MaxBlocks = 4096;
 
-    private readonly CudaKernel _sum, _identity, _add, _diagonal, _symmetrise, _pairs, _extremes, _bad;
+    private readonly CudaKernel _sum, _identity, _add, _round, _diagonal, _symmetrise, _pairs, _extremes, _bad;
 
     /// <summary>Finds the kernels.</summary>
     /// <param name="kernel">Finds a kernel by name.</param>
@@ -24,6 +24,7 @@ internal sealed unsafe class AlgebraKernels
         _sum = kernel("tillerSumPanels");
         _identity = kernel("tillerIdentityRows");
         _add = kernel("tillerAddScaled64");
+        _round = kernel("tillerRoundToSingle");
         _diagonal = kernel("tillerAddDiagonal64");
         _symmetrise = kernel("tillerSymmetrise64");
         _pairs = kernel("tillerSumPairs64");
@@ -76,6 +77,16 @@ internal sealed unsafe class AlgebraKernels
         var (from, to, count) = (x.Address, y.Address, y.Length);
         void** parameters = stackalloc void*[] { &alpha, &from, &to, &count };
         _add.Launch(Elements(count), stream, parameters);
+    }
+
+    /// <summary>Rounds every number to the nearest float32.</summary>
+    /// <param name="stream">The stream in which the kernels run.</param>
+    /// <param name="y">Any matrix.</param>
+    public void RoundToSingle(CudaStream stream, ColumnMajor y)
+    {
+        var (address, count) = (y.Address, y.Length);
+        void** parameters = stackalloc void*[] { &address, &count };
+        _round.Launch(Elements(count), stream, parameters);
     }
 
     /// <summary>m_ii += value.</summary>

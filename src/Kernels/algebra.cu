@@ -2,6 +2,7 @@
 //   sum        C_ej (+)= scale_j Σ_i x_{i p + j, e} with rising i; x // (panels p, D), C // (D, p)
 //   identity   row j of (p, D) is e_{first + j}
 //   add        y += α x
+//   round      y = y to the nearest float32
 //   diagonal   m_ii += value
 //   symmetrise s = (s + s')/2; and, for each column, its part of Σ (s − s')² before and of Σ s² after
 //   extremes   the smallest and the largest m_ii
@@ -55,6 +56,15 @@ extern "C" __global__ void __launch_bounds__(256) tillerAddScaled64(double alpha
     for (long long at = (long long)blockIdx.x * 256 + threadIdx.x; at < count; at += stride) { y[at] += alpha * x[at]; }
 }
 TILLER_KERNEL(tillerAddScaled64)
+
+extern "C" __global__ void __launch_bounds__(256) tillerRoundToSingle(double* y, long long count)
+{
+    const long long stride = (long long)gridDim.x * 256;
+    tillerWaitForPredecessor();
+    tillerReleaseSuccessor();
+    for (long long at = (long long)blockIdx.x * 256 + threadIdx.x; at < count; at += stride) { y[at] = double(float(y[at])); }
+}
+TILLER_KERNEL(tillerRoundToSingle)
 
 extern "C" __global__ void __launch_bounds__(256) tillerAddDiagonal64(double value, double* m, int order, int rows)
 {

@@ -69,23 +69,68 @@ public sealed unsafe partial class WorkerPoolTests
     }
 
     [Test]
-    public void A_worker_is_not_in_the_way_of_loops_that_it_has_opened_itself()
+    public void A_loop_within_a_part_stays_on_its_thread_while_all_threads_are_in_parts()
     {
-        const int Threads = 3;
-        using var pool = new WorkerPool(Threads);
         RunAll(1, _ =>
         {
-            // Each thread has one part, and opens a loop in it.
-            using var inside = new CountdownEvent(Threads);
-            int[] counts = new int[8 * Threads];
-            fixed (int* p = counts)
+            using var pool = new WorkerPool(2);
+            using var inside = new CountdownEvent(2);
+            int[] threads = new int[8];
+            int ended = 0;
+            fixed (int* p = threads)
             {
-                var job = new Job { Counts = p, Gate = inside, Pool = pool };
-                pool.Run(Threads, ref job, &MeetAndNest);
+                var job = new Job { Counts = p, Gate = inside, Pool = pool, Running = &ended, Caller = Environment.CurrentManagedThreadId };
+                pool.Run(2, ref job, &MeetAndNestOnTheCaller);
             }
 
-            Assert.That(counts, Is.All.EqualTo(1));
-            Assert.That(pool.OpenedByCallers, Is.EqualTo(2), "the loop, and the one in its caller's part");
+            Assert.That(threads, Is.All.EqualTo(Environment.CurrentManagedThreadId));
+            Assert.That(pool.OpenedByCallers, Is.EqualTo(1), "the outer loop");
+        });
+    }
+
+    [Test]
+    public void A_loop_within_a_part_is_shared_with_an_idle_thread()
+    {
+        RunAll(1, _ =>
+        {
+            // Two threads are in the outer loop, and the third one has nothing to do. Each inner loop has parts for two threads.
+            using var pool = new WorkerPool(3);
+            using var inside = new CountdownEvent(2);
+            int[] counts = new int[1];
+            int ended = 0;
+            fixed (int* p = counts)
+            {
+                var job = new Job { Counts = p, Gate = inside, Pool = pool, Running = &ended, Caller = Environment.CurrentManagedThreadId };
+                pool.Run(2, ref job, &MeetAndNestUntilShared);
+            }
+
+            Assert.That(counts[0], Is.Positive);
+        });
+    }
+
+    [Test]
+    public void A_caller_takes_parts_of_loops_within_the_parts_that_it_waits_for()
+    {
+        RunAll(1, _ =>
+        {
+            using var pool = new WorkerPool(2);
+            int[] counts = new int[1];
+            long loops = 0;
+            fixed (int* p = counts)
+            {
+                // A caller that has waited for a while sleeps, so that it may take a few outer loops.
+                var job = new Job { Counts = p, Pool = pool, Caller = Environment.CurrentManagedThreadId };
+                for (int tries = 0; counts[0] == 0; tries++)
+                {
+                    Assert.That(tries, Is.LessThan(100_000), "the caller never helped");
+                    using var inside = new CountdownEvent(2);
+                    job.Gate = inside;
+                    pool.Run(2, ref job, &MeetAndNestOnTheWorker);
+                    loops++;
+                }
+            }
+
+            Assert.That(pool.OpenedByCallers, Is.EqualTo(loops), "the outer loops; a worker is not in the way of loops that it has opened itself");
         });
     }
 
@@ -398,11 +443,68 @@ public sealed unsafe partial class WorkerPoolTests
         job.Gate.Wait();
     }
 
-    private static void MeetAndNest(ref Job job, int part)
+    private static void MeetAndNestOnTheCaller(ref Job job, int part)
     {
         job.Gate!.Signal();
         job.Gate.Wait();
-        Nested(ref job, part);
+        int* ended = job.Running;
+        if (Environment.CurrentManagedThreadId == job.Caller)
+        {
+            for (int loop = 0; loop < 100; loop++)
+            {
+                var inner = new Job { Counts = job.Counts };
+                job.Pool!.Run(8, ref inner, &NoteThread);
+            }
+
+            Volatile.Write(ref *ended, 1);
+        }
+
+        Patience.Until(() => Volatile.Read(ref *ended) == 1, "the caller's loops ended");
+    }
+
+    private static void MeetAndNestUntilShared(ref Job job, int part)
+    {
+        job.Gate!.Signal();
+        job.Gate.Wait();
+        int* ended = job.Running, shared = job.Counts;
+        if (Environment.CurrentManagedThreadId == job.Caller)
+        {
+            var pool = job.Pool!;
+            int caller = job.Caller;
+            Patience.Until(
+                () =>
+                {
+                    var inner = new Job { Counts = shared, Caller = caller };
+                    pool.Run(2, ref inner, &CountIfElsewhere);
+                    return Volatile.Read(ref *shared) > 0;
+                },
+                "a part elsewhere");
+            Volatile.Write(ref *ended, 1);
+        }
+
+        Patience.Until(() => Volatile.Read(ref *ended) == 1, "the caller's loops ended");
+    }
+
+    private static void MeetAndNestOnTheWorker(ref Job job, int part)
+    {
+        job.Gate!.Signal();
+        job.Gate.Wait();
+        for (int loop = 0; Environment.CurrentManagedThreadId != job.Caller && loop < 20; loop++)
+        {
+            var inner = new Job { Counts = job.Counts, Caller = Environment.CurrentManagedThreadId };
+            job.Pool!.Run(2, ref inner, &CountIfElsewhere);
+        }
+    }
+
+    private static void NoteThread(ref Job job, int part) => job.Counts[part] = Environment.CurrentManagedThreadId;
+
+    private static void CountIfElsewhere(ref Job job, int part)
+    {
+        Thread.SpinWait(100);
+        if (Environment.CurrentManagedThreadId != job.Caller)
+        {
+            Interlocked.Increment(ref job.Counts[0]);
+        }
     }
 
     private static void UntilTheWorkerGoesAside(ref Job job, int part)

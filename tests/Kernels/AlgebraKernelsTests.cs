@@ -34,13 +34,17 @@ public class AlgebraKernelsTests : ElementKernelTest
     [TestCase(1)]
     [TestCase(33)]
     [TestCase(4097)]
-    public void AScaledSumAndADiagonal(int count)
+    public void AScaledSumRoundingAndADiagonal(int count)
     {
         double[] x = Doubles(1, count), y = Doubles(2, count);
         var kernels = NewAlgebra();
         var sum = SendColumns(count, y);
         kernels.Add(Stream, 0.3, SendColumns(count, x), sum);
         Assert.That(Receive(sum), Is.EqualTo(y.Zip(x, (b, a) => b + (0.3 * a))).Within(1e-15));
+
+        var rounded = SendColumns(count, x);
+        kernels.RoundToSingle(Stream, rounded);
+        Assert.That(Receive(rounded), Is.EqualTo(x.Select(v => (double)(float)v)));
 
         // (rows, columns), higher than wide.
         int order = Math.Min(count, 127), rows = order + 3;

@@ -114,6 +114,19 @@ public abstract class AlgebraTests
         Assert.That(a.Read(), Is.EqualTo(x + Matrix<double>.Build.Dense(rows, columns, (i, j) => i == j ? 3 : 0)));
     }
 
+    [TestCase(1, 1)]
+    [TestCase(33, 7)]
+    [TestCase(130, 127)]
+    public void Numbers_are_rounded_to_the_nearest_float32(int rows, int columns)
+    {
+        var x = Problem.Gaussian(new Random(rows), rows, columns);
+        x[0, 0] = 1 + Math.Pow(2, -24); // between two of them
+        x[rows - 1, columns - 1] = 1e39; // beyond the largest
+        using var m = new DeviceMatrix(Device, x);
+        Device.RoundToSingle(m.View);
+        Assert.That(m.Read(), Is.EqualTo(x.Map(v => (double)(float)v)));
+    }
+
     [Test]
     public void The_first_number_that_is_none_is_found([Values(0, 1, 4096, 70 * 70 - 1)] int at,
         [Values(double.NaN, double.PositiveInfinity, double.NegativeInfinity)] double value)

@@ -59,9 +59,9 @@ internal sealed class FitShards
     /// <summary>A_k // (D, D): the sums of all shards, added in the order of the tree and rounded to float32.</summary>
     public Matrix<double> Jacobian(int k)
     {
-        double[] numbers = _sums.Of(k);
-        Linearization.RoundToSingle(numbers);
-        return Matrix<double>.Build.Dense(_width, _width, numbers);
+        var sum = Matrix<double>.Build.Dense(_width, _width, _sums.Of(k));
+        DenseAlgebra.RoundToSingle(sum);
+        return sum;
     }
 }
 

@@ -47,6 +47,13 @@ internal sealed unsafe partial class CpuOps
     }
 
     /// <inheritdoc/>
+    public override void RoundToSingle(ColumnMajor y)
+    {
+        var job = new AlgebraJob { Y = y };
+        _pool.Run(Parts(y.Length), ref job, &RoundPart);
+    }
+
+    /// <inheritdoc/>
     public override void AddToDiagonal(double value, ColumnMajor m)
     {
         double* at = (double*)m.Address;
@@ -153,6 +160,12 @@ internal sealed unsafe partial class CpuOps
         int count = (int)Math.Min(NumbersPerPart, job.X.Length - begin);
         var y = new Span<double>((double*)job.Y.Address + begin, count);
         TensorPrimitives.MultiplyAdd(new ReadOnlySpan<double>((double*)job.X.Address + begin, count), job.Scale, y, y);
+    }
+
+    private static void RoundPart(ref AlgebraJob job, int part)
+    {
+        long begin = (long)part * NumbersPerPart;
+        VectorMath.RoundToSingle((double*)job.Y.Address + begin, (int)Math.Min(NumbersPerPart, job.Y.Length - begin));
     }
 
     // Rows part·32 .. of the lower triangle and their mirror images; sums |S − S'|² and |S|² over both.

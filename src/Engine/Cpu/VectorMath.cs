@@ -213,6 +213,23 @@ internal static unsafe class VectorMath
         }
     }
 
+    /// <summary>Rounds each number to the nearest float32.</summary>
+    public static void RoundToSingle(double* y, int n)
+    {
+        int i = 0;
+        for (; i <= n - 8; i += 8)
+        {
+            var (lower, upper) = Vector256.Widen(Vector256.Narrow(Vector256.Load(y + i), Vector256.Load(y + i + 4)));
+            lower.Store(y + i);
+            upper.Store(y + i + 4);
+        }
+
+        for (; i < n; i++)
+        {
+            y[i] = (float)y[i];
+        }
+    }
+
     /// <summary>The even and the odd ones of sixteen numbers.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static (Vector256<float> Even, Vector256<float> Odd) EvenOdd(float* x)

@@ -14,6 +14,10 @@ namespace Tiller.Cpu;
 /// mostly works on the same memory in every loop of a kind, and reads it in order: processors that have no cache in common need not pass lines
 /// to each other.
 /// </para>
+/// <para>
+/// A part may run a loop of its own. While all threads are in parts, such a loop stays on its thread and costs no more than a plain one; else idle
+/// threads take parts of it, and so does the caller that waits for the part.
+/// </para>
 /// </summary>
 internal sealed unsafe partial class WorkerPool : IDisposable
 {
@@ -56,6 +60,13 @@ internal sealed unsafe partial class WorkerPool : IDisposable
     [ThreadStatic]
     private static int t_share;
 
+    // The loop of which this thread runs a part.
+    [ThreadStatic]
+    private static Loop? t_within;
+
+    // Whether each worker is in a loop; the entry of share 0 is not used.
+    private readonly Flag[] _busy;
+
     // Number of loops opened so far by other threads than workers, and the processor of the last one's caller. A worker that has opened a loop within
     // a part looks for work itself, and would be in its own way.
     private long _opened;
@@ -71,8 +82,10 @@ internal sealed unsafe partial class WorkerPool : IDisposable
         _loops = new Loop[OpenLoops];
         for (int i = 0; i < _loops.Length; i++)
         {
-            _loops[i] = new Loop(Threads);
+            _loops[i] = new Loop(this);
         }
+
+        _busy = new Flag[Threads];
 
         _threads = new Thread[Threads - 1];
         for (int i = 0; i < _threads.Length; i++)
@@ -115,7 +128,8 @@ internal sealed unsafe partial class WorkerPool : IDisposable
         where T : struct
     {
         // The context is on the stack of this caller, so that it neither moves nor disappears before the loop ends.
-        var loop = parts <= 1 || _threads.Length == 0
+        var within = t_within?.Pool == this ? t_within : null;
+        var loop = parts <= 1 || _threads.Length == 0 || (within is not null && !MayBeHelped(within))
             ? null
             : Open(parts, Unsafe.AsPointer(ref context), (delegate*<void*, int, void>)body, cancellation);
         if (loop is null)
@@ -198,7 +212,7 @@ internal sealed unsafe partial class WorkerPool : IDisposable
             }
         }
 
-        if (!loop.WaitForHelpers(wait))
+        if (!loop.WaitForHelpers(wait, _loops))
         {
             Interlocked.Increment(ref _callersAsleep);
             loop.SleepUntilHelpersLeave();
@@ -206,6 +220,20 @@ internal sealed unsafe partial class WorkerPool : IDisposable
         }
 
         loop.Free();
+    }
+
+    // Whether a loop within a part may have helpers: an idle worker, or the caller of the outer loop if it has no part left.
+    private bool MayBeHelped(Loop within)
+    {
+        for (int i = 1; i < _busy.Length; i++)
+        {
+            if (!Volatile.Read(ref _busy[i].Value))
+            {
+                return true;
+            }
+        }
+
+        return within.CallerWaits;
     }
 
     private void Work(int share)
@@ -302,11 +330,24 @@ internal sealed unsafe partial class WorkerPool : IDisposable
         private Action? _partBegins;
         private CancellationToken _cancellation;
         private bool _inUse;
+        private bool _callerWaits;
 
         // Number of helpers in the loop, plus ClosedBit while none may join, plus SleepingBit while the caller sleeps until the last one leaves.
         private int _helpers = ClosedBit;
 
-        public Loop(int threads) => _shares = new Share[threads];
+        public Loop(WorkerPool pool)
+        {
+            Pool = pool;
+            _shares = new Share[pool.Threads];
+        }
+
+        public WorkerPool Pool { get; }
+
+        /// <summary>The loop in a part of which this one was opened.</summary>
+        public Loop? Within { get; private set; }
+
+        /// <summary>Whether the caller has no part left, and spins until its helpers leave.</summary>
+        public bool CallerWaits => Volatile.Read(ref _callerWaits);
 
         /// <summary>The processor on which the caller opened the loop.</summary>
         public int Processor { get; private set; }
@@ -324,6 +365,7 @@ internal sealed unsafe partial class WorkerPool : IDisposable
             _partBegins = partBegins;
             _cancellation = cancellation;
             Processor = Thread.GetCurrentProcessorId();
+            Within = t_within;
             int begin = 0;
             for (int i = 0; i < _shares.Length; i++)
             {
@@ -342,6 +384,8 @@ internal sealed unsafe partial class WorkerPool : IDisposable
         public int TakeParts(int share)
         {
             int taken = 0;
+            var within = t_within;
+            t_within = this;
             while (!_cancellation.IsCancellationRequested && TryTake(share, out int part))
             {
                 _partBegins?.Invoke();
@@ -349,6 +393,7 @@ internal sealed unsafe partial class WorkerPool : IDisposable
                 taken++;
             }
 
+            t_within = within;
             return taken;
         }
 
@@ -368,7 +413,10 @@ internal sealed unsafe partial class WorkerPool : IDisposable
                 int before = Interlocked.CompareExchange(ref _helpers, helpers + 1, helpers);
                 if (before == helpers)
                 {
+                    bool wasBusy = Pool._busy[share].Value;
+                    Volatile.Write(ref Pool._busy[share].Value, true);
                     TakeParts(share);
+                    Volatile.Write(ref Pool._busy[share].Value, wasBusy);
                     if (Interlocked.Decrement(ref _helpers) == (ClosedBit | SleepingBit))
                     {
                         lock (_left)
@@ -392,19 +440,33 @@ internal sealed unsafe partial class WorkerPool : IDisposable
             Debug.Assert((before & ClosedBit) == 0, "a loop is closed once");
         }
 
-        /// <summary>Spins until the helpers have left, for the given number of <see cref="Stopwatch"/>'s ticks. Returns whether they have.</summary>
-        public bool WaitForHelpers(long wait)
+        /// <summary>
+        /// Spins until the helpers have left, for the given number of <see cref="Stopwatch"/>'s ticks, and takes parts of loops that they open within
+        /// theirs. Returns whether they have left.
+        /// </summary>
+        public bool WaitForHelpers(long wait, Loop[] loops)
         {
             if (Volatile.Read(ref _helpers) == ClosedBit)
             {
                 return true;
             }
 
+            Volatile.Write(ref _callerWaits, true);
+            int share = t_worksFor == Pool ? t_share : 0;
             long begin = Stopwatch.GetTimestamp();
             while (Volatile.Read(ref _helpers) != ClosedBit)
             {
+                foreach (var loop in loops)
+                {
+                    if (loop.Within == this && loop.TryHelp(share, anywhere: true) == Help.Given)
+                    {
+                        begin = Stopwatch.GetTimestamp();
+                    }
+                }
+
                 if (Stopwatch.GetTimestamp() - begin > wait)
                 {
+                    Volatile.Write(ref _callerWaits, false);
                     return false;
                 }
 
@@ -431,6 +493,8 @@ internal sealed unsafe partial class WorkerPool : IDisposable
         public void Free()
         {
             _cancellation = default;
+            Within = null;
+            _callerWaits = false;
             Volatile.Write(ref _inUse, false);
         }
 
@@ -464,6 +528,14 @@ internal sealed unsafe partial class WorkerPool : IDisposable
 
             return false;
         }
+    }
+
+    /// <summary>A flag of a thread, on a line of the cache (and its neighbour) of its own.</summary>
+    [StructLayout(LayoutKind.Explicit, Size = 128)]
+    private struct Flag
+    {
+        [FieldOffset(64)]
+        public bool Value;
     }
 
     /// <summary>Parts that are not taken yet, on a line of the cache (and its neighbour) of their own.</summary>

@@ -54,6 +54,15 @@ internal sealed partial class CudaOps
     }
 
     /// <inheritdoc/>
+    public override void RoundToSingle(ColumnMajor y)
+    {
+        lock (_launching)
+        {
+            _algebraKernels.RoundToSingle(_stream, y);
+        }
+    }
+
+    /// <inheritdoc/>
     public override void AddToDiagonal(double value, ColumnMajor m)
     {
         lock (_launching)

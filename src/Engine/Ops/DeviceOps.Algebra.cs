@@ -71,6 +71,9 @@ internal abstract partial class DeviceOps
     /// <summary>Y += α X.</summary>
     public abstract void Add(double alpha, ColumnMajor x, ColumnMajor y);
 
+    /// <summary>Rounds every number to the nearest float32; one beyond its range becomes infinite.</summary>
+    public abstract void RoundToSingle(ColumnMajor y);
+
     /// <summary>M += value I.</summary>
     public abstract void AddToDiagonal(double value, ColumnMajor m);
 

@@ -56,6 +56,15 @@ internal static unsafe class DenseAlgebra
         }
     }
 
+    /// <summary>Rounds each entry of M to the nearest float32.</summary>
+    public static void RoundToSingle(Matrix<double> m)
+    {
+        fixed (double* numbers = Numbers(m))
+        {
+            Host.RoundToSingle(View(numbers, m));
+        }
+    }
+
     /// <summary>Replaces a nearly symmetric M by ½ (M + M').</summary>
     public static void Symmetrise(Matrix<double> m)
     {

@@ -77,19 +77,20 @@ internal sealed class Linearization : BlockMaps
     /// <param name="k">The block.</param>
     /// <param name="result">Receives A_k, on the model's device.</param>
     /// <param name="cancellationToken">Checked before every pass.</param>
-    public override void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken)
-    {
-        Sum(k, SumNode.Root(_promptBlocks.Count), result, cancellationToken);
-        RoundToSingle(result);
-    }
+    public override void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken) =>
+        Sum(k, SumNode.Root(_promptBlocks.Count), rounds: true, result, cancellationToken);
 
     /// <summary>Computes the part of A_k // (D, D) that is the sum over some of the blocks, in float64.</summary>
     /// <param name="k">The block of the model.</param>
     /// <param name="node">The blocks of prompts, whose sum is a node of the tree.</param>
     /// <param name="result">Receives the sum, on the model's device.</param>
     /// <param name="cancellationToken">Checked before every pass.</param>
-    public void Sum(int k, SumNode node, ColumnMajor result, CancellationToken cancellationToken) => ForPasses(
-        D, pulls: false, most => [.. GroupsOf(node, slot: 0, most)], (lane, group, column, p) =>
+    public void Sum(int k, SumNode node, ColumnMajor result, CancellationToken cancellationToken) =>
+        Sum(k, node, rounds: false, result, cancellationToken);
+
+    // A column is rounded where its last pass ends, in the cache of the thread that ran it.
+    private void Sum(int k, SumNode node, bool rounds, ColumnMajor result, CancellationToken cancellationToken) => ForPasses(
+        D, pulls: false, most => GroupsOf(node, rounds, most), (lane, group, column, p) =>
     {
         cancellationToken.ThrowIfCancellationRequested();
         Place(lane, k, group.Prompts, p, cancellationToken);
@@ -103,6 +104,11 @@ internal sealed class Linearization : BlockMaps
         for (int slot = group.Slot; slot > group.Slot - group.Ends; slot--)
         {
             Ops.Add(1, Slot(slot), Slot(slot - 1));
+        }
+
+        if (group.Rounds)
+        {
+            Ops.RoundToSingle(result.Slice(column, p));
         }
     });
 
@@ -177,36 +183,17 @@ internal sealed class Linearization : BlockMaps
         return Matrix<double>.Build.Dense(D, columns, numbers);
     }
 
-    /// <summary>Rounds a mean to float32. The tangents that are averaged are float32 themselves, so nothing that was known of A_k is lost.</summary>
-    public static void RoundToSingle(Span<double> numbers)
-    {
-        const int Most = 1 << 14;
-        Span<float> rounded = new float[Math.Min(Most, numbers.Length)];
-        for (int begin = 0; begin < numbers.Length; begin += Most)
-        {
-            var part = numbers.Slice(begin, Math.Min(Most, numbers.Length - begin));
-            TensorPrimitives.ConvertTruncating<double, float>(part, rounded);
-            TensorPrimitives.ConvertTruncating<float, double>(rounded[..part.Length], part);
-        }
-    }
-
-    private void RoundToSingle(ColumnMajor a)
-    {
-        const int Columns = 64;
-        double[] numbers = new double[a.Rows * Math.Min(Columns, a.Columns)];
-        for (int column = 0; column < a.Columns; column += Columns)
-        {
-            var panel = a.Slice(column, Math.Min(Columns, a.Columns - column));
-            var part = numbers.AsSpan(0, (int)panel.Length);
-            Ops.Download(panel, part);
-            RoundToSingle(part);
-            Ops.Upload(part, panel);
-        }
-    }
-
     // All prompts, at most so many in a pass, one after another.
     private List<Group> AllInOrder(int most) =>
         [.. Parts(0.._prompts.Count, most).Select((prompts, i) => new Group(prompts, Slot: 0, i > 0, Ends: 0))];
+
+    // As below. The tangents that are averaged are float32 themselves, so that rounding their mean loses nothing that was known.
+    private Group[] GroupsOf(SumNode node, bool rounds, int most)
+    {
+        Group[] groups = [.. GroupsOf(node, slot: 0, most)];
+        groups[^1] = groups[^1] with { Rounds = rounds };
+        return groups;
+    }
 
     // The passes of a node of the tree. Its second half is summed in the next slot, which is added to the first when it ends.
     private IEnumerable<Group> GroupsOf(SumNode node, int slot, int most)
@@ -343,7 +330,8 @@ internal sealed class Linearization : BlockMaps
     /// <param name="Slot">The sum that is under way.</param>
     /// <param name="Adds">Whether that sum has prompts already.</param>
     /// <param name="Ends">So many sums end with this pass: each is added to that of the slot before it.</param>
-    private readonly record struct Group(Range Prompts, int Slot, bool Adds, int Ends);
+    /// <param name="Rounds">Whether the first sum is complete then, and is rounded to float32.</param>
+    private readonly record struct Group(Range Prompts, int Slot, bool Adds, int Ends, bool Rounds = false);
 
     /// <summary>Memory of one pass at a time.</summary>
     private sealed class Lane(LanguageModel model) : IDisposable
