@@ -290,9 +290,7 @@ internal sealed unsafe partial class CpuOps
     private static (float Largest, float Total) Softmax(Span<float> z)
     {
         float largest = TensorPrimitives.Max<float>(z);
-        TensorPrimitives.Subtract(z, largest, z);
-        TensorPrimitives.Exp(z, z);
-        float total = TensorPrimitives.Sum<float>(z);
+        float total = VectorMath.ExpOfDifferences(z, largest);
         TensorPrimitives.Divide(z, total, z);
         return (largest, total);
     }
@@ -385,10 +383,10 @@ internal sealed unsafe partial class CpuOps
         }
     }
 
-    /// <summary>The first position that the token before position <paramref name="end"/> attends to.</summary>
-    private static int WindowBegin(ref AttentionJob job, int end)
+    /// <summary>The first position that the token before position <paramref name="end"/> attends to at layer k.</summary>
+    internal static int WindowBegin(ModelConfig c, int k, int end)
     {
-        int window = job.C.Windows[job.K];
+        int window = c.Windows[k];
         return window > 0 ? Math.Max(0, end - window) : 0;
     }
 
@@ -461,7 +459,7 @@ internal sealed unsafe partial class CpuOps
             FirstHead = Group * Heads;
             ref readonly var row = ref job.Rows[Row];
             int end = row.Position + 1;
-            int begin = WindowBegin(ref job, end);
+            int begin = WindowBegin(job.C, job.K, end);
             Length = end - begin;
             Keys = row.Cache.Keys(job.K, Group).From(begin);
             Values = row.Cache.Values(job.K, Group).From(begin);
