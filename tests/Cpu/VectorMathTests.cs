@@ -39,28 +39,5 @@ public sealed class VectorMathTests
         }
     }
 
-    [Test]
-    public void Exponentials_of_differences_and_their_sum([Values(1, 7, 8, 9, 16, 250)] int count)
-    {
-        var random = new Random(count);
-        float[] z = [.. Enumerable.Range(0, count).Select(_ => 40 * (random.NextSingle() - 0.5f))];
-        z[0] = 30;
-        z[count / 2] = count > 1 ? float.NegativeInfinity : z[0];
-        float[] expected = [.. z.Select(x => Exp(x - 30))], beyond = [.. z, 5];
-        float sum = VectorMath.ExpOfDifferences(beyond.AsSpan(0, count), 30);
-        Assert.That(beyond, Is.EqualTo(expected.Append(5)));
-        Assert.That(sum, Is.EqualTo(expected.Sum(x => (double)x)).Within(1e-4).Percent.And.GreaterThanOrEqualTo(1));
-    }
-
-    [TestCase(3)]
-    [TestCase(20)]
-    public void One_number_that_is_none_makes_the_sum_none(int at)
-    {
-        float[] z = new float[21];
-        z[at] = float.NaN;
-        Assert.That(VectorMath.ExpOfDifferences(z, float.NaN), Is.NaN);
-        Assert.That(VectorMath.ExpOfDifferences(new float[9], float.PositiveInfinity), Is.Zero);
-    }
-
     private static float Exp(float x) => VectorMath.ExpOfNegative(Vector256.Create(x))[3];
 }

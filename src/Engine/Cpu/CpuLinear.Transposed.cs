@@ -186,6 +186,7 @@ internal static unsafe partial class CpuLinear
             }
 
             byte* w = weights + ((nint)c * T.SizeInBytes);
+            AskForNext<T>(ref job, n, m, c);
             for (nint i = 0; i < count; i++, w += rowInBytes)
             {
                 T.LoadInOrder(w, out var lower, out var upper);
@@ -225,6 +226,21 @@ internal static unsafe partial class CpuLinear
         }
     }
 
+    // The first rows of ȳ ask for the rows of W that come next, a line of each at a time, which the processor does not predict.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void AskForNext<T>(ref LinearJob job, int n, int m, int c)
+        where T : struct, IStoredWeight
+    {
+        if (m == 0 && BeginsLine<T>(c))
+        {
+            int last = Math.Min(n + (2 * WeightsAtOnce), job.Outputs);
+            for (int i = n + WeightsAtOnce; i < last; i++)
+            {
+                Ahead(job.Row<T>(i, c));
+            }
+        }
+    }
+
     /// <summary>As <see cref="AddWeights"/>, for the eight rows from m on. Missing rows are 0.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void AddWeightsWide<T>(ref LinearJob job, int n, int count, int m, int begin, int end, float* sums, bool add)
@@ -246,6 +262,7 @@ internal static unsafe partial class CpuLinear
         int c = begin;
         for (; c <= end - TileColumns; c += TileColumns)
         {
+            AskForNext<T>(ref job, n, m, c);
             PanelTiles.Tile8<T>(
                 factors, WideRowsAtOnce, weights + ((nint)c * T.SizeInBytes), rowInBytes, count, sums + c, stride, add);
         }

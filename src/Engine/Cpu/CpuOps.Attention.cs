@@ -290,7 +290,9 @@ internal sealed unsafe partial class CpuOps
     private static (float Largest, float Total) Softmax(Span<float> z)
     {
         float largest = TensorPrimitives.Max<float>(z);
-        float total = VectorMath.ExpOfDifferences(z, largest);
+        TensorPrimitives.Subtract(z, largest, z);
+        TensorPrimitives.Exp(z, z);
+        float total = TensorPrimitives.Sum<float>(z);
         TensorPrimitives.Divide(z, total, z);
         return (largest, total);
     }

@@ -31,34 +31,6 @@ internal static unsafe class VectorMath
         return Vector256.ConditionalSelect(Vector256.LessThan(x, Vector256.Create(Lowest)), Vector256<float>.Zero, y * power);
     }
 
-    /// <summary>z_j = e^(z_j − m) for numbers of at most m. Returns their sum.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    public static float ExpOfDifferences(Span<float> z, float m)
-    {
-        var subtracted = Vector256.Create(m);
-        var sum = Vector256<float>.Zero;
-        int i = 0;
-        for (; i <= z.Length - 8; i += 8)
-        {
-            var power = ExpOfNegative(Vector256.Create<float>(z[i..]) - subtracted);
-            power.CopyTo(z[i..]);
-            sum += power;
-        }
-
-        if (i == z.Length)
-        {
-            return Vector256.Sum(sum);
-        }
-
-        Span<float> rest = stackalloc float[8];
-        rest.Fill(float.NegativeInfinity);
-        z[i..].CopyTo(rest);
-        var last = ExpOfNegative(Vector256.Create<float>(rest) - subtracted);
-        last.CopyTo(rest);
-        rest[..(z.Length - i)].CopyTo(z[i..]);
-        return Vector256.Sum(sum + last);
-    }
-
     /// <summary>x · y.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Dot(float* x, float* y, int n)
