@@ -84,8 +84,8 @@ internal static unsafe partial class CpuLinear
     private static void DotPart<T>(ref LinearJob job, int part)
         where T : struct, IStoredWeight
     {
-        int begin = part * job.OutputsPerPart, end = Math.Min(begin + job.OutputsPerPart, job.Outputs);
-        Dots<T>(ref job, begin, end, ahead: job.AttentionAhead.Of(part, job.Parts, (end - begin) * job.RowsByDots));
+        int begin = part * job.OutputsPerPart;
+        Dots<T>(ref job, begin, Math.Min(begin + job.OutputsPerPart, job.Outputs));
     }
 
     /// <summary>Computes a part of the gates, the same part of the values that they are for, and the gated values of both.</summary>
@@ -103,18 +103,18 @@ internal static unsafe partial class CpuLinear
     }
 
     /// <summary>
-    /// Computes outputs begin .. end − 1 for the rows that use dot products, and asks for what is <paramref name="ahead"/>. After these outputs, the
-    /// thread goes on <paramref name="skip"/> outputs further on.
+    /// Computes outputs begin .. end − 1 for the rows that use dot products. After these outputs, the thread goes on <paramref name="skip"/> outputs
+    /// further on.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Dots<T>(ref LinearJob job, int begin, int end, int skip = 0, AttentionAhead.Share ahead = default)
+    private static void Dots<T>(ref LinearJob job, int begin, int end, int skip = 0)
         where T : struct, IStoredWeight
     {
         if (UsesPairs(job.Wide, job.RowsByDots))
         {
             for (int first = 0; first < job.RowsByDots; first += DotRows)
             {
-                DotPairs<T>(ref job, first, begin, end, skip, ref ahead);
+                DotPairs<T>(ref job, first, begin, end, skip);
             }
 
             return;
@@ -127,7 +127,7 @@ internal static unsafe partial class CpuLinear
             int until = Math.Min(n + chunk, end), m = 0;
             for (; m <= job.RowsByDots - 4; m += 4)
             {
-                DotFours<T>(ref job, m, n, until, job.Ahead<T>(n, chunk, end, skip), ref ahead);
+                DotFours<T>(ref job, m, n, until, job.Ahead<T>(n, chunk, end, skip));
             }
 
             if (job.RowsByDots - m >= 2)
@@ -181,10 +181,10 @@ internal static unsafe partial class CpuLinear
 
     /// <summary>
     /// Computes outputs <paramref name="begin"/> .. <paramref name="end"/> − 1 of rows m .. m + 3, and asks for as many rows of W from
-    /// <paramref name="next"/> on.
+    /// <paramref name="ahead"/> on.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void DotFours<T>(ref LinearJob job, int m, int begin, int end, byte* next, ref AttentionAhead.Share ahead)
+    private static void DotFours<T>(ref LinearJob job, int m, int begin, int end, byte* ahead)
         where T : struct, IStoredWeight
     {
         int inputs = job.Inputs, whole = inputs / StepInputs * StepInputs, outputs = end - begin;
@@ -192,8 +192,7 @@ internal static unsafe partial class CpuLinear
         float* x = job.Dots + ((nint)m * inputs), sums = stackalloc float[4 * FourStride];
         for (int i = 0; i < outputs; i += 3)
         {
-            ahead.Ask(3 * 4);
-            Dots3x4<T>(ref job, begin + i, end - 1, x, next + (i * rowInBytes), sums + i);
+            Dots3x4<T>(ref job, begin + i, end - 1, x, ahead + (i * rowInBytes), sums + i);
         }
 
         for (int j = 0; j < 4; j++)

@@ -52,7 +52,7 @@ internal static unsafe partial class CpuLinear
     }
 
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void DotPairs<T>(ref LinearJob job, int first, int begin, int end, int skip, ref AttentionAhead.Share ahead)
+    private static void DotPairs<T>(ref LinearJob job, int first, int begin, int end, int skip)
         where T : struct, IStoredWeight
     {
         int pairs = (Math.Min(DotRows, job.RowsByDots - first) + 1) / 2, steps = job.Inputs / StepInputs;
@@ -61,7 +61,6 @@ internal static unsafe partial class CpuLinear
         for (int n = begin; n < end; n += OutputsAtOnce)
         {
             int outputs = Math.Min(OutputsAtOnce, end - n);
-            ahead.Ask(DotRows * outputs);
             if (job.Wide == Avx512Code.Native)
             {
                 Avx512.Dots(T.Type, pairs, job.Row<T>(n), stride, outputs, job.Ahead<T>(n, RowsAhead, end, skip), x, steps, sums);

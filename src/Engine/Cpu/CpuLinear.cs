@@ -68,23 +68,22 @@ internal static unsafe partial class CpuLinear
     /// <param name="residual">Residual // (M, N), or absent.</param>
     /// <param name="y">Result // (M, N).</param>
     /// <param name="gated">Where the gated values go, if the outputs are gates and then the values that they are for; or absent.</param>
-    /// <param name="ahead">Memory that is read after the map, or nothing.</param>
     /// <param name="cancellation">As <see cref="RowBatch.Cancellation"/>.</param>
     public static void Forward(
         WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, GatedOutput gated = default,
-        AttentionAhead ahead = default, CancellationToken cancellation = default)
+        CancellationToken cancellation = default)
     {
         Debug.Assert(x.Columns == w.Columns && y.Columns == w.Rows && x.Rows == y.Rows, "shapes of a linear map");
         switch (w.Type)
         {
             case WeightType.BF16:
-                Forward<Bf16Weight>(pool, x, values, w, bias, residual, y, gated, ahead, cancellation);
+                Forward<Bf16Weight>(pool, x, values, w, bias, residual, y, gated, cancellation);
                 break;
             case WeightType.F16:
-                Forward<F16Weight>(pool, x, values, w, bias, residual, y, gated, ahead, cancellation);
+                Forward<F16Weight>(pool, x, values, w, bias, residual, y, gated, cancellation);
                 break;
             default:
-                Forward<F32Weight>(pool, x, values, w, bias, residual, y, gated, ahead, cancellation);
+                Forward<F32Weight>(pool, x, values, w, bias, residual, y, gated, cancellation);
                 break;
         }
     }
@@ -126,8 +125,7 @@ internal static unsafe partial class CpuLinear
     internal static int LargestDotRows(int inputs) => inputs < LongRow ? MaxShortDotRows : MaxDotRows;
 
     private static void Forward<T>(
-        WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, GatedOutput gated, AttentionAhead ahead,
-        CancellationToken cancellation)
+        WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, GatedOutput gated, CancellationToken cancellation)
         where T : struct, IStoredWeight
     {
         int tangents = x.Rows - values;
@@ -145,7 +143,6 @@ internal static unsafe partial class CpuLinear
             Y = (float*)y.Address,
             Wide = Avx512.Code,
             Gated = gated,
-            AttentionAhead = ahead,
         };
         if (byDots == x.Rows)
         {
@@ -160,7 +157,7 @@ internal static unsafe partial class CpuLinear
                 return;
             }
 
-            pool.Run(job.Parts, ref job, &DotPart<T>, cancellation);
+            pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &DotPart<T>, cancellation);
             return;
         }
 
@@ -175,7 +172,7 @@ internal static unsafe partial class CpuLinear
             job.Dots = Arrange<T>(
                 pool, job.Wide, x.Slice(0, job.RowsByDots), job.Packed + ((nint)panels * TileColumns * w.Columns), cancellation);
             pool.Run(panels, ref job, &PackPanel, cancellation);
-            pool.Run(job.Parts, ref job, &TilePart<T>, cancellation);
+            pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &TilePart<T>, cancellation);
         }
 
         if (!gated.Y.IsAbsent)
@@ -220,9 +217,6 @@ internal static unsafe partial class CpuLinear
         /// <summary>What becomes of the outputs of a gated map.</summary>
         public GatedOutput Gated;
 
-        /// <summary>Memory that is read after the map, or nothing.</summary>
-        public AttentionAhead AttentionAhead;
-
         /// <summary>The first rows of X, for dot products, as <see cref="Arrange"/> wrote them.</summary>
         public float* Dots;
         public int RowsByDots;
@@ -244,8 +238,6 @@ internal static unsafe partial class CpuLinear
         public readonly nint SumsStride => ((Inputs + 15) / 16 * 16) + 16;
 
         public readonly int Panels => (End - Begin + TileColumns - 1) / TileColumns;
-
-        public readonly int Parts => (Outputs + OutputsPerPart - 1) / OutputsPerPart;
 
         public readonly byte* Row<T>(int n, int k = 0)
             where T : struct, IStoredWeight => W + ((((nint)n * Inputs) + k) * T.SizeInBytes);

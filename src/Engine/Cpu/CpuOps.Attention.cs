@@ -385,10 +385,10 @@ internal sealed unsafe partial class CpuOps
         }
     }
 
-    /// <summary>The first position that the token before position <paramref name="end"/> attends to at layer k.</summary>
-    internal static int WindowBegin(ModelConfig c, int k, int end)
+    /// <summary>The first position that the token before position <paramref name="end"/> attends to.</summary>
+    private static int WindowBegin(ref AttentionJob job, int end)
     {
-        int window = c.Windows[k];
+        int window = job.C.Windows[job.K];
         return window > 0 ? Math.Max(0, end - window) : 0;
     }
 
@@ -461,7 +461,7 @@ internal sealed unsafe partial class CpuOps
             FirstHead = Group * Heads;
             ref readonly var row = ref job.Rows[Row];
             int end = row.Position + 1;
-            int begin = WindowBegin(job.C, job.K, end);
+            int begin = WindowBegin(ref job, end);
             Length = end - begin;
             Keys = row.Cache.Keys(job.K, Group).From(begin);
             Values = row.Cache.Values(job.K, Group).From(begin);

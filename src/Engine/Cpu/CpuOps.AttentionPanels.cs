@@ -56,7 +56,7 @@ internal sealed unsafe partial class CpuOps
                     continue;
                 }
 
-                int position = rows[row].Position + 1, ranges = RangesOf(position - WindowBegin(job.C, job.K, position));
+                int position = rows[row].Position + 1, ranges = RangesOf(position - WindowBegin(ref job, position));
                 for (int range = 0; range < ranges; range++)
                 {
                     Put(new Panel { First = row, Rows = 1, IsAlone = true, Range = range, Ranges = ranges, Sums = sums + numbers });
@@ -109,8 +109,8 @@ internal sealed unsafe partial class CpuOps
             new Span<float>(state + panelNumbers, PanelRows).Fill(float.NegativeInfinity);
         }
 
-        int lastBegin = WindowBegin(job.C, job.K, end);
-        for (int first = WindowBegin(job.C, job.K, position + 1) / PanelKeys * PanelKeys; first < end; first += PanelKeys)
+        int lastBegin = WindowBegin(ref job, end);
+        for (int first = WindowBegin(ref job, position + 1) / PanelKeys * PanelKeys; first < end; first += PanelKeys)
         {
             int count = Math.Min(PanelKeys, end - first);
             float* someKeys = keys.Read(first, count, widened);
@@ -176,7 +176,7 @@ internal sealed unsafe partial class CpuOps
         int* begins = stackalloc int[PanelRows];
         for (int i = 0; i < PanelRows; i++)
         {
-            begins[i] = WindowBegin(job.C, job.K, position + i + 1);
+            begins[i] = WindowBegin(ref job, position + i + 1);
         }
 
         for (int half = 0; half < PanelRows; half += 8)

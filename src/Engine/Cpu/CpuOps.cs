@@ -99,8 +99,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         }
         else
         {
-            var x = Normed(c, rows, a.X, w.AttentionNorm, a);
-            Linear(x, w.Qkv, w.QkvBias, rows, default, a.Qkv, ahead: AttentionAhead.Of(rows, c, k, ofValues: true));
+            Linear(Normed(c, rows, a.X, w.AttentionNorm, a), w.Qkv, w.QkvBias, rows, default, a.Qkv);
         }
 
         var job = new RowJob { C = c, K = k, W = w, Rows = rows, A = a };
@@ -131,8 +130,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     /// <inheritdoc/>
     public override void ProjectDown(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a, BlockWeights? next)
     {
-        Project(c, a.Gated, w.Down, w.DownBias, w.PostFeedForwardNorm, a.RawFeedForward, rows, a, a.R, a.Y, k, EditPoint.FeedForward,
-            next is null ? default : AttentionAhead.Of(rows, c, k + 1, ofValues: false));
+        Project(c, a.Gated, w.Down, w.DownBias, w.PostFeedForwardNorm, a.RawFeedForward, rows, a, a.R, a.Y, k, EditPoint.FeedForward);
         if (rows.AnySteered)
         {
             Act(k, rows, a.Y);
@@ -255,16 +253,16 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     // out = residual + [norm] (W x + b), edited as it comes of the map
     private void Project(
         ModelConfig c, Floats x, Matrix w, Floats bias, Floats postNorm, Floats raw, RowBatch rows, Activations a, Floats residual, Floats output,
-        int k, EditPoint point, AttentionAhead ahead = default)
+        int k, EditPoint point)
     {
         if (postNorm.IsAbsent)
         {
-            Linear(x, w, bias, rows, residual, output, ahead: ahead);
+            Linear(x, w, bias, rows, residual, output);
             Edit(k, point, rows, output, residual);
             return;
         }
 
-        Linear(x, w, bias, rows, default, raw, ahead: ahead);
+        Linear(x, w, bias, rows, default, raw);
         Edit(k, point, rows, raw);
         Norm(c, rows, raw, postNorm, a.Normed);
         for (int i = 0; i < rows.Total; i++)
@@ -273,11 +271,10 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         }
     }
 
-    private void Linear(Floats x, Matrix w, Floats bias, RowBatch rows, Floats residual, Floats y, GatedOutput gated = default,
-        AttentionAhead ahead = default) =>
+    private void Linear(Floats x, Matrix w, Floats bias, RowBatch rows, Floats residual, Floats y, GatedOutput gated = default) =>
         CpuLinear.Forward(
             _pool, x.Slice(0, rows.Total), rows.Values, w, bias, residual.IsAbsent ? default : residual.Slice(0, rows.Total), y.Slice(0, rows.Total),
-            gated, ahead, rows.Cancellation);
+            gated, rows.Cancellation);
 
     // A row of the table holds the pairs' frequencies and amplitudes. The result is cosines and sines at the position, times the amplitudes.
     private static void Angles(ReadOnlySpan<float> table, int position, Span<float> rotation)

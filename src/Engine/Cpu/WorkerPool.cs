@@ -212,7 +212,7 @@ internal sealed unsafe partial class WorkerPool : IDisposable
             }
         }
 
-        if (!loop.WaitForHelpers(wait, _loops))
+        if (!loop.WaitForHelpers(wait))
         {
             Interlocked.Increment(ref _callersAsleep);
             loop.SleepUntilHelpersLeave();
@@ -444,7 +444,7 @@ internal sealed unsafe partial class WorkerPool : IDisposable
         /// Spins until the helpers have left, for the given number of <see cref="Stopwatch"/>'s ticks, and takes parts of loops that they open within
         /// theirs. Returns whether they have left.
         /// </summary>
-        public bool WaitForHelpers(long wait, Loop[] loops)
+        public bool WaitForHelpers(long wait)
         {
             if (Volatile.Read(ref _helpers) == ClosedBit)
             {
@@ -456,8 +456,10 @@ internal sealed unsafe partial class WorkerPool : IDisposable
             long begin = Stopwatch.GetTimestamp();
             while (Volatile.Read(ref _helpers) != ClosedBit)
             {
-                foreach (var loop in loops)
+                // Mostly no other loop is open.
+                for (int i = 0; Volatile.Read(ref Pool._openCount) > 0 && i < OpenLoops; i++)
                 {
+                    var loop = Pool._loops[i];
                     if (loop.Within == this && loop.TryHelp(share, anywhere: true) == Help.Given)
                     {
                         begin = Stopwatch.GetTimestamp();
