@@ -20,10 +20,10 @@ internal sealed unsafe partial class CpuOps
         job.Panels = (Panel*)HostScratch.ForCaller(((long)panels * sizeof(Panel) / sizeof(float)) + numbers);
         CutPanels(ref job, job.Panels, (float*)(job.Panels + panels));
         long work = ((long)rows.Values * c.H * c.E * (rows[rows.Values - 1].Position + 1)) + ((long)rows.Tangents * c.H * c.E * c.E);
-        RunHeads(ref job, panels, work, &AttendPart);
+        RunHeads(ref job, panels * c.G, work, &AttendPart);
         if (numbers > 0)
         {
-            RunHeads(ref job, panels, numbers, &JoinPart);
+            RunHeads(ref job, panels * c.G, numbers, &JoinPart);
         }
     }
 
@@ -31,8 +31,10 @@ internal sealed unsafe partial class CpuOps
     public override void PullAttend(ModelConfig c, int k, RowBatch rows, Activations a, RowGroups groups, Cotangents y)
     {
         var job = new AttentionJob { C = c, K = k, Rows = rows, A = a, Groups = groups, Back = y, Wide = Avx512.Code };
+        job.Own = HostScratch.ForCaller((long)rows.Values * c.H * (c.E + 1));
         long work = ((long)rows.Values * c.H * c.E * (rows[rows.Values - 1].Position + 1)) + ((long)groups.Total * c.H * c.E * c.E);
-        RunHeads(ref job, rows.Values, work, &PullGroup);
+        RunHeads(ref job, rows.Values * c.H, work, &PullHead);
+        RunHeads(ref job, rows.Values * c.G, (long)groups.Total * c.H * c.E, &PullOwn);
     }
 
     private const int KeysPerBlock = 64;
@@ -40,11 +42,10 @@ internal sealed unsafe partial class CpuOps
     // Keys of a range. The ranges of a long row are parts of their own, so that all threads share it whatever its number of heads.
     private const int KeysPerRange = 4 * KeysPerBlock;
 
-    // A part is one key/value head, or one head if there are tangents, of one panel or row. A short decoding step is not worth a second thread.
-    private void RunHeads(ref AttentionJob job, int panels, long work, delegate*<ref AttentionJob, int, void> body)
+    // A part is one key/value head, or one head if there are derivatives, of one panel or row. A short decoding step is not worth a second thread.
+    private void RunHeads(ref AttentionJob job, int parts, long work, delegate*<ref AttentionJob, int, void> body)
     {
         const long WorthSharing = 64 * 1024;
-        int parts = panels * job.C.G;
         if (work < WorthSharing)
         {
             for (int part = 0; part < parts; part++)
@@ -229,59 +230,66 @@ internal sealed unsafe partial class CpuOps
         ranges.Join(o);
     }
 
+    /// <summary>Computes q̄ of one head for the cotangents of one row, and leaves b and P_t for <see cref="PullOwn"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void PullGroup(ref AttentionJob job, int part)
+    private static void PullHead(ref AttentionJob job, int part)
     {
         var (c, a, back) = (job.C, job.A, job.Back);
-        var (row, group) = Math.DivRem(part, c.G);
-        var view = new HeadView(ref job, row, group);
-        var (begin, end) = (job.Groups.Begin(view.Row), job.Groups.End(view.Row));
-        float* m = HostScratch.ForPart((3L * view.Length) + (c.E * (c.E + 1 + KeysPerBlock)) + (2 * view.Keys.Widened(view.Length)));
+        var (row, head) = Math.DivRem(part, c.H);
+        var view = new HeadView(ref job, row, head / (c.H / c.G));
+        var (begin, end) = (job.Groups.Begin(row), job.Groups.End(row));
+        float* m = HostScratch.ForPart((3L * view.Length) + (c.E * (c.E + KeysPerBlock)) + (2 * view.Keys.Widened(view.Length)));
         float* arms = m + (c.E * c.E);
-        float* b = arms + (c.E * KeysPerBlock);
-        float* p = b + c.E;
+        float* p = arms + (c.E * KeysPerBlock);
         float* slopes = p + view.Length;
         float* z = slopes + view.Length;
         float* widened = z + view.Length;
         float* keys = view.Keys.Read(0, view.Length, widened);
         float* values = view.Values.Read(0, view.Length, widened + view.Keys.Widened(view.Length));
+        float* q = a.Qkv.Row(row) + (head * c.E);
+        float* o = a.Heads.Row(row) + (head * c.E);
+        float* own = job.OwnOf(row, head);
         bool dense = end - begin >= c.E / 2;
-        for (int t = begin; t < end; t++)
+        Weights(c, keys, view.Length, q, p, slopes);
+        Linearise(c, job.Wide, keys, values, view.Length, slopes, o, dense ? m : null, transposed: false, own, arms);
+        own[c.E] = p[view.Length - 1];
+        if (dense)
         {
-            back.Qkv.HostRow(t).Slice((c.H + view.Group) * c.E, c.E).Clear();
-            back.Qkv.HostRow(t).Slice((c.H + c.G + view.Group) * c.E, c.E).Clear();
+            MultiplyRows(c, job.Wide, back.Heads.Slice(begin, end - begin), m, back.Qkv.Slice(begin, end - begin), head);
+            return;
         }
 
-        for (int h = view.FirstHead; h < view.FirstHead + view.Heads; h++)
+        for (int t = begin; t < end; t++)
         {
-            float* q = a.Qkv.Row(view.Row) + (h * c.E);
-            float* o = a.Heads.Row(view.Row) + (h * c.E);
-            Weights(c, keys, view.Length, q, p, slopes);
-            Linearise(c, job.Wide, keys, values, view.Length, slopes, o, dense ? m : null, transposed: false, b, arms);
-            if (dense)
-            {
-                MultiplyRows(c, job.Wide, back.Heads.Slice(begin, end - begin), m, back.Qkv.Slice(begin, end - begin), h);
-            }
+            // M'ō = Σ_j z_j k_j, z_j = a P_j c_j (v_j − o)·ō
+            float* bar = back.Heads.Row(t) + (head * c.E);
+            var weights = new Span<float>(z, view.Length);
+            VectorMath.ScaledDots(1, bar, values, view.Length, c.E, z);
+            TensorPrimitives.Subtract(weights, VectorMath.Dot(o, bar, c.E), weights);
+            TensorPrimitives.Multiply(weights, new ReadOnlySpan<float>(slopes, view.Length), weights);
+            VectorMath.WeightedSum(z, keys, view.Length, c.E, back.Qkv.Row(t) + (head * c.E));
+        }
+    }
 
-            for (int t = begin; t < end; t++)
+    /// <summary>Computes k̄_t = Σ_h (b_h·ō_h) q_h and v̄_t = Σ_h P_th ō_h of a row's own token, over the heads of one key/value head.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+    private static void PullOwn(ref AttentionJob job, int part)
+    {
+        var (c, back) = (job.C, job.Back);
+        var (row, group) = Math.DivRem(part, c.G);
+        int heads = c.H / c.G;
+        for (int t = job.Groups.Begin(row); t < job.Groups.End(row); t++)
+        {
+            float* kBar = back.Qkv.Row(t) + ((c.H + group) * c.E);
+            float* vBar = kBar + (c.G * c.E);
+            new Span<float>(kBar, c.E).Clear();
+            new Span<float>(vBar, c.E).Clear();
+            for (int h = group * heads; h < (group + 1) * heads; h++)
             {
+                float* own = job.OwnOf(row, h);
                 float* bar = back.Heads.Row(t) + (h * c.E);
-                float* qkv = back.Qkv.Row(t);
-                float* qBar = qkv + (h * c.E);
-                float* kBar = qkv + ((c.H + view.Group) * c.E);
-                float* vBar = kBar + (c.G * c.E);
-                if (!dense)
-                {
-                    // M'ō = Σ_j z_j k_j, z_j = a P_j c_j (v_j − o)·ō
-                    var weights = new Span<float>(z, view.Length);
-                    VectorMath.ScaledDots(1, bar, values, view.Length, c.E, z);
-                    TensorPrimitives.Subtract(weights, VectorMath.Dot(o, bar, c.E), weights);
-                    TensorPrimitives.Multiply(weights, new ReadOnlySpan<float>(slopes, view.Length), weights);
-                    VectorMath.WeightedSum(z, keys, view.Length, c.E, qBar);
-                }
-
-                VectorMath.AddScaled(VectorMath.Dot(b, bar, c.E), q, kBar, c.E);
-                VectorMath.AddScaled(p[view.Length - 1], bar, vBar, c.E);
+                VectorMath.AddScaled(VectorMath.Dot(own, bar, c.E), job.A.Qkv.Row(row) + (h * c.E), kBar, c.E);
+                VectorMath.AddScaled(own[c.E], bar, vBar, c.E);
             }
         }
     }
@@ -407,6 +415,11 @@ internal sealed unsafe partial class CpuOps
         public Cotangents Back;
         public Panel* Panels;
         public Avx512Code Wide;
+
+        /// <summary>For a pullback, what a row's own key and value need of each head: b // (E), then P_t; see <see cref="OwnOf"/>.</summary>
+        public float* Own;
+
+        public readonly float* OwnOf(int row, int head) => Own + (((nint)(row * C.H) + head) * (C.E + 1));
     }
 
     /// <summary>
