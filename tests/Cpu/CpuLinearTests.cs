@@ -101,6 +101,71 @@ public sealed class CpuLinearTests
         }
     }
 
+    [Test]
+    public unsafe void Rows_that_each_thread_norms_have_the_bits_of_normed_rows(
+        [ValueSource(nameof(s_types))] WeightType type, [Values(1, 3)] int threads)
+    {
+        const float Epsilon = 1e-5f;
+        using var pool = new WorkerPool(threads);
+        foreach (var (inputs, outputs) in s_shapes)
+        {
+            using var w = new StoredWeights(type, outputs, inputs, seed: inputs);
+            using var norm = FloatRows.Random(1, inputs, seed: 3);
+            for (int rows = 1; rows <= CpuLinear.DotRows; rows++)
+            {
+                using var x = FloatRows.Random(rows, inputs, seed: rows);
+                using var normed = new FloatRows(rows, inputs);
+                using var expected = new FloatRows(rows, outputs);
+                using var y = new FloatRows(rows, outputs);
+                for (int m = 0; m < rows; m++)
+                {
+                    CpuOps.NormRow(x.View.Row(m), norm.View.Row(0), normed.View.Row(m), inputs, Epsilon);
+                }
+
+                CpuLinear.Forward(pool, normed.View, rows, w.View, default, default, expected.View);
+                CpuLinear.Forward(pool, x.View, rows, w.View, default, default, y.View, norm: new InputNorm(norm.View, Epsilon));
+                Assert.That(y.All(), Is.EqualTo(expected.All()), $"{rows} rows, {outputs} x {inputs}");
+            }
+        }
+    }
+
+    // Each caller's maps are shared by all threads, whose last rows may be those of any other map of the same shape.
+    [Test]
+    public void Maps_of_many_callers_at_once_use_their_own_rows()
+    {
+        const int Callers = 12, Inputs = 256, Outputs = 4096;
+        using var pool = new WorkerPool(3);
+        using var w = new StoredWeights(WeightType.BF16, Outputs, Inputs, seed: 1);
+        var failures = new string?[Callers];
+
+        // New threads, because the runtime gives the number of a thread that has ended to another.
+        for (int round = 0; round < 4; round++)
+        {
+            var threads = Enumerable.Range(0, Callers).Select(caller => new Thread(() => Run(caller))).ToList();
+            threads.ForEach(thread => thread.Start());
+            threads.ForEach(thread => thread.Join());
+        }
+
+        Assert.That(failures, Is.All.Null);
+
+        void Run(int caller)
+        {
+            using var x = FloatRows.Random(1, Inputs, seed: caller);
+            using var expected = new FloatRows(1, Outputs);
+            using var y = new FloatRows(1, Outputs);
+            using var alone = new WorkerPool(1);
+            CpuLinear.Forward(alone, x.View, 1, w.View, default, default, expected.View);
+            for (int i = 0; i < 20; i++)
+            {
+                CpuLinear.Forward(pool, x.View, 1, w.View, default, default, y.View);
+                if (!y.All().SequenceEqual(expected.All()))
+                {
+                    failures[caller] = $"caller {caller} got the outputs of other rows";
+                }
+            }
+        }
+    }
+
     [TestCase(1)]
     [TestCase(5)]
     [TestCase(8)]

@@ -68,22 +68,24 @@ internal static unsafe partial class CpuLinear
     /// <param name="residual">Residual // (M, N), or absent.</param>
     /// <param name="y">Result // (M, N).</param>
     /// <param name="gated">Where the gated values go, if the outputs are gates and then the values that they are for; or absent.</param>
+    /// <param name="norm">The norm of the rows of x in front of the map, of <see cref="DotRows"/> value rows at most; or absent.</param>
     /// <param name="cancellation">As <see cref="RowBatch.Cancellation"/>.</param>
     public static void Forward(
         WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, GatedOutput gated = default,
-        CancellationToken cancellation = default)
+        InputNorm norm = default, CancellationToken cancellation = default)
     {
         Debug.Assert(x.Columns == w.Columns && y.Columns == w.Rows && x.Rows == y.Rows, "shapes of a linear map");
+        Debug.Assert(norm.IsAbsent || (x.Rows <= DotRows && values == x.Rows), "few value rows");
         switch (w.Type)
         {
             case WeightType.BF16:
-                Forward<Bf16Weight>(pool, x, values, w, bias, residual, y, gated, cancellation);
+                Forward<Bf16Weight>(pool, x, values, w, bias, residual, y, gated, norm, cancellation);
                 break;
             case WeightType.F16:
-                Forward<F16Weight>(pool, x, values, w, bias, residual, y, gated, cancellation);
+                Forward<F16Weight>(pool, x, values, w, bias, residual, y, gated, norm, cancellation);
                 break;
             default:
-                Forward<F32Weight>(pool, x, values, w, bias, residual, y, gated, cancellation);
+                Forward<F32Weight>(pool, x, values, w, bias, residual, y, gated, norm, cancellation);
                 break;
         }
     }
@@ -125,7 +127,8 @@ internal static unsafe partial class CpuLinear
     internal static int LargestDotRows(int inputs) => inputs < LongRow ? MaxShortDotRows : MaxDotRows;
 
     private static void Forward<T>(
-        WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, GatedOutput gated, CancellationToken cancellation)
+        WorkerPool pool, Floats x, int values, Matrix w, Floats bias, Floats residual, Floats y, GatedOutput gated, InputNorm norm,
+        CancellationToken cancellation)
         where T : struct, IStoredWeight
     {
         int tangents = x.Rows - values;
@@ -143,11 +146,20 @@ internal static unsafe partial class CpuLinear
             Y = (float*)y.Address,
             Wide = Avx512.Code,
             Gated = gated,
+            Norm = norm,
         };
         if (byDots == x.Rows)
         {
-            job.Dots = Arrange<T>(pool, job.Wide, x, HostScratch.ForCaller((x.Rows + 1L) * x.Columns), cancellation);
             job.RowsByDots = byDots;
+            if (byDots <= DotRows)
+            {
+                job.Number = NextNumber();
+            }
+            else
+            {
+                job.Dots = Arrange<T>(pool, job.Wide, x, HostScratch.ForCaller((x.Rows + 1L) * x.Columns), cancellation);
+            }
+
             int unit = UsesPairs(job.Wide, x.Rows) || x.Rows < 4 ? 8 : OutputsOfChunk;
             job.OutputsPerPart = OutputsPerPart(w, x.Rows, unit);
             if (!gated.Y.IsAbsent)
@@ -216,6 +228,12 @@ internal static unsafe partial class CpuLinear
 
         /// <summary>What becomes of the outputs of a gated map.</summary>
         public GatedOutput Gated;
+
+        /// <summary>The norm of the rows of X, if there is one.</summary>
+        public InputNorm Norm;
+
+        /// <summary>The number of this map if each thread prepares X and Dots for itself, as with few rows; else 0.</summary>
+        public long Number;
 
         /// <summary>The first rows of X, for dot products, as <see cref="Arrange"/> wrote them.</summary>
         public float* Dots;

@@ -99,7 +99,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         }
         else
         {
-            Linear(Normed(c, rows, a.X, w.AttentionNorm, a), w.Qkv, w.QkvBias, rows, default, a.Qkv);
+            LinearOfNormed(c, rows, a.X, w.AttentionNorm, a, w.Qkv, w.QkvBias, a.Qkv);
         }
 
         var job = new RowJob { C = c, K = k, W = w, Rows = rows, A = a };
@@ -114,14 +114,13 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     /// <inheritdoc/>
     public override void NormGateUp(ModelConfig c, int k, BlockWeights w, RowBatch rows, Activations a)
     {
-        var x = Normed(c, rows, a.R, w.FeedForwardNorm, a);
+        var gated = rows.Tangents == 0 ? new GatedOutput(c.Activation, c.ResidualScale, a.Gated) : default;
+        LinearOfNormed(c, rows, a.R, w.FeedForwardNorm, a, w.GateUp, w.GateUpBias, a.GateUp, gated);
         if (rows.Tangents == 0)
         {
-            Linear(x, w.GateUp, w.GateUpBias, rows, default, a.GateUp, new GatedOutput(c.Activation, c.ResidualScale, a.Gated));
             return;
         }
 
-        Linear(x, w.GateUp, w.GateUpBias, rows, default, a.GateUp);
         var job = new RowJob { C = c, W = w, Rows = rows, A = a, Slopes = HostScratch.ForCaller(2L * rows.Values * c.F) };
         ForRows(rows.Values, ref job, &GateWithSlopes, c.F >= WideRow ? 1 : RowsPerPart);
         ForRows(rows.Tangents, ref job, &GateTangent);
@@ -141,12 +140,20 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     /// <inheritdoc/>
     public override void Head(ModelConfig c, Floats norm, Matrix head, Activations a, int row, int count, Floats logits)
     {
-        for (int i = 0; i < count; i++)
+        var x = a.X.Slice(row, count);
+        var first = new InputNorm(norm, c.NormEpsilon);
+        if (count > CpuLinear.DotRows)
         {
-            NormRow(a.X.Row(row + i), norm.Row(0), a.Normed.Row(row + i), c.D, c.NormEpsilon);
+            x = a.Normed.Slice(row, count);
+            for (int i = 0; i < count; i++)
+            {
+                NormRow(a.X.Row(row + i), norm.Row(0), x.Row(i), c.D, c.NormEpsilon);
+            }
+
+            first = default;
         }
 
-        CpuLinear.Forward(_pool, a.Normed.Slice(row, count), count, head, default, default, logits);
+        CpuLinear.Forward(_pool, x, count, head, default, default, logits, norm: first);
         if (c.LogitSoftCap > 0)
         {
             for (int i = 0; i < count; i++)
@@ -271,10 +278,25 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         }
     }
 
-    private void Linear(Floats x, Matrix w, Floats bias, RowBatch rows, Floats residual, Floats y, GatedOutput gated = default) =>
+    // y = W norm(x) + b, or without a norm if it is absent.
+    private void LinearOfNormed(
+        ModelConfig c, RowBatch rows, Floats x, Floats norm, Activations a, Matrix w, Floats bias, Floats y, GatedOutput gated = default)
+    {
+        bool isFew = rows.Total <= CpuLinear.DotRows && rows.Tangents == 0;
+        if (!norm.IsAbsent && !isFew)
+        {
+            Norm(c, rows, x, norm, a.Normed);
+            (x, norm) = (a.Normed, default);
+        }
+
+        Linear(x, w, bias, rows, default, y, gated, norm.IsAbsent ? default : new InputNorm(norm, c.NormEpsilon));
+    }
+
+    private void Linear(
+        Floats x, Matrix w, Floats bias, RowBatch rows, Floats residual, Floats y, GatedOutput gated = default, InputNorm norm = default) =>
         CpuLinear.Forward(
             _pool, x.Slice(0, rows.Total), rows.Values, w, bias, residual.IsAbsent ? default : residual.Slice(0, rows.Total), y.Slice(0, rows.Total),
-            gated, rows.Cancellation);
+            gated, norm, rows.Cancellation);
 
     // A row of the table holds the pairs' frequencies and amplitudes. The result is cosines and sines at the position, times the amplitudes.
     private static void Angles(ReadOnlySpan<float> table, int position, Span<float> rotation)
@@ -289,18 +311,6 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     }
 
     // ---- RMSNorm --------------------------------------------------------------------------------------------------
-
-    // The input of a linear map: x, normed if there is a norm.
-    private Floats Normed(ModelConfig c, RowBatch rows, Floats x, Floats weight, Activations a)
-    {
-        if (weight.IsAbsent)
-        {
-            return x;
-        }
-
-        Norm(c, rows, x, weight, a.Normed);
-        return a.Normed;
-    }
 
     private void Norm(ModelConfig c, RowBatch rows, Floats x, Floats weight, Floats y)
     {
@@ -329,7 +339,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
 
     /// <summary>y = g ∘ (s x); returns s.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static float NormRow(float* x, float* g, float* y, int n, float epsilon)
+    internal static float NormRow(float* x, float* g, float* y, int n, float epsilon)
     {
         float s = InverseRms(x, n, epsilon);
         VectorMath.ScaledProduct(s, x, g, y, n);

@@ -11,11 +11,17 @@ internal static unsafe class HostScratch
     [ThreadStatic]
     private static HostBuffer? s_part;
 
+    [ThreadStatic]
+    private static HostBuffer? s_parts;
+
     /// <summary>Returns memory for at least <paramref name="count"/> floats, for the caller of a loop and all its parts.</summary>
     public static float* ForCaller(long count) => Take(ref s_caller, count);
 
     /// <summary>Returns memory for at least <paramref name="count"/> floats, for one part of a loop.</summary>
     public static float* ForPart(long count) => Take(ref s_part, count);
+
+    /// <summary>Returns memory for at least <paramref name="count"/> floats that parts of one loop leave for later ones on the same thread.</summary>
+    public static float* ForParts(long count) => Take(ref s_parts, count);
 
     private static float* Take(ref HostBuffer? slot, long count)
     {
