@@ -42,10 +42,14 @@ internal sealed unsafe partial class CpuOps
     // Keys of a range. The ranges of a long row are parts of their own, so that all threads share it whatever its number of heads.
     private const int KeysPerRange = 4 * KeysPerBlock;
 
+    // From so many parts on, the part after one is mostly the same thread's.
+    private const int ManyParts = 8;
+
     // A part is one key/value head, or one head if there are derivatives, of one panel or row. A short decoding step is not worth a second thread.
     private void RunHeads(ref AttentionJob job, int parts, long work, delegate*<ref AttentionJob, int, void> body)
     {
         const long WorthSharing = 64 * 1024;
+        job.Parts = parts;
         if (work < WorthSharing)
         {
             for (int part = 0; part < parts; part++)
@@ -81,12 +85,12 @@ internal sealed unsafe partial class CpuOps
         float* scratch = HostScratch.ForPart(RangeNumbers(view));
         if (panel.Ranges == 1)
         {
-            AttendRange(job.C, view, q, 0, job.A.Heads.Row(view.Row) + (view.FirstHead * job.C.E), default, scratch);
+            AttendRange(job.C, view, q, 0, job.A.Heads.Row(view.Row) + (view.FirstHead * job.C.E), default, scratch, AheadOf(ref job, part));
             return;
         }
 
         var ranges = new Ranges(panel.Sums + (group * Ranges.Numbers(view.Heads, panel.Ranges, job.C.E)), view.Heads, panel.Ranges, job.C.E);
-        AttendRange(job.C, view, q, panel.Range, null, ranges, scratch);
+        AttendRange(job.C, view, q, panel.Range, null, ranges, scratch, AheadOf(ref job, part));
     }
 
     private static void JoinPart(ref AttentionJob job, int part)
@@ -107,18 +111,19 @@ internal sealed unsafe partial class CpuOps
     /// m and l to <paramref name="ranges"/>. A block of keys or values is read from memory once for all heads that share it.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void AttendRange(ModelConfig c, in HeadView view, float* q, int range, float* output, in Ranges ranges, float* scratch)
+    private static void AttendRange(
+        ModelConfig c, in HeadView view, float* q, int range, float* output, in Ranges ranges, float* scratch, in RangeAhead ahead = default)
     {
         int begin = range * KeysPerRange, count = Math.Min(KeysPerRange, view.Length - begin), size = c.E;
         float* widened = scratch + (view.Heads * KeysPerRange);
+        var asked = new ReadAhead(ahead.WithKeys, ahead.SizeInBytes, view.Heads * (count / ReadAhead.Rows));
         for (int first = 0; first < count; first += KeysPerBlock)
         {
-            int some = Math.Min(KeysPerBlock, count - first), next = first + some;
+            int some = Math.Min(KeysPerBlock, count - first);
             float* keys = view.Keys.Read(begin + first, some, widened);
-            var ahead = next < count ? Ahead(view.Keys, begin + next, count - next, view) : Ahead(view.Values, begin, count, view);
             for (int h = 0; h < view.Heads; h++)
             {
-                VectorMath.ScaledDots(c.ScoreScale, q + (h * size), keys, some, size, scratch + (h * KeysPerRange) + first, ref ahead);
+                VectorMath.ScaledDots(c.ScoreScale, q + (h * size), keys, some, size, scratch + (h * KeysPerRange) + first, ref asked);
             }
         }
 
@@ -137,26 +142,39 @@ internal sealed unsafe partial class CpuOps
             }
         }
 
+        asked = new ReadAhead(ahead.WithValues, ahead.SizeInBytes, view.Heads * ((count + ReadAhead.Rows - 1) / ReadAhead.Rows));
         for (int first = 0; first < count; first += KeysPerBlock)
         {
-            int some = Math.Min(KeysPerBlock, count - first), next = first + some;
+            int some = Math.Min(KeysPerBlock, count - first);
             float* values = view.Values.Read(begin + first, some, widened);
-            var ahead = Ahead(view.Values, begin + next, count - next, view);
             for (int h = 0; h < view.Heads; h++)
             {
                 VectorMath.WeightedSum(
                     scratch + (h * KeysPerRange) + first, values, some, size, output is null ? ranges.Output(h, range) : output + (h * size),
-                    add: first > 0, ref ahead);
+                    add: first > 0, ref asked);
             }
         }
     }
 
-    // The next block, if there is one in the range, for the time in which the heads work on this one.
-    private static ReadAhead Ahead(in KvRows rows, int next, int count, in HeadView view)
+    /// <summary>
+    /// What a thread asks for while it works on a part: the keys and values of the next part, which mostly is its own too; or, if there are few
+    /// parts, the values of this one.
+    /// </summary>
+    private static RangeAhead AheadOf(ref AttentionJob job, int part)
     {
-        int some = Math.Min(KeysPerBlock, count);
-        return some <= 0 ? default
-            : new ReadAhead(rows.From(next).Address, some * rows.RowInBytes, view.Heads * KeysPerBlock / ReadAhead.Rows);
+        bool isOneOfMany = job.Parts >= ManyParts;
+        int asked = isOneOfMany ? part + 1 : part;
+        var (index, group) = Math.DivRem(asked, job.C.G);
+        if (asked == job.Parts || !job.Panels[index].IsAlone || job.Panels[index].Ranges == 0)
+        {
+            return default;
+        }
+
+        var view = new HeadView(ref job, job.Panels[index].First, group);
+        int begin = job.Panels[index].Range * KeysPerRange;
+        int size = Math.Min(KeysPerRange, view.Length - begin) * view.Keys.RowInBytes;
+        var (keys, values) = (view.Keys.From(begin).Address, view.Values.From(begin).Address);
+        return isOneOfMany ? new RangeAhead(keys, values, size) : new RangeAhead(values, 0, size);
     }
 
     // Attention of a row with tangents, for one head.
@@ -181,7 +199,7 @@ internal sealed unsafe partial class CpuOps
         float* keys = view.Keys.Read(0, view.Length, others);
         float* values = view.Values.Read(0, view.Length, others + view.Keys.Widened(view.Length));
         Weights(c, keys, view.Length, q, p, slopes);
-        bool dense = tangents >= c.E / 2;
+        bool dense = IsDense(c, tangents);
         Linearise(c, job.Wide, keys, values, view.Length, slopes, o, dense ? m : null, transposed: true, b, arms);
         if (dense)
         {
@@ -210,6 +228,9 @@ internal sealed unsafe partial class CpuOps
             VectorMath.AddScaled(p[view.Length - 1], dv, d, c.E);
         }
     }
+
+    // Whether a head's M is worth it: 2 n E² operations for n keys, at twice to three times the speed of the 4 n E for each derivative without it.
+    private static bool IsDense(ModelConfig c, int derivatives) => derivatives >= c.E / 4;
 
     // The output of a row with tangents has the bits of one without.
     private static void AttendValue(ModelConfig c, in HeadView view, float* q, float* o, float* scratch)
@@ -249,7 +270,7 @@ internal sealed unsafe partial class CpuOps
         float* q = a.Qkv.Row(row) + (head * c.E);
         float* o = a.Heads.Row(row) + (head * c.E);
         float* own = job.OwnOf(row, head);
-        bool dense = end - begin >= c.E / 2;
+        bool dense = IsDense(c, end - begin);
         Weights(c, keys, view.Length, q, p, slopes);
         Linearise(c, job.Wide, keys, values, view.Length, slopes, o, dense ? m : null, transposed: false, own, arms);
         own[c.E] = p[view.Length - 1];
@@ -405,6 +426,9 @@ internal sealed unsafe partial class CpuOps
 
     private static int RangesOf(int length) => (length + KeysPerRange - 1) / KeysPerRange;
 
+    /// <summary>Memory to ask for while a range's keys are in use, and while its values are; 0 for none.</summary>
+    private readonly record struct RangeAhead(nint WithKeys, nint WithValues, int SizeInBytes);
+
     private struct AttentionJob
     {
         public ModelConfig C;
@@ -414,6 +438,10 @@ internal sealed unsafe partial class CpuOps
         public RowGroups Groups;
         public Cotangents Back;
         public Panel* Panels;
+
+        /// <summary>Number of parts of the loop.</summary>
+        public int Parts;
+
         public Avx512Code Wide;
 
         /// <summary>For a pullback, what a row's own key and value need of each head: b // (E), then P_t; see <see cref="OwnOf"/>.</summary>

@@ -18,12 +18,12 @@ internal unsafe struct ReadAhead
     private readonly int _sizeInBytes;
     private byte* _next;
 
-    /// <summary>Divides some memory among a number of calls.</summary>
+    /// <summary>Divides some memory, or none if the address is 0, among a number of calls.</summary>
     public ReadAhead(nint address, int sizeInBytes, int calls)
     {
         _next = (byte*)address;
-        _end = _next + sizeInBytes;
-        _sizeInBytes = (((sizeInBytes + calls - 1) / calls) + LineInBytes - 1) / LineInBytes * LineInBytes;
+        _end = address == 0 ? null : _next + sizeInBytes;
+        _sizeInBytes = (((sizeInBytes + calls - 1) / Math.Max(1, calls)) + LineInBytes - 1) / LineInBytes * LineInBytes;
     }
 
     /// <summary>Asks for the next lines, if any are left.</summary>
