@@ -15,6 +15,9 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     // Rows of a part: fewer are not worth another thread.
     private const int RowsPerPart = 8;
 
+    // The same for what follows a map of queries, keys and values: as many parts as the attention has for few rows, so that a row stays on its thread.
+    private const int QkvRowsPerPart = 4;
+
     // Numbers of a row whose activations alone are worth another thread.
     private const int WideRow = 1024;
 
@@ -103,7 +106,7 @@ internal sealed unsafe partial class CpuOps : DeviceOps
         }
 
         var job = new RowJob { C = c, K = k, W = w, Rows = rows, A = a };
-        ForRows(rows.Values, ref job, &FinishQkv);
+        ForRows(rows.Values, ref job, &FinishQkv, QkvRowsPerPart);
         ForRows(rows.Tangents, ref job, &FinishQkvTangent);
     }
 
