@@ -325,8 +325,8 @@ internal sealed class StageBench : IDisposable
         _logits.Dispose();
     }
 
-    // The fewest operations: for at least E/2 directions, those of a head's derivative (E, E) and its products; for fewer, those of two products with the
-    // keys and values each.
+    // The fewest operations: for at least E/2 directions, those of a head's derivative (E, E) and its products; for fewer, those of two products with
+    // the keys and values each.
     private double LinearisedFlops(int directions) => directions < _c.E / 2
         ? directions * _counts.AttentionFlops(_context + 1)
         : (_c.E / 2 * _counts.AttentionFlops(_context + 1)) + (2.0 * _c.H * _c.E * _c.E * directions);

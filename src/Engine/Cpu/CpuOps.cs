@@ -15,7 +15,8 @@ internal sealed unsafe partial class CpuOps : DeviceOps
     // Rows of a part: fewer are not worth another thread.
     private const int RowsPerPart = 8;
 
-    // The same for what follows a map of queries, keys and values: as many parts as the attention has for few rows, so that a row stays on its thread.
+    // The same for what follows a map of queries, keys and values. It divides eight rows like the attention of these rows, so that a row stays on its
+    // thread.
     private const int QkvRowsPerPart = 4;
 
     // Numbers of a row whose activations alone are worth another thread.
