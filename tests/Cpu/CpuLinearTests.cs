@@ -218,6 +218,10 @@ public sealed class CpuLinearTests
         CheckBits(type, inputs: 4120, outputs: 71);
     }
 
+    // As above, but parts of so many long rows are read in quarters. One has a row more than four quarters.
+    [TestCaseSource(nameof(s_types))]
+    public void A_rows_bits_do_not_depend_on_whether_weights_are_read_in_quarters(WeightType type) => CheckBits(type, inputs: 2072, outputs: 1021);
+
     private static void CheckBits(WeightType type, int inputs, int outputs)
     {
         int largest = CpuLinear.LargestDotRows(inputs);

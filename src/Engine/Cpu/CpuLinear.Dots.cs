@@ -223,11 +223,27 @@ internal static unsafe partial class CpuLinear
         where T : struct, IStoredWeight
     {
         float* x = job.Dots + ((nint)m * job.Inputs), sums = stackalloc float[8];
-        if (job.StreamsBlocks<T>())
+        if (job.StreamsQuarters<T>(end - begin))
         {
+            int quarter = (end - begin) / 4;
+            nint apart = (nint)quarter * job.Inputs * T.SizeInBytes;
+            for (int n = begin; n < begin + quarter; n++)
+            {
+                var four = Dots4x1<T>(job.Row<T>(n), apart, job.Inputs, x, null);
+                for (int i = 0; i < 4; i++)
+                {
+                    job.Put(m, n + (i * quarter), four[i]);
+                }
+            }
+
+            begin += 4 * quarter;
+        }
+        else if (job.StreamsBlocks<T>())
+        {
+            nint stride = (nint)job.Inputs * T.SizeInBytes;
             for (; begin <= end - 4; begin += 4)
             {
-                job.PutFour(m, begin, Dots4x1<T>(job.Row<T>(begin), job.Inputs, x, job.Ahead<T>(begin, 4, end, skip) + BytesAhead));
+                job.PutFour(m, begin, Dots4x1<T>(job.Row<T>(begin), stride, job.Inputs, x, job.Ahead<T>(begin, 4, end, skip) + BytesAhead));
             }
         }
 
@@ -344,25 +360,30 @@ internal static unsafe partial class CpuLinear
     }
 
     /// <summary>
-    /// Like <see cref="Dots8x1"/> for four outputs of a matrix that <see cref="LinearJob.StreamsBlocks"/>. It takes a line of each row at a time, and
-    /// asks for as many lines from <paramref name="ahead"/> on, in the order of the memory, which the processor then reads ahead by itself.
+    /// Like <see cref="Dots8x1"/> for four outputs, whose rows are <paramref name="stride"/> bytes apart. It takes a line of each row at a time. If
+    /// <paramref name="ahead"/> is not null, it asks for as many lines from there on, in the order of the memory, which the processor then reads
+    /// ahead by itself.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static Vector128<float> Dots4x1<T>(byte* w, int inputs, float* x, byte* ahead)
+    private static Vector128<float> Dots4x1<T>(byte* w, nint stride, int inputs, float* x, byte* ahead)
         where T : struct, IStoredWeight
     {
-        nint stride = (nint)inputs * T.SizeInBytes;
         byte* w0 = w, w1 = w + stride, w2 = w1 + stride, w3 = w2 + stride;
         Vector256<float> s0 = default, s1 = default, s2 = default, s3 = default;
         int k = 0;
-        for (; k <= inputs - 32; k += 32, ahead += 128 * T.SizeInBytes)
+        for (; k <= inputs - 32; k += 32)
         {
             var xa = Vector256.Load(x + k);
             var xb = Vector256.Load(x + k + 8);
             var xc = Vector256.Load(x + k + 16);
             var xd = Vector256.Load(x + k + 24);
             nint at = (nint)k * T.SizeInBytes, next = at + (16 * T.SizeInBytes);
-            Near(ahead, 4 * 32 * T.SizeInBytes);
+            if (ahead is not null)
+            {
+                Near(ahead, 4 * 32 * T.SizeInBytes);
+                ahead += 128 * T.SizeInBytes;
+            }
+
             T.Load(w0 + at, out var a, out var b);
             T.Load(w0 + next, out var c, out var d);
             s0 = Vector256.MultiplyAddEstimate(b, xb, Vector256.MultiplyAddEstimate(a, xa, s0));

@@ -53,6 +53,13 @@ internal static unsafe partial class CpuLinear
     private const int FirstCacheInBytes = 32 * 1024;
     private const long OfMemoryInBytes = 512 * 1024;
 
+    // For one row of x, a part of W whose rows are long is read in four quarters at once: blocks of four rows do not fit the first cache beside x.
+    // The processor reads each quarter ahead by itself if it is large. An x that is too long for the first cache would lose more than that gains.
+    private const long LongRowInBytes = 4096;
+    private const int MaxQuartersInputs = 4096;
+    private const long QuartersInBytes = 384 * 1024;
+    private const long WeightsPerQuarters = 256 * 1024;
+
     // Distance of the lines that are asked for, behind a block of rows.
     private const int BytesAhead = 2048;
 
@@ -202,11 +209,14 @@ internal static unsafe partial class CpuLinear
             job.Gated.Activation, job.Gated.Scale, gates, gates + (job.Outputs / 2), job.Gated.Y.Row(row) + begin, end - begin);
     }
 
+    private static bool HasQuarters(int inputs, int sizeInBytes) => inputs <= MaxQuartersInputs && (long)inputs * sizeInBytes >= LongRowInBytes;
+
     // A part's outputs are a multiple of the unit. A map that is worth only one part stays whole.
     private static int OutputsPerPart(Matrix w, int rows, int unit)
     {
         long cost = (long)w.Rows * w.Columns * (RowsPerRead + rows) / (RowsPerRead + 1);
-        long parts = (cost + WeightsPerPart - 1) / WeightsPerPart;
+        long weights = rows == 1 && HasQuarters(w.Columns, w.ElementSizeInBytes) ? WeightsPerQuarters : WeightsPerPart;
+        long parts = (cost + weights - 1) / weights;
         parts = parts == 1 ? 1 : (parts + PartsTogether - 1) / PartsTogether * PartsTogether;
         return (int)((w.Rows + (unit * parts) - 1) / (unit * parts)) * unit;
     }
@@ -266,6 +276,11 @@ internal static unsafe partial class CpuLinear
         public readonly bool StreamsBlocks<T>()
             where T : struct, IStoredWeight =>
             2L * 4 * Inputs * T.SizeInBytes <= FirstCacheInBytes && (long)Outputs * Inputs * T.SizeInBytes >= OfMemoryInBytes;
+
+        /// <summary>Whether so many rows of W are read in four quarters at once.</summary>
+        public readonly bool StreamsQuarters<T>(int outputs)
+            where T : struct, IStoredWeight =>
+            HasQuarters(Inputs, T.SizeInBytes) && (long)outputs * Inputs * T.SizeInBytes >= QuartersInBytes;
 
         /// <summary>
         /// The weights to ask for while row <paramref name="n"/> is multiplied: those so many rows further on. From row <paramref name="end"/> on
