@@ -176,7 +176,7 @@ internal static unsafe partial class CpuLinear
                 return;
             }
 
-            pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &DotPart<T>, cancellation);
+            pool.Run(job.Parts, ref job, &DotPart<T>, cancellation);
             return;
         }
 
@@ -191,7 +191,7 @@ internal static unsafe partial class CpuLinear
             job.Dots = Arrange<T>(
                 pool, job.Wide, x.Slice(0, job.RowsByDots), job.Packed + ((nint)panels * TileColumns * w.Columns), cancellation);
             pool.Run(panels, ref job, &PackPanel, cancellation);
-            pool.Run((w.Rows + job.OutputsPerPart - 1) / job.OutputsPerPart, ref job, &TilePart<T>, cancellation);
+            pool.Run(job.Parts, ref job, &TilePart<T>, cancellation);
         }
 
         if (!gated.Y.IsAbsent)
@@ -264,6 +264,9 @@ internal static unsafe partial class CpuLinear
         /// Distance between the sums of two rows, in numbers. It is not a power of two, because that would map all rows to few lines of the cache.
         /// </summary>
         public readonly nint SumsStride => ((Inputs + 15) / 16 * 16) + 16;
+
+        /// <summary>Number of parts of the outputs.</summary>
+        public readonly int Parts => (Outputs + OutputsPerPart - 1) / OutputsPerPart;
 
         public readonly int Panels => (End - Begin + TileColumns - 1) / TileColumns;
 
