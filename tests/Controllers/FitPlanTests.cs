@@ -182,7 +182,7 @@ public sealed class FitPlanTests
         var random = new Random(1);
         if (order is null && cost == FitCost.State)
         {
-            linear.Jacobian(0, CancellationToken.None);
+            Assert.That(linear.Jacobians([.. Enumerable.Range(0, c.L)], CancellationToken.None).Count(), Is.EqualTo(c.L));
         }
         else if (order is { } p)
         {

@@ -283,9 +283,14 @@ public sealed class CudaAlgebraTests : AlgebraTests
         {
             var expected = DenseRiccati.Solve(layers, k => a[k], cost);
             var gains = new Matrix<double>[layers];
+            using var memory = Device.Allocate(width, width, out var jacobian);
             var report = DenseRiccati.Solve(
                 Device, layers, width,
-                (k, to) => Device.Upload(a[k].ToColumnMajorArray(), to),
+                k =>
+                {
+                    Device.Upload(a[k].ToColumnMajorArray(), jacobian);
+                    return jacobian;
+                },
                 cost,
                 (k, gain) =>
                 {
@@ -311,16 +316,17 @@ public sealed class CudaAlgebraTests : AlgebraTests
         var cost = new IsotropicCost(new LqrWeights(1, 1e-3, 1));
         double[] numbers = new double[33 * 33];
         numbers[(33 * 7) + 5] = double.NaN;
-        var e = Assert.Throws<RiccatiException>(() => DenseRiccati.Solve(Device, 2, 33, (_, to) => Device.Upload(numbers, to), cost, (_, _) => { },
-            CancellationToken.None));
+        using var memory = Device.Allocate(33, 33, out var a);
+        Device.Upload(numbers, a);
+        var e = Assert.Throws<RiccatiException>(() => DenseRiccati.Solve(Device, 2, 33, _ => a, cost, (_, _) => { }, CancellationToken.None));
         Assert.That((e!.Fault, e.Layer, e.Row, e.Column), Is.EqualTo((RiccatiFault.NonFinite, (int?)1, (int?)5, (int?)7)));
 
         // S = 1e30 uu' − rounding: r is lost.
         var c = Matrix<double>.Build.Dense(33, 3, (i, j) => 1e12 * Math.Sin((i * 3) + j));
         var lost = new FactoredCost([c, c], 1e-8);
         double[] one = Matrix<double>.Build.DenseIdentity(33).ToColumnMajorArray();
-        e = Assert.Throws<RiccatiException>(() => DenseRiccati.Solve(Device, 1, 33, (_, to) => Device.Upload(one, to), lost, (_, _) => { },
-            CancellationToken.None));
+        Device.Upload(one, a);
+        e = Assert.Throws<RiccatiException>(() => DenseRiccati.Solve(Device, 1, 33, _ => a, lost, (_, _) => { }, CancellationToken.None));
         Assert.That((e!.Fault, e.Layer), Is.EqualTo((RiccatiFault.NotPositiveDefinite, (int?)0)));
         Assert.That(e.Message, Does.Contain("largest diagonal entry"));
     }

@@ -45,10 +45,11 @@ public sealed class FitTests
         Assert.That(hasEnded, Is.False, "the text is longer than the fit");
 
         var config = RunningServer.Model.Config;
-        var plan = PassPlan.Of(config, config.D, RunningServer.Model.Ops.Callers, RunningServer.Model.Ops.JacobianRows);
-        int passes = (plan.Panels + plan.Lanes - 1) / plan.Lanes * ((40 + plan.Prompts - 1) / plan.Prompts);
-        Assert.That(passes, Is.GreaterThan(1), "a layer takes several passes");
-        Assert.That(during, Is.GreaterThanOrEqualTo(config.L * passes));
+        var ops = RunningServer.Model.Ops;
+        var plan = PassPlan.Of(config, config.D, ops.Callers, ops.JacobianRows, config.L);
+        int passes = ((plan.Blocks * plan.Panels) + plan.Lanes - 1) / plan.Lanes * ((40 + plan.Prompts - 1) / plan.Prompts);
+        Assert.That(passes, Is.GreaterThan(1), "layers take several passes");
+        Assert.That(during, Is.GreaterThanOrEqualTo(config.L / plan.Blocks * passes));
         string[] told = [.. Events.Of(fit.Body).Where(e => e.Contains("\"stage\"", StringComparison.Ordinal))];
         Assert.That(told, Is.Unique, "progress is told when there is some");
         text.Cancel();

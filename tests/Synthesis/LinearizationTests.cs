@@ -141,20 +141,24 @@ public sealed class LinearizationTests(string device) : OnEveryDevice(device)
         }
 
         var c = BenchShape.Parse(shape).Config;
+        int[] blocks = [c.L - 1, 0, 0];
         double[][]? first = null;
         foreach (int threads in new[] { 1, 2, 3, 7 })
         {
             using var model = LanguageModel.WithRandomWeights(c, TensorType.BF16, new LoadOptions { Device = Device.Cpu, Threads = threads });
             using var calibration = new Calibration(model, [.. Enumerable.Range(0, 11).Select(i => new[] { 3 + i, 5, 7 })]);
             var x = Problem.Gaussian(new Random(4), c.D, 100);
+            var (one, all) = (calibration.Linear.Jacobian(0, CancellationToken.None), calibration.Linear.Jacobians([.. blocks], CancellationToken.None));
             double[][] got =
             [
-                calibration.Linear.Jacobian(0, CancellationToken.None).ToColumnMajorArray(),
+                one.ToColumnMajorArray(),
+                .. all.Select(a => a.ToColumnMajorArray()),
                 calibration.Linear.Push(0, x, CancellationToken.None).ToColumnMajorArray(),
                 calibration.Linear.Pull(0, x, CancellationToken.None).ToColumnMajorArray(),
             ];
             first ??= got;
             Assert.That(got, Is.EqualTo(first), $"{threads} threads");
+            Assert.That(got[3], Is.EqualTo(got[0]), $"the last of several blocks, {threads} threads");
         }
     }
 

@@ -24,6 +24,7 @@ internal static class ControlBench
         using var model = RandomParts.Model(request, meter.Machine, Scratch(request, meter.Machine) + (16.0 * c.D * c.D));
         using var prompt = Prompt(request, model, cancellationToken);
         using var linearization = new Linearization(model, [prompt]);
+        int[] blocks = [.. Enumerable.Range(0, c.L)];
         using var memory = model.Ops.Allocate(c.D, c.D, out var a);
 
         // A Jacobian pushes D tangents through the block, with 2 FLOPs per weight each.
@@ -38,7 +39,7 @@ internal static class ControlBench
             Rows = Math.Min(c.D, model.Ops.JacobianRows),
             Tangents = Math.Min(c.D, model.Ops.JacobianRows),
             RateUnit = "layers/s",
-            Run = () => linearization.Jacobian(k++ % c.L, a, cancellationToken),
+            Run = () => linearization.Jacobians(new[] { k++ % c.L }, a, cancellationToken),
         };
         if (request.Variants)
         {
@@ -60,9 +61,8 @@ internal static class ControlBench
                 RateUnit = "prompts/s",
                 Run = () =>
                 {
-                    for (int i = 0; i < c.L; i++)
+                    foreach (var _ in linearization.JacobiansOnDevice(blocks, cancellationToken))
                     {
-                        linearization.Jacobian(i, a, cancellationToken);
                     }
                 },
             },
@@ -153,7 +153,7 @@ internal static class ControlBench
             WorkingSet = 5 * 8 * d * d,
             Precision = Precision.Double,
             RateUnit = "layers/s",
-            Run = () => DenseRiccati.Solve(ops, 1, c.D, (_, to) => ops.Copy(a, to), cost, static (_, _) => { }, cancellationToken),
+            Run = () => DenseRiccati.Solve(ops, 1, c.D, _ => a, cost, static (_, _) => { }, cancellationToken),
         });
 
         var reduced = Enumerable.Range(0, c.L + 1).Select(k => RandomMatrix(c.D, Math.Min(Order, c.D), seed: 40 + k).QR(QRMethod.Thin).Q).ToArray();

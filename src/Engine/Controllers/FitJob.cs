@@ -117,10 +117,11 @@ internal sealed class FitJob(
         }
 
         var all = new Matrix<double>[Horizon];
+        using var next = maps.Jacobians([.. Enumerable.Range(First, Horizon)], cancellationToken).GetEnumerator();
         for (int k = 0; k < all.Length; k++)
         {
             int block = First + k;
-            all[k] = Linearised(() => maps.Jacobian(block, cancellationToken));
+            all[k] = Linearised(next);
             _open[block] = Along(block, (all[k] * Column(feature.V[block])).Column(0).ToArray());
         }
 
@@ -187,14 +188,16 @@ internal sealed class FitJob(
         int width = model.Config.D;
         using var memory = ops.Allocate(width, 2, out var vectors);
         var (v, w) = (vectors.Slice(0, 1), vectors.Slice(1, 1));
+        using var backwards = maps.JacobiansOnDevice([.. Enumerable.Range(First, Horizon).Reverse()], cancellationToken).GetEnumerator();
         return DenseRiccati.Solve(
             ops,
             Horizon,
             width,
-            (k, a) =>
+            k =>
             {
-                Linearise(() => maps.Jacobian(First + k, a, cancellationToken));
+                var a = Linearised(backwards);
                 _open[First + k] = Along(First + k, Times(a, Array.ConvertAll(feature.V[First + k], x => (double)x)));
+                return a;
             },
             cost,
             (k, gain) => onGain(
@@ -243,6 +246,12 @@ internal sealed class FitJob(
         // Building the bases has computed A_k W_k, except for a basis that was full before its push.
         return ReducedRiccati.Solve(
             bases, (k, basis) => pushed[k] ?? Linearised(() => maps.Push(First + k, basis, cancellationToken)), cost, cancellationToken);
+    }
+
+    private T Linearised<T>(IEnumerator<T> blocks)
+    {
+        Linearise(() => blocks.MoveNext());
+        return blocks.Current;
     }
 
     private Matrix<double> Linearised(Func<Matrix<double>> linearise)

@@ -7,7 +7,9 @@ using Tiller.Synthesis;
 namespace Tiller.Controllers;
 
 /// <summary>Memory of one kind that a fit holds while it solves.</summary>
-/// <param name="Name">weights, caches, states, tokens, activations, panels, sums, cotangents, scratch, riccati, gains, kept or certificate.</param>
+/// <param name="Name">
+/// weights, caches, states, tokens, activations, panels, sums, jacobians, cotangents, scratch, riccati, gains, kept or certificate.
+/// </param>
 /// <param name="SizeInBytes">Upper bound.</param>
 public readonly record struct PlannedMemory(string Name, long SizeInBytes);
 
@@ -19,7 +21,7 @@ public readonly record struct PlannedStage(FitStage Stage, double SingleFlops, d
 
 /// <summary>
 /// Memory and arithmetic of a fit, predicted from the shape of the model and the lengths of the prompts alone. Unless the method or a certificate
-/// needs all Jacobians, only one is in memory at a time.
+/// needs all Jacobians, only one is in memory at a time, or as many as the device forms together.
 /// </summary>
 /// <param name="Memory">Memory held at the peak of the fit.</param>
 /// <param name="Stages">The stages, in order.</param>
@@ -98,9 +100,10 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             if (formed)
             {
                 // Without a file, each choice of weights linearises again, unless the method keeps all Jacobians.
-                AddPass(c.D, pulled: false, fromHost: false);
-                AddSums(Passes(c.D));
-                single += (options.Jacobians is not null ? c.L : allKept ? horizon : weights * horizon) * Rows(Passes(c.D), prompts) * block;
+                int blocks = options.Jacobians is not null ? c.L : horizon;
+                AddJacobians(blocks);
+                AddSums(Passes(c.D, blocks));
+                single += blocks * (options.Jacobians is not null || allKept ? 1 : weights) * Rows(Passes(c.D, blocks), prompts) * block;
             }
         }
 
@@ -163,8 +166,8 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             memory.Add(new PlannedMemory("certificate", ((8L * matrices) + (thin ? 0 : 12)) * horizon * c.D * c.D));
             if (options.Jacobians is null && !allKept)
             {
-                AddPass(c.D, pulled: false, fromHost: false);
-                single += horizon * Rows(Passes(c.D), prompts) * block;
+                AddJacobians(horizon);
+                single += horizon * Rows(Passes(c.D, horizon), prompts) * block;
             }
 
             activations += kept.Sum(Run);
@@ -181,7 +184,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
 
         double Run(int tokens) => c.L * ((tokens * block) + (2.0 * c.H * c.E * tokens * (tokens + 1)));
 
-        PassPlan Passes(int directions) => PassPlan.Of(c, directions, callers, jacobianRows);
+        PassPlan Passes(int directions, int blocks = 1) => PassPlan.Of(c, directions, callers, jacobianRows, blocks);
 
         // Sums under way beside the first. The contrast prompts are two lists, of which the first may end with a block that is not full.
         void AddSums(PassPlan passes)
@@ -193,20 +196,37 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             }
         }
 
-        // Buffers grow to what the largest pass needs.
-        void AddPass(int directions, bool pulled, bool fromHost)
+        // The solver counts one of the Jacobians.
+        void AddJacobians(int blocks)
         {
-            foreach (var buffer in Buffers(c, Passes(directions), Passes(1), prompts, pulled, fromHost))
+            AddPasses(Passes(c.D, blocks), pulled: false, fromHost: false);
+            if (Passes(c.D, blocks).Blocks is > 1 and var together)
             {
-                int at = memory.FindIndex(m => m.Name == buffer.Name);
-                if (at < 0)
-                {
-                    memory.Add(buffer);
-                }
-                else
-                {
-                    memory[at] = buffer with { SizeInBytes = Math.Max(memory[at].SizeInBytes, buffer.SizeInBytes) };
-                }
+                Add(new PlannedMemory("jacobians", 8L * c.D * c.D * (together - 1)));
+            }
+        }
+
+        void AddPass(int directions, bool pulled, bool fromHost) => AddPasses(Passes(directions), pulled, fromHost);
+
+        void AddPasses(PassPlan passes, bool pulled, bool fromHost)
+        {
+            foreach (var buffer in Buffers(c, passes, Passes(1), prompts, pulled, fromHost))
+            {
+                Add(buffer);
+            }
+        }
+
+        // Buffers grow to what the largest pass needs.
+        void Add(PlannedMemory buffer)
+        {
+            int at = memory.FindIndex(m => m.Name == buffer.Name);
+            if (at < 0)
+            {
+                memory.Add(buffer);
+            }
+            else
+            {
+                memory[at] = buffer with { SizeInBytes = Math.Max(memory[at].SizeInBytes, buffer.SizeInBytes) };
             }
         }
     }

@@ -69,20 +69,19 @@ internal sealed class FitShards
 /// The mean Jacobians of shards. Products with directions are not theirs: the prompts are run for them as one process runs them, once the first is
 /// asked for.
 /// </summary>
-internal sealed class SummedJacobians(LanguageModel model, FitShards shards) : BlockMaps
+internal sealed class SummedJacobians(LanguageModel model, FitShards shards) : BlockMaps(model.Ops)
 {
     private readonly List<PromptState> _states = [];
     private Linearization? _linearization;
 
     /// <inheritdoc/>
-    public override void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken) =>
-        model.Ops.Upload(DenseAlgebra.Numbers(Jacobian(k, cancellationToken)), result);
-
-    /// <inheritdoc/>
-    public override Matrix<double> Jacobian(int k, CancellationToken cancellationToken)
+    public override IEnumerable<Matrix<double>> Jacobians(IReadOnlyList<int> blocks, CancellationToken cancellationToken)
     {
-        cancellationToken.ThrowIfCancellationRequested();
-        return shards.Jacobian(k);
+        foreach (int k in blocks)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            yield return shards.Jacobian(k);
+        }
     }
 
     /// <inheritdoc/>

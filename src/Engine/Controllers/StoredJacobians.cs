@@ -11,7 +11,7 @@ namespace Tiller.Controllers;
 /// <summary>The mean Jacobians of a file, which owns nothing of the model: what is measured once and solved with many times.</summary>
 /// <param name="file">A file that is complete; closed with this.</param>
 /// <param name="ops">The device that solves.</param>
-internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockMaps
+internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockMaps(ops)
 {
     private (int Block, Matrix<double> A)? _last;
 
@@ -81,10 +81,10 @@ internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockM
                 int[] blocks = [.. Enumerable.Range(0, identity.Layers).Reverse().Where(k => !file.Has(k))];
                 int done = 0;
                 linearization.BetweenPasses = Report;
-                foreach (int block in blocks)
+                foreach (var (a, block) in linearization.Jacobians(blocks, cancellationToken).Zip(blocks))
                 {
                     cancellationToken.ThrowIfCancellationRequested();
-                    file.Write(block, linearization.Jacobian(block, cancellationToken));
+                    file.Write(block, a);
                     done++;
                     Report();
                 }
@@ -115,20 +115,19 @@ internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockM
     }
 
     /// <inheritdoc/>
-    public override void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken) =>
-        ops.Upload(DenseAlgebra.Numbers(Jacobian(k, cancellationToken)), result);
-
-    /// <inheritdoc/>
-    public override Matrix<double> Jacobian(int k, CancellationToken cancellationToken)
+    public override IEnumerable<Matrix<double>> Jacobians(IReadOnlyList<int> blocks, CancellationToken cancellationToken)
     {
-        cancellationToken.ThrowIfCancellationRequested();
-        if (_last?.Block != k)
+        foreach (int k in blocks)
         {
-            _last = null; // two of them need not be in memory at once
-            _last = (k, file.Read(k));
-        }
+            cancellationToken.ThrowIfCancellationRequested();
+            if (_last?.Block != k)
+            {
+                _last = null; // two of them need not be in memory at once
+                _last = (k, file.Read(k));
+            }
 
-        return _last.Value.A;
+            yield return _last.Value.A;
+        }
     }
 
     /// <inheritdoc/>

@@ -75,9 +75,10 @@ public static class DenseRiccati
         DeviceOps ops = CpuOps.Shared;
         var last = jacobian(layers - 1);
         int width = last.RowCount;
+        using var memory = ops.Allocate(width, width, out var a);
         return Solve(
             ops, layers, width,
-            (k, a) =>
+            k =>
             {
                 var given = k == layers - 1 ? last : jacobian(k);
                 if (given.RowCount != width || given.ColumnCount != width)
@@ -86,6 +87,7 @@ public static class DenseRiccati
                 }
 
                 ops.Upload(DenseAlgebra.Numbers(given), a);
+                return a;
             },
             cost,
             (k, gain) =>
@@ -98,26 +100,26 @@ public static class DenseRiccati
     }
 
     /// <summary>
-    /// Size in bytes of the device memory of
-    /// <see cref="Solve(DeviceOps, int, int, Action{int, ColumnMajor}, QuadraticCost, Action{int, ColumnMajor}, CancellationToken)"/>.
+    /// Size in bytes of one A_k and of the device memory of
+    /// <see cref="Solve(DeviceOps, int, int, Func{int, ColumnMajor}, QuadraticCost, Action{int, ColumnMajor}, CancellationToken)"/>.
     /// </summary>
     internal static long SizeInBytes(int width)
-        => sizeof(double) * (long)width * ((Workspace.Matrices * (long)width) + (Workspace.ProbePanels * Probes));
+        => sizeof(double) * (long)width * (((1 + Workspace.Matrices) * (long)width) + (Workspace.ProbePanels * Probes));
 
     /// <summary>Solves on a device.</summary>
     /// <param name="ops">The device.</param>
     /// <param name="layers">L, at least 0.</param>
     /// <param name="width">D.</param>
-    /// <param name="linearise">Writes A_k // (D, D), for k = L-1 down to 0.</param>
+    /// <param name="jacobian">Returns A_k // (D, D), for k = L-1 down to 0. It is not written to, and not read once the next is asked for.</param>
     /// <param name="cost">Q_k, Q_L and r.</param>
     /// <param name="onGain">Receives (k, K_k // (D, D)) for every layer with an input. K_k is overwritten after the call.</param>
     /// <param name="cancellationToken">Checked between blocks of every product.</param>
     internal static RiccatiReport Solve(
-        DeviceOps ops, int layers, int width, Action<int, ColumnMajor> linearise, QuadraticCost cost, Action<int, ColumnMajor> onGain,
+        DeviceOps ops, int layers, int width, Func<int, ColumnMajor> jacobian, QuadraticCost cost, Action<int, ColumnMajor> onGain,
         CancellationToken cancellationToken)
     {
         using var w = new Workspace(ops, width);
-        var (a, s, l, gain) = (w.A, w.S, w.L, w.K);
+        var (s, l, gain) = (w.S, w.L, w.K);
         var steps = new RiccatiStep[layers];
 
         // S_L = Q_L
@@ -125,7 +127,7 @@ public static class DenseRiccati
         for (int k = layers - 1; k >= 0; k--)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            linearise(k, a);
+            var a = jacobian(k);
             CheckFinite(ops, a, k);
             if (!cost.HasInput(k))
             {
@@ -134,7 +136,7 @@ public static class DenseRiccati
                 ops.Multiply(1, a.T, gain, 0, l, cancellationToken);
                 cost.AddTo(k, terminal: false, ops, l);
                 double asymmetry = ops.Symmetrise(l);
-                steps[k] = new RiccatiStep(k, ResidualWithoutInput(ops, w, k, s, l, cost), asymmetry, 1, width, 0, 0);
+                steps[k] = new RiccatiStep(k, ResidualWithoutInput(ops, w, k, a, s, l, cost), asymmetry, 1, width, 0, 0);
                 (s, l) = (l, s);
                 continue;
             }
@@ -158,7 +160,7 @@ public static class DenseRiccati
             cost.AddTo(k, terminal: false, ops, next);
             double symmetryError = ops.Symmetrise(next);
 
-            steps[k] = new RiccatiStep(k, Residual(ops, w, k, s, next, cost), symmetryError, pivots.Condition, width, 0, 0);
+            steps[k] = new RiccatiStep(k, Residual(ops, w, k, a, s, next, cost), symmetryError, pivots.Condition, width, 0, 0);
             onGain(k, gain);
             (s, l) = (next, s);
         }
@@ -166,14 +168,14 @@ public static class DenseRiccati
         return new RiccatiReport(steps);
     }
 
-    private static double Residual(DeviceOps ops, Workspace w, int k, ColumnMajor s, ColumnMajor next, QuadraticCost cost)
+    private static double Residual(DeviceOps ops, Workspace w, int k, ColumnMajor a, ColumnMajor s, ColumnMajor next, QuadraticCost cost)
     {
         var z = Probe(s.Rows, Probes, k);
         ops.Upload(DenseAlgebra.Numbers(z), w.Probe(0));
         var (az, kz, closed) = (w.Probe(1), w.Probe(2), w.Probe(3));
         var (saz, skz, rest) = (w.Probe(4), w.Probe(5), w.Probe(6));
         var (value, nextz) = (w.Probe(7), w.Probe(8));
-        ops.Multiply(1, w.A, w.Probe(0), 0, az);
+        ops.Multiply(1, a, w.Probe(0), 0, az);
         ops.Multiply(1, w.K, w.Probe(0), 0, kz);
         ops.Copy(az, closed);
         ops.Add(-1, kz, closed);
@@ -187,21 +189,22 @@ public static class DenseRiccati
         //       = Q_k z + r K'(K z − rest/r) + A' rest,  rest = S_{k+1} (A − K) z
         ops.Add(-1 / cost.R, rest, kz);
         ops.Multiply(cost.R, w.K.T, kz, 0, value);
-        ops.Multiply(1, w.A.T, rest, 1, value);
+        ops.Multiply(1, a.T, rest, 1, value);
         ops.Multiply(1, next, w.Probe(0), 0, nextz);
         return Math.Max(gainError, Relative(cost.Multiply(k, terminal: false, z) + Host(ops, value), Host(ops, nextz)));
     }
 
-    private static double ResidualWithoutInput(DeviceOps ops, Workspace w, int k, ColumnMajor s, ColumnMajor next, QuadraticCost cost)
+    private static double ResidualWithoutInput(
+        DeviceOps ops, Workspace w, int k, ColumnMajor a, ColumnMajor s, ColumnMajor next, QuadraticCost cost)
     {
         var z = Probe(s.Rows, Probes, k);
         ops.Upload(DenseAlgebra.Numbers(z), w.Probe(0));
         var (az, saz, value, nextz) = (w.Probe(1), w.Probe(2), w.Probe(3), w.Probe(4));
 
         // S_k z = Q_k z + A' S_{k+1} A z
-        ops.Multiply(1, w.A, w.Probe(0), 0, az);
+        ops.Multiply(1, a, w.Probe(0), 0, az);
         ops.Multiply(1, s, az, 0, saz);
-        ops.Multiply(1, w.A.T, saz, 0, value);
+        ops.Multiply(1, a.T, saz, 0, value);
         ops.Multiply(1, next, w.Probe(0), 0, nextz);
         return Relative(cost.Multiply(k, terminal: false, z) + Host(ops, value), Host(ops, nextz));
     }
@@ -252,11 +255,11 @@ public static class DenseRiccati
     }
 
     /// <summary>
-    /// The four matrices A_k, S_{k+1}, L and K_k // (D, D) each, and the probes of the residual. S_k is written to the memory of L.
+    /// The three matrices S_{k+1}, L and K_k // (D, D) each, and the probes of the residual. S_k is written to the memory of L.
     /// </summary>
     private sealed class Workspace : IDisposable
     {
-        public const int Matrices = 4;
+        public const int Matrices = 3;
         public const int ProbePanels = 9;
 
         private readonly DeviceBuffer _memory;
@@ -265,11 +268,9 @@ public static class DenseRiccati
         public Workspace(DeviceOps ops, int width)
         {
             _memory = ops.Allocate(width, (Matrices * width) + (ProbePanels * Probes), out var all);
-            (A, S, L, K) = (all.Slice(0, width), all.Slice(width, width), all.Slice(2 * width, width), all.Slice(3 * width, width));
+            (S, L, K) = (all.Slice(0, width), all.Slice(width, width), all.Slice(2 * width, width));
             _probes = all.Slice(Matrices * width, ProbePanels * Probes);
         }
-
-        public ColumnMajor A { get; }
 
         public ColumnMajor S { get; }
 

@@ -10,9 +10,9 @@ namespace Tiller.Synthesis;
 
 /// <summary>
 /// The blocks linearised at the last token of the calibration prompts, averaged over the prompts in float64: A_k = mean ∂f_k/∂x_k (docs/math.md §1,
-/// §9). <see cref="Jacobian(int, ColumnMajor, CancellationToken)"/> forms A_k on the device, summed over blocks of prompts in the order of a tree
-/// (<see cref="SumNode"/>) and rounded to float32 as a file keeps it; <see cref="Push"/> and <see cref="Pull"/> apply A_k and its transpose without
-/// forming it, summed prompt by prompt. Products run in float32 on directions of unit length. <see cref="PassPlan"/> bounds the scratch memory.
+/// §9). <see cref="JacobiansOnDevice"/> forms them, summed over blocks of prompts in the order of a tree (<see cref="SumNode"/>) and rounded to
+/// float32 as a file keeps them; <see cref="Push"/> and <see cref="Pull"/> apply A_k and its transpose without forming it, summed prompt by prompt.
+/// Products run in float32 on directions of unit length. <see cref="PassPlan"/> bounds the scratch memory.
 /// </summary>
 internal sealed class Linearization : BlockMaps
 {
@@ -29,6 +29,7 @@ internal sealed class Linearization : BlockMaps
     /// <param name="blocks">Blocks of these prompts, in order; null for those of one list (<see cref="PromptBlocks"/>).</param>
     /// <param name="averaged">Number of prompts of the mean, if these are not all of them; null otherwise.</param>
     public Linearization(LanguageModel model, IReadOnlyList<PromptState> prompts, IReadOnlyList<Range>? blocks = null, int? averaged = null)
+        : base(model.Ops)
     {
         (_model, _prompts) = (model, prompts);
         (_promptBlocks, _averaged) = (blocks ?? PromptBlocks.Of(prompts.Count), averaged ?? prompts.Count);
@@ -69,16 +70,39 @@ internal sealed class Linearization : BlockMaps
     /// <summary>Rows for which the activations of all lanes have memory.</summary>
     public int Capacity => _lanes.Sum(lane => lane.A.Capacity);
 
-    private DeviceOps Ops => _model.Ops;
-
     private int D => _model.Config.D;
 
-    /// <summary>Computes A_k // (D, D) by pushing the identity forward.</summary>
-    /// <param name="k">The block.</param>
-    /// <param name="result">Receives A_k, on the model's device.</param>
+    /// <inheritdoc/>
+    public override IEnumerable<Matrix<double>> Jacobians(IReadOnlyList<int> blocks, CancellationToken cancellationToken)
+    {
+        foreach (var a in JacobiansOnDevice(blocks, cancellationToken))
+        {
+            yield return ToHost(a);
+        }
+    }
+
+    /// <summary>Computes A_k // (D, D) of the blocks in order by pushing the identity forward, of as many at once as a pass takes.</summary>
+    public override IEnumerable<ColumnMajor> JacobiansOnDevice(IReadOnlyList<int> blocks, CancellationToken cancellationToken)
+    {
+        int together = PlanOf(D, blocks.Count).Blocks;
+        using var memory = Ops.Allocate(D, D * together, out var results);
+        for (int done = 0; done < blocks.Count; done += together)
+        {
+            int[] some = [.. blocks.Skip(done).Take(together)];
+            Jacobians(some, results.Slice(0, D * some.Length), cancellationToken);
+            for (int i = 0; i < some.Length; i++)
+            {
+                yield return results.Slice(D * i, D);
+            }
+        }
+    }
+
+    /// <summary>Computes A_k of the blocks in memory of the caller.</summary>
+    /// <param name="blocks">The blocks.</param>
+    /// <param name="results">Receives them beside each other // (D, D·blocks), on the model's device.</param>
     /// <param name="cancellationToken">Checked before every pass.</param>
-    public override void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken) =>
-        Sum(k, SumNode.Root(_promptBlocks.Count), rounds: true, result, cancellationToken);
+    public void Jacobians(ReadOnlyMemory<int> blocks, ColumnMajor results, CancellationToken cancellationToken) =>
+        Sum(blocks, SumNode.Root(_promptBlocks.Count), rounds: true, results, cancellationToken);
 
     /// <summary>Computes the part of A_k // (D, D) that is the sum over some of the blocks, in float64.</summary>
     /// <param name="k">The block of the model.</param>
@@ -86,13 +110,15 @@ internal sealed class Linearization : BlockMaps
     /// <param name="result">Receives the sum, on the model's device.</param>
     /// <param name="cancellationToken">Checked before every pass.</param>
     public void Sum(int k, SumNode node, ColumnMajor result, CancellationToken cancellationToken) =>
-        Sum(k, node, rounds: false, result, cancellationToken);
+        Sum(new[] { k }, node, rounds: false, result, cancellationToken);
 
     // A column is rounded where its last pass ends, in the cache of the thread that ran it.
-    private void Sum(int k, SumNode node, bool rounds, ColumnMajor result, CancellationToken cancellationToken) => ForPasses(
-        D, pulls: false, most => GroupsOf(node, rounds, most), (lane, group, column, p) =>
+    private void Sum(ReadOnlyMemory<int> blocks, SumNode node, bool rounds, ColumnMajor results, CancellationToken cancellationToken) => ForPasses(
+        blocks.Length, D, pulls: false, most => GroupsOf(node, rounds, most), (lane, block, group, column, p) =>
     {
         cancellationToken.ThrowIfCancellationRequested();
+        int k = blocks.Span[block];
+        var result = results.Slice(D * block, D);
         Place(lane, k, group.Prompts, p, cancellationToken);
         Ops.IdentityRows(column, lane.Tangents.Slice(0, p));
         Ops.RepeatPanel(lane.Tangents, p);
@@ -112,13 +138,9 @@ internal sealed class Linearization : BlockMaps
         }
     });
 
-    /// <summary>Computes A_k // (D, D) in host memory.</summary>
-    public override Matrix<double> Jacobian(int k, CancellationToken cancellationToken) =>
-        OnHost(D, result => Jacobian(k, result, cancellationToken));
-
     /// <summary>Computes A_k X for X // (D, p).</summary>
     public override Matrix<double> Push(int k, Matrix<double> x, CancellationToken cancellationToken) => OnHost(x.ColumnCount, result =>
-        ForPasses(x.ColumnCount, pulls: false, AllInOrder, (lane, group, column, p) =>
+        ForPasses(blocks: 1, x.ColumnCount, pulls: false, AllInOrder, (lane, _, group, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
             Place(lane, k, group.Prompts, p, cancellationToken);
@@ -130,7 +152,7 @@ internal sealed class Linearization : BlockMaps
 
     /// <summary>Computes A_k' Z for Z // (D, p).</summary>
     public override Matrix<double> Pull(int k, Matrix<double> z, CancellationToken cancellationToken) => OnHost(z.ColumnCount, result =>
-        ForPasses(z.ColumnCount, pulls: true, AllInOrder, (lane, group, column, p) =>
+        ForPasses(blocks: 1, z.ColumnCount, pulls: true, AllInOrder, (lane, _, group, column, p) =>
         {
             cancellationToken.ThrowIfCancellationRequested();
             var a = lane.A;
@@ -173,15 +195,19 @@ internal sealed class Linearization : BlockMaps
 
     private Matrix<double> OnHost(int columns, Action<ColumnMajor> compute)
     {
-        double[] numbers = new double[(long)D * columns];
-        using (var memory = Ops.Allocate(D, columns, out var result))
-        {
-            compute(result);
-            Ops.Download(result, numbers);
-        }
-
-        return Matrix<double>.Build.Dense(D, columns, numbers);
+        using var memory = Ops.Allocate(D, columns, out var result);
+        compute(result);
+        return ToHost(result);
     }
+
+    private Matrix<double> ToHost(ColumnMajor result)
+    {
+        double[] numbers = new double[result.Length];
+        Ops.Download(result, numbers);
+        return Matrix<double>.Build.Dense(result.Rows, result.Columns, numbers);
+    }
+
+    private PassPlan PlanOf(int columns, int blocks) => PassPlan.Of(_model.Config, columns, Ops.Callers, Ops.JacobianRows, blocks);
 
     // All prompts, at most so many in a pass, one after another.
     private List<Group> AllInOrder(int most) =>
@@ -217,12 +243,14 @@ internal sealed class Linearization : BlockMaps
         }
     }
 
-    /// <summary>Runs the passes (lane, group, first column, columns) of a <see cref="PassPlan"/>. The groups of a column run in order.</summary>
-    private void ForPasses(int columns, bool pulls, Func<int, IReadOnlyList<Group>> groupsOf, Action<Lane, Group, int, int> pass)
+    /// <summary>
+    /// Runs the passes (lane, index of the block, group, first column, columns) of a <see cref="PassPlan"/>. The groups of a column run in order.
+    /// </summary>
+    private void ForPasses(int blocks, int columns, bool pulls, Func<int, IReadOnlyList<Group>> groupsOf, Action<Lane, int, Group, int, int> pass)
     {
         // The passes end their uses on threads of the device. This use ends after them, so that none of these threads has to free the device.
         using var work = _model.Enter();
-        var plan = PassPlan.Of(_model.Config, columns, Ops.Callers, Ops.JacobianRows);
+        var plan = PlanOf(columns, blocks);
         while (_lanes.Count < plan.Lanes)
         {
             _lanes.Add(new Lane(_model));
@@ -236,7 +264,7 @@ internal sealed class Linearization : BlockMaps
         }
 
         // Every lane runs one pass at a time, so that other work can be done between two passes.
-        int passes = (plan.Panels + plan.Lanes - 1) / plan.Lanes * groups.Count;
+        int panels = blocks * plan.Panels, passes = (panels + plan.Lanes - 1) / plan.Lanes * groups.Count;
         for (int at = 0; at < passes; at++)
         {
             if (at > 0)
@@ -245,11 +273,12 @@ internal sealed class Linearization : BlockMaps
             }
 
             var (round, group) = Math.DivRem(at, groups.Count);
-            Ops.ForEach(Math.Min(plan.Lanes, plan.Panels - (round * plan.Lanes)), lane =>
+            Ops.ForEach(Math.Min(plan.Lanes, panels - (round * plan.Lanes)), lane =>
             {
                 using var use = _model.Enter(); // throws once the model has been disposed of
-                var (first, p) = plan.Panel((round * plan.Lanes) + lane);
-                pass(_lanes[lane], groups[group], first, p);
+                int panel = (round * plan.Lanes) + lane;
+                var (first, p) = plan.Panel(panel);
+                pass(_lanes[lane], panel / plan.Panels, groups[group], first, p);
             });
         }
     }
