@@ -1,6 +1,5 @@
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Features;
-using Tiller.Kernels;
 using Tiller.Model;
 using Tiller.Synthesis;
 

@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using MathNet.Numerics.LinearAlgebra;
 using Tiller.Features;
-using Tiller.Kernels;
 using Tiller.Model;
 using Tiller.Ops;
 using Tiller.Synthesis;
