@@ -148,11 +148,10 @@ public sealed class LinearizationTests(string device) : OnEveryDevice(device)
             using var model = LanguageModel.WithRandomWeights(c, TensorType.BF16, new LoadOptions { Device = Device.Cpu, Threads = threads });
             using var calibration = new Calibration(model, [.. Enumerable.Range(0, 11).Select(i => new[] { 3 + i, 5, 7 })]);
             var x = Problem.Gaussian(new Random(4), c.D, 100);
-            var (one, all) = (calibration.Linear.Jacobian(0, CancellationToken.None), calibration.Linear.Jacobians([.. blocks], CancellationToken.None));
             double[][] got =
             [
-                one.ToColumnMajorArray(),
-                .. all.Select(a => a.ToColumnMajorArray()),
+                calibration.Linear.Jacobian(0, CancellationToken.None).ToColumnMajorArray(),
+                .. calibration.Linear.Jacobians(blocks, CancellationToken.None).Select(a => a.ToColumnMajorArray()),
                 calibration.Linear.Push(0, x, CancellationToken.None).ToColumnMajorArray(),
                 calibration.Linear.Pull(0, x, CancellationToken.None).ToColumnMajorArray(),
             ];
