@@ -39,7 +39,7 @@ internal static class ControlBench
             Rows = Math.Min(c.D, model.Ops.JacobianRows),
             Tangents = Math.Min(c.D, model.Ops.JacobianRows),
             RateUnit = "layers/s",
-            Run = () => linearization.Jacobians(new[] { k++ % c.L }, a, cancellationToken),
+            Run = () => linearization.Jacobian(k++ % c.L, a, cancellationToken),
         };
         if (request.Variants)
         {

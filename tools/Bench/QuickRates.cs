@@ -53,7 +53,7 @@ internal sealed record QuickRates(double Single, double Double, string Device, i
         using var memory = model.Ops.Allocate(d, 3 * d, out var all);
         ColumnMajor a = all.Slice(0, d), b = all.Slice(d, d), product = all.Slice(2 * d, d);
         double[] first = new double[1];
-        double single = Fastest(() => linearization.Jacobians(new[] { 0 }, a, cancellationToken));
+        double single = Fastest(() => linearization.Jacobian(0, a, cancellationToken));
         model.Ops.Copy(a, b);
         double both = Fastest(() => model.Ops.Multiply(1, a, b, 0, product));
         long free = model.Ops.FreeInBytes ?? HostMemory();

@@ -89,7 +89,7 @@ internal sealed class Linearization : BlockMaps
         for (int done = 0; done < blocks.Count; done += together)
         {
             int[] some = [.. blocks.Skip(done).Take(together)];
-            Jacobians(some, results.Slice(0, D * some.Length), cancellationToken);
+            Sum(some, SumNode.Root(_promptBlocks.Count), rounds: true, results.Slice(0, D * some.Length), cancellationToken);
             for (int i = 0; i < some.Length; i++)
             {
                 yield return results.Slice(D * i, D);
@@ -97,12 +97,12 @@ internal sealed class Linearization : BlockMaps
         }
     }
 
-    /// <summary>Computes A_k of the blocks in memory of the caller.</summary>
-    /// <param name="blocks">The blocks.</param>
-    /// <param name="results">Receives them beside each other // (D, D·blocks), on the model's device.</param>
+    /// <summary>Computes A_k // (D, D) of one block in memory of the caller.</summary>
+    /// <param name="k">The block.</param>
+    /// <param name="result">Receives A_k, on the model's device.</param>
     /// <param name="cancellationToken">Checked before every pass.</param>
-    public void Jacobians(ReadOnlyMemory<int> blocks, ColumnMajor results, CancellationToken cancellationToken) =>
-        Sum(blocks, SumNode.Root(_promptBlocks.Count), rounds: true, results, cancellationToken);
+    public void Jacobian(int k, ColumnMajor result, CancellationToken cancellationToken) =>
+        Sum([k], SumNode.Root(_promptBlocks.Count), rounds: true, result, cancellationToken);
 
     /// <summary>Computes the part of A_k // (D, D) that is the sum over some of the blocks, in float64.</summary>
     /// <param name="k">The block of the model.</param>
@@ -110,14 +110,14 @@ internal sealed class Linearization : BlockMaps
     /// <param name="result">Receives the sum, on the model's device.</param>
     /// <param name="cancellationToken">Checked before every pass.</param>
     public void Sum(int k, SumNode node, ColumnMajor result, CancellationToken cancellationToken) =>
-        Sum(new[] { k }, node, rounds: false, result, cancellationToken);
+        Sum([k], node, rounds: false, result, cancellationToken);
 
     // A column is rounded where its last pass ends, in the cache of the thread that ran it.
-    private void Sum(ReadOnlyMemory<int> blocks, SumNode node, bool rounds, ColumnMajor results, CancellationToken cancellationToken) => ForPasses(
+    private void Sum(int[] blocks, SumNode node, bool rounds, ColumnMajor results, CancellationToken cancellationToken) => ForPasses(
         blocks.Length, D, pulls: false, most => GroupsOf(node, rounds, most), (lane, block, group, column, p) =>
     {
         cancellationToken.ThrowIfCancellationRequested();
-        int k = blocks.Span[block];
+        int k = blocks[block];
         var result = results.Slice(D * block, D);
         Place(lane, k, group.Prompts, p, cancellationToken);
         Ops.IdentityRows(column, lane.Tangents.Slice(0, p));
