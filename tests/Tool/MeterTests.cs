@@ -44,16 +44,27 @@ public sealed class MeterTests
     }
 
     [Test]
-    public void A_time_is_compared_with_the_ceilings_right_before_and_after_it()
+    public void A_time_is_compared_with_the_higher_of_the_ceilings_right_before_and_after_it()
     {
         // The machine becomes faster with every measurement of its ceiling, and the work always reaches half of what is possible at its moment.
         using var machine = new Told();
         int measured = 0;
         machine.Rate = _ => ++measured;
         using var meter = new Meter(machine, seconds: 0.01, CancellationToken.None, secondsBetweenCeilings: 0);
-        var row = meter.Measure(Work(machine, "run") with { Clock = _ => 2 / (measured + 0.5) }, warmUp: false);
+        var row = meter.Measure(Work(machine, "run") with { Clock = _ => 2.0 / (measured + 1) }, warmUp: false);
         Assert.That(row.PercentOfCeiling, Is.EqualTo(50).Within(1e-9));
         Assert.That(row.Samples, Is.GreaterThanOrEqualTo(Meter.MinSamples));
+    }
+
+    [Test]
+    public void A_disturbance_of_every_other_ceiling_raises_no_row_above_them()
+    {
+        using var machine = new Told();
+        int measured = 0;
+        machine.Rate = _ => measured++ % 2 == 0 ? 0.4 : 1;
+        using var meter = new Meter(machine, seconds: 0.01, CancellationToken.None, secondsBetweenCeilings: 0);
+        var row = meter.Measure(Work(machine, "run") with { Clock = _ => 1.25 }, warmUp: false);
+        Assert.That(row.PercentOfCeiling, Is.EqualTo(80).Within(1e-9));
     }
 
     [Test]

@@ -105,8 +105,8 @@ internal sealed record BenchRow
     public required double Flops { get; init; }
 
     /// <summary>
-    /// Median of 100 · bound / time over the samples; the bound is the larger of bytes / bandwidth and FLOPs / peak, by the ceilings right before and
-    /// after the sample.
+    /// Median of 100 · bound / time over the samples; the bound is the larger of bytes / bandwidth and FLOPs / peak, by the higher of the ceilings
+    /// right before and after the sample.
     /// </summary>
     public required double PercentOfCeiling { get; init; }
 

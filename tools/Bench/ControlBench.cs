@@ -27,8 +27,8 @@ internal static class ControlBench
         int[] blocks = [.. Enumerable.Range(0, c.L)];
         using var memory = model.Ops.Allocate(c.D, c.D, out var a);
 
-        // A Jacobian pushes D tangents through the block, with 2 FLOPs per weight each.
-        double flops = 2 * counts.BlockWeights * c.D;
+        // A Jacobian pushes D tangents through the block, with 2 FLOPs each per weight after queries, keys and values.
+        double flops = 2 * counts.JacobianWeights * c.D;
         int k = 0;
         var layer = new Work
         {

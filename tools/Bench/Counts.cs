@@ -15,6 +15,9 @@ internal sealed class Counts(ModelConfig c, TensorType type, KvType kv = KvType.
     /// <summary>Number of weights in the linear maps of one block.</summary>
     public double BlockWeights { get; } = FitPlan.BlockWeights(c);
 
+    /// <summary>Number of these that a tangent of a whole Jacobian is multiplied by.</summary>
+    public double JacobianWeights { get; } = FitPlan.JacobianWeights(c);
+
     /// <summary>Number of weights in the head.</summary>
     public double HeadWeights { get; } = (double)c.V * c.D;
 

@@ -29,15 +29,17 @@ internal static class FitBench
         double tokens = encoder.Encode("Contrast", [.. contrast.Positive, .. contrast.Negative], cancellationToken).Sum(ids => ids.Length);
         double activations = tokens * 2 * counts.BlockWeights * c.L;
 
-        // A dense fit needs D tangents per prompt and layer. A factored fit needs one value, and p = 1..L cotangents as the recursion goes back.
-        double push = 2 * counts.BlockWeights * prompts * c.L * c.D;
+        // A dense fit needs D tangents per prompt and layer, which are unit vectors, and a reduced one as many as its order. A factored fit needs one
+        // value, and p = 1..L cotangents as the recursion goes back.
+        double formed = 2 * counts.JacobianWeights * prompts * c.L * c.D;
         double pull = 2 * counts.BlockWeights * prompts * (c.L + (c.L * (c.L + 1) / 2.0));
         int order = Math.Min(Order, c.D);
+        double push = 2 * counts.BlockWeights * prompts * c.L * order;
         (string Name, FitOptions Options, double Linearisation, double Riccati)[] all =
         [
-            ("dense", new FitOptions(), push, c.L * (6 + (1.0 / 3)) * c.D * c.D * c.D),
+            ("dense", new FitOptions(), formed, c.L * (6 + (1.0 / 3)) * c.D * c.D * c.D),
             ("factored", new FitOptions { Cost = FitCost.Feature }, pull, 3.0 * c.D * Enumerable.Range(1, c.L).Sum(p => (double)p * p)),
-            ($"reduced to {order}", new FitOptions { Order = order }, push * order / c.D, 6.0 * c.D * order * order * c.L),
+            ($"reduced to {order}", new FitOptions { Order = order }, push, 6.0 * c.D * order * order * c.L),
         ];
         foreach (var (name, options, linearisation, riccati) in all.Where(fit =>
             request.Fits?.Contains(fit.Name.Split(' ')[0], StringComparer.Ordinal) ?? true))

@@ -5,7 +5,8 @@ namespace Tiller.Bench;
 /// <summary>
 /// Times several works in turn, so that other load on the machine affects all of them alike. A sample is the mean of as many consecutive runs as
 /// fill <see cref="Machine.SampleSeconds"/>, as in a user's loop. The ceilings are measured before the works, again and again between them, and after
-/// them. Each time is compared with the ceilings right before and after it, so that a state of the machine hits both.
+/// them. Each time is compared with the ceilings right before and after it, so that a state of the machine hits both; and with the higher of them,
+/// since a disturbance lowers a ceiling and never raises it.
 /// </summary>
 internal sealed class Meter : IDisposable
 {
@@ -239,14 +240,14 @@ internal sealed class Meter : IDisposable
         };
     }
 
-    // The least time of a work by the ceilings right before and after a sample.
+    // The least time of a work by the higher of the ceilings right before and after a sample.
     private double TimeAt(Work work, Dictionary<Ceiling, List<double>> ceilings, Moment moment)
     {
         double bytesTime = work.Bytes / Around(ceilings[Machine.MemoryOf(work)], moment.MemorySamples);
         return work.Flops > 0 ? Math.Max(bytesTime, work.Flops / Around(ceilings[Machine.ArithmeticOf(work)], moment.ArithmeticSamples)) : bytesTime;
     }
 
-    private static double Around(List<double> rates, int before) => (rates[before - 1] + rates[before]) / 2;
+    private static double Around(List<double> rates, int before) => Math.Max(rates[before - 1], rates[before]);
 
     /// <summary>When a sample was taken: the number of samples of both ceilings of its work before it.</summary>
     private readonly record struct Moment(int MemorySamples, int ArithmeticSamples);

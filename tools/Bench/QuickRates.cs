@@ -58,7 +58,7 @@ internal sealed record QuickRates(double Single, double Double, string Device, i
         double both = Fastest(() => model.Ops.Multiply(1, a, b, 0, product));
         long free = model.Ops.FreeInBytes ?? HostMemory();
         return new QuickRates(
-            2 * FitPlan.BlockWeights(small) * d / single, 2.0 * d * d * d / both, model.DeviceDescription, model.Ops.Callers,
+            2 * FitPlan.JacobianWeights(small) * d / single, 2.0 * d * d * d / both, model.DeviceDescription, model.Ops.Callers,
             model.Ops.JacobianRows, free);
 
         double Fastest(Action run)

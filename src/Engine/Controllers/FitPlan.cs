@@ -103,7 +103,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
                 int blocks = options.Jacobians is not null ? c.L : horizon;
                 AddJacobians(blocks);
                 AddSums(Passes(c.D, blocks));
-                single += blocks * (options.Jacobians is not null || allKept ? 1 : weights) * Rows(Passes(c.D, blocks), prompts) * block;
+                single += (options.Jacobians is not null || allKept ? 1 : weights) * Formed(blocks);
             }
         }
 
@@ -167,7 +167,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             if (options.Jacobians is null && !allKept)
             {
                 AddJacobians(horizon);
-                single += horizon * Rows(Passes(c.D, horizon), prompts) * block;
+                single += Formed(horizon);
             }
 
             activations += kept.Sum(Run);
@@ -183,6 +183,9 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         return new FitPlan(memory, stages, solves && options.Order is null && options.Cost == FitCost.State ? 8L * horizon * c.D * c.D : 0);
 
         double Run(int tokens) => c.L * ((tokens * block) + (2.0 * c.H * c.E * tokens * (tokens + 1)));
+
+        // FLOPs of whole Jacobians: D tangents of each prompt, and the prompt's own row in each pass.
+        double Formed(int blocks) => blocks * (double)prompts * ((c.D * 2.0 * JacobianWeights(c)) + (Passes(c.D, blocks).Panels * block));
 
         PassPlan Passes(int directions, int blocks = 1) => PassPlan.Of(c, directions, callers, jacobianRows, blocks);
 
@@ -233,6 +236,12 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
 
     /// <summary>Number of weights in the linear maps of one block.</summary>
     public static double BlockWeights(ModelConfig c) => ((double)(c.H + (2 * c.G)) * c.E * c.D) + ((double)c.H * c.E * c.D) + (3.0 * c.F * c.D);
+
+    /// <summary>
+    /// Number of weights that a tangent of a whole Jacobian is multiplied by in one block: queries, keys and values of unit vectors are W's columns
+    /// and take no product.
+    /// </summary>
+    internal static double JacobianWeights(ModelConfig c) => BlockWeights(c) - ((double)(c.H + (2 * c.G)) * c.E * c.D);
 
     /// <summary>The buffers of the largest pass of every lane: value rows, tangents or cotangents, and their packed copies.</summary>
     private static IEnumerable<PlannedMemory> Buffers(ModelConfig c, PassPlan plan, PassPlan last, int prompts, bool pulled, bool fromHost)
