@@ -490,6 +490,9 @@ internal static unsafe partial class CpuLinear
         // s_ij: output i, row j
         Vector256<float> s00 = default, s10 = default, s20 = default, s01 = default, s11 = default, s21 = default;
         Vector256<float> s02 = default, s12 = default, s22 = default, s03 = default, s13 = default, s23 = default;
+
+        // 0, which the compiler does not know: it would store the weights of the first loads on the stack for the second ones.
+        nint again = job.Inputs >> 31;
         for (int k = 0; k <= job.Inputs - StepInputs; k += StepInputs, x += 4 * StepInputs)
         {
             // In the order of the memory: three rows side by side would be slower by a quarter.
@@ -522,6 +525,7 @@ internal static unsafe partial class CpuLinear
             s13 = Vector256.MultiplyAddEstimate(v1, y, s13);
             s23 = Vector256.MultiplyAddEstimate(v2, y, s23);
 
+            at += again;
             T.Load(w0 + at, out _, out v0);
             T.Load(w1 + at, out _, out v1);
             T.Load(w2 + at, out _, out v2);
