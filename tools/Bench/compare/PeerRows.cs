@@ -61,9 +61,14 @@ internal sealed class PeerRows : IDisposable
         using var loop = new DecodeLoop(_model, _context, new FeedbackLaw?[rows]);
         using var sequences = _peer.Open(rows, DecodeLoop.LastLength(_context));
         int first = Math.Max(1, _context - DecodeLoop.Margin), id = RandomParts.Tokens(_model.Config.V, 1, seed: 3)[0];
-        var work = loop.AsWork($"batch {rows}, context {_context}, tiller", _counts) with
+        var work = loop.AsWork($"batch {rows}, context {_context}, tiller", _counts);
+        work = work with
         {
-            Prepare = steps => Paused(() => loop.Prepare(steps)),
+            Prepare = steps =>
+            {
+                loop.Prepare(steps + 1);
+                Awake(work.Run);
+            },
         };
         return _meter.Measure(
         [
@@ -72,17 +77,19 @@ internal sealed class PeerRows : IDisposable
             {
                 Name = $"batch {rows}, context {_context}, llama.cpp",
                 Comparison = Comparison.Time,
-                Prepare = steps => Paused(() =>
+                Prepare = steps =>
                 {
                     if (sequences.Length == 0)
                     {
                         sequences.Prefill(new int[first]);
                     }
-                    else if (sequences.Length + steps >= DecodeLoop.LastLength(_context))
+                    else if (sequences.Length + steps + 1 >= DecodeLoop.LastLength(_context))
                     {
                         sequences.Shorten(first);
                     }
-                }),
+
+                    Awake(() => sequences.Step(id));
+                },
                 Run = () => sequences.Step(id),
             },
         ]);
@@ -141,5 +148,12 @@ internal sealed class PeerRows : IDisposable
     {
         prepare();
         Thread.Sleep(PauseMs);
+    }
+
+    // Decoded tokens follow each other: the first one after the pause, which wakes the threads, is not timed.
+    private static void Awake(Action step)
+    {
+        Thread.Sleep(PauseMs);
+        step();
     }
 }
