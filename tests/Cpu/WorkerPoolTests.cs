@@ -498,6 +498,63 @@ public sealed unsafe partial class WorkerPoolTests
 
     private static void NoteThread(ref Job job, int part) => job.Counts[part] = Environment.CurrentManagedThreadId;
 
+    // Else the thread that wakes it may find it on its own processor, where it waits for its turn.
+    [Test]
+    public void A_worker_is_tied_to_a_processor_while_it_sleeps_and_free_while_it_works()
+    {
+        if (!OperatingSystem.IsLinux() || Environment.ProcessorCount < 2)
+        {
+            Assert.Ignore("only on Linux, and only beside others, is a thread tied to a processor");
+        }
+
+        int all = AllowedProcessors(ThreadId());
+        Assert.That(all, Is.GreaterThan(1));
+        using var pool = new WorkerPool(2);
+        for (int round = 0; round < 3; round++)
+        {
+            // It stays free if it falls asleep where the caller opened its last loop.
+            Patience.Until(
+                () =>
+                {
+                    var (worker, processors) = AtWork(pool);
+                    Assert.That(processors, Is.EqualTo(all), "processors of the worker at work");
+                    Sleep(pool);
+                    Thread.Sleep(1);
+                    return AllowedProcessors(worker) == 1;
+                },
+                "the worker tied while it sleeps");
+        }
+    }
+
+    // The thread of a worker that runs a part, and the number of processors on which it may run then.
+    private static (int Worker, int Processors) AtWork(WorkerPool pool)
+    {
+        int* found = stackalloc int[2];
+        var job = new Job { Counts = found, Caller = Environment.CurrentManagedThreadId };
+        pool.Run(2, ref job, &WhoIsElsewhere);
+        return (found[0], found[1]);
+    }
+
+    private static void WhoIsElsewhere(ref Job job, int part)
+    {
+        var counts = job.Counts;
+        if (Environment.CurrentManagedThreadId != job.Caller)
+        {
+            counts[1] = AllowedProcessors(ThreadId());
+            Volatile.Write(ref counts[0], ThreadId());
+            return;
+        }
+
+        Patience.Until(() => Volatile.Read(ref counts[0]) != 0, "the other part on the worker");
+    }
+
+    private static int AllowedProcessors(int thread) => File.ReadLines($"/proc/self/task/{thread}/status")
+        .First(line => line.StartsWith("Cpus_allowed:", StringComparison.Ordinal)).Split(':')[1]
+        .Sum(digit => char.IsAsciiHexDigit(digit) ? int.PopCount(Convert.ToInt32(digit.ToString(), 16)) : 0);
+
+    [LibraryImport("libc", EntryPoint = "gettid")]
+    private static partial int ThreadId();
+
     private static void CountIfElsewhere(ref Job job, int part)
     {
         Thread.SpinWait(100);

@@ -1,45 +1,37 @@
 using System.Diagnostics;
-using System.Runtime.InteropServices;
+using Tiller.Cpu;
 
 namespace Tiller.Bench;
 
 /// <summary>The processors that this process may use.</summary>
-internal static unsafe partial class Processors
+internal static unsafe class Processors
 {
     /// <summary>Ties the calling thread to the n-th processor. Where the system cannot do that or refuses, the thread stays free.</summary>
     public static void Tie(int processor)
     {
-        const int Words = 16, Bits = 64;
         if (!OperatingSystem.IsLinux())
         {
             return;
         }
 
-        ulong* allowed = stackalloc ulong[Words];
-        ulong* one = stackalloc ulong[Words];
-        new Span<ulong>(allowed, Words).Clear();
-        new Span<ulong>(one, Words).Clear();
-        if (GetAffinity(0, Words * sizeof(ulong), allowed) < 0)
+        ulong* allowed = stackalloc ulong[Affinity.Words];
+        ulong* one = stackalloc ulong[Affinity.Words];
+        new Span<ulong>(one, Affinity.Words).Clear();
+        if (!Affinity.Get(allowed))
         {
             return;
         }
 
-        for (int i = 0; i < Words * Bits; i++)
+        for (int i = 0; i < Affinity.Words * Affinity.Bits; i++)
         {
-            if ((allowed[i / Bits] & (1ul << (i % Bits))) != 0 && processor-- == 0)
+            if ((allowed[i / Affinity.Bits] & (1ul << (i % Affinity.Bits))) != 0 && processor-- == 0)
             {
-                one[i / Bits] = 1ul << (i % Bits);
-                _ = SetAffinity(0, Words * sizeof(ulong), one);
+                one[i / Affinity.Bits] = 1ul << (i % Affinity.Bits);
+                Affinity.Set(one);
                 return;
             }
         }
     }
-
-    [LibraryImport("libc", EntryPoint = "sched_getaffinity")]
-    private static partial int GetAffinity(int thread, nint size, ulong* set);
-
-    [LibraryImport("libc", EntryPoint = "sched_setaffinity")]
-    private static partial int SetAffinity(int thread, nint size, ulong* set);
 }
 
 /// <summary>Threads that are tied to a processor each, begin a task together, and sleep between two tasks.</summary>

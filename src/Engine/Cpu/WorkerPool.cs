@@ -7,8 +7,9 @@ namespace Tiller.Cpu;
 /// <summary>
 /// A fixed set of threads that share the parts of a loop. The size of the problem determines the parts, never the number of threads, and each part
 /// writes its own outputs, so that results do not depend on the number of threads. A caller works on its own loop. Idle threads take parts from all
-/// open loops in turn, and sleep if there are none. A thread that finds itself on the processor of a loop's caller goes aside: the two could only
-/// take turns there, and the one that is put aside within a part holds up the loop. A loop allocates nothing.
+/// open loops in turn, and sleep if there are none, each on its own processor (<see cref="SleepingPlace"/>). A thread that finds itself on the
+/// processor of a loop's caller goes aside: the two could only take turns there, and the one that is put aside within a part holds up the loop. A
+/// loop allocates nothing.
 /// <para>
 /// Each thread has a share of a loop's parts, one after another, and takes the last parts of other shares when its own is empty. So the same thread
 /// mostly works on the same memory in every loop of a kind, and reads it in order: processors that have no cache in common need not pass lines
@@ -63,6 +64,9 @@ internal sealed unsafe partial class WorkerPool : IDisposable
     // The loop of which this thread runs a part.
     [ThreadStatic]
     private static Loop? t_within;
+
+    // The processors to which sleeping workers are tied.
+    private readonly List<int> _sleepersProcessors = [];
 
     // Whether each worker is in a loop; the entry of share 0 is not used.
     private readonly Flag[] _busy;
@@ -241,6 +245,7 @@ internal sealed unsafe partial class WorkerPool : IDisposable
         (t_worksFor, t_share) = (this, share);
         int next = 0, timesAside = 0, aside = 0;
         long idleSince = 0, seen = 0;
+        var place = default(SleepingPlace);
         while (!_stopping)
         {
             var help = Help.NotNeeded;
@@ -283,10 +288,39 @@ internal sealed unsafe partial class WorkerPool : IDisposable
             else
             {
                 Interlocked.Increment(ref _asleep);
-                _work.Wait();
+                SleepUntilWork(ref place);
                 Interlocked.Decrement(ref _asleep);
                 idleSince = 0;
             }
+        }
+    }
+
+    // Two that are tied to one processor, or one that is tied to the caller's, could only take turns there.
+    private void SleepUntilWork(ref SleepingPlace place)
+    {
+        int processor = Thread.GetCurrentProcessorId();
+        bool isAlone;
+        lock (_gate)
+        {
+            isAlone = processor != _callersProcessor && !_sleepersProcessors.Contains(processor);
+            if (isAlone)
+            {
+                _sleepersProcessors.Add(processor);
+            }
+        }
+
+        if (!isAlone)
+        {
+            _work.Wait();
+            return;
+        }
+
+        place.Tie(processor);
+        _work.Wait();
+        place.Untie();
+        lock (_gate)
+        {
+            _sleepersProcessors.Remove(processor);
         }
     }
 
