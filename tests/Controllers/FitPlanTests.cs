@@ -106,6 +106,21 @@ public sealed class FitPlanTests
     }
 
     [Test]
+    public void Jacobians_that_are_formed_together_take_memory_and_fewer_rows_of_prompts()
+    {
+        var c = BenchShape.Parse("demo").Config;
+        FitPlan Of(int callers, FitOptions options) => FitPlan.Of(c, 0, s_prompts, null, options, callers);
+        Assert.That(Of(1, new FitOptions()).Memory.Select(m => m.Name), Has.None.EqualTo("jacobians"));
+        Assert.That(Part(Of(4, new FitOptions()), "jacobians"), Is.EqualTo(3 * 8 * 128 * 128), "the solver counts one of the four");
+        Assert.That(Of(4, new FitOptions()).Stages[1], Is.EqualTo(Of(1, new FitOptions()).Stages[1]), "one pass for all directions of a prompt");
+
+        // A horizon of one block is divided among panels.
+        var one = new FitOptions { Layers = new LayerSet(2, 2) };
+        Assert.That(Of(4, one).Memory.Select(m => m.Name), Has.None.EqualTo("jacobians"));
+        Assert.That(Of(4, one).Stages[1].SingleFlops - Of(1, one).Stages[1].SingleFlops, Is.EqualTo(3 * 100 * 2 * FitPlan.BlockWeights(c)).Within(1));
+    }
+
+    [Test]
     public void Several_weights_share_what_a_fit_shares()
     {
         var c = BenchShape.Parse("demo").Config;
