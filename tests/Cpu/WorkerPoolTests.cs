@@ -526,6 +526,40 @@ public sealed unsafe partial class WorkerPoolTests
         }
     }
 
+    [Test]
+    public void A_place_to_sleep_gives_the_processors_of_before_back_unless_somebody_has_changed_them()
+    {
+        if (!OperatingSystem.IsLinux() || Environment.ProcessorCount < 2)
+        {
+            Assert.Ignore("only on Linux, and only beside others, is a thread tied to a processor");
+        }
+
+        RunAll(1, _ =>
+        {
+            ulong* before = stackalloc ulong[Affinity.Words];
+            ulong* now = stackalloc ulong[Affinity.Words];
+            Assert.That(Affinity.Get(before), Is.True);
+            int first = Enumerable.Range(0, Affinity.Words * Affinity.Bits).First(i => Has(before, i));
+            int other = Enumerable.Range(first + 1, Affinity.Words * Affinity.Bits).First(i => Has(before, i));
+            var place = default(SleepingPlace);
+            place.Tie(first);
+            Assert.That(AllowedProcessors(ThreadId()), Is.EqualTo(1));
+            place.Untie();
+            Assert.That(Affinity.Get(now) && Sets(now, before), Is.True, "the processors of before");
+
+            place.Tie(first);
+            ulong* one = stackalloc ulong[Affinity.Words];
+            new Span<ulong>(one, Affinity.Words).Clear();
+            one[other / Affinity.Bits] = 1ul << (other % Affinity.Bits);
+            Affinity.Set(one);
+            place.Untie();
+            Assert.That(Affinity.Get(now) && Sets(now, one), Is.True, "where it was moved meanwhile");
+        });
+
+        static bool Has(ulong* set, int i) => (set[i / Affinity.Bits] & (1ul << (i % Affinity.Bits))) != 0;
+        static bool Sets(ulong* a, ulong* b) => new Span<ulong>(a, Affinity.Words).SequenceEqual(new Span<ulong>(b, Affinity.Words));
+    }
+
     // The thread of a worker that runs a part, and the number of processors on which it may run then.
     private static (int Worker, int Processors) AtWork(WorkerPool pool)
     {

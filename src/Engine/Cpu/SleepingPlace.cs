@@ -10,12 +10,13 @@ namespace Tiller.Cpu;
 internal unsafe ref struct SleepingPlace
 {
     private fixed ulong _before[Affinity.Words];
+    private int _processor;
     private bool _isTied;
 
     /// <summary>Ties the calling thread to a processor, if it may run there.</summary>
     public void Tie(int processor)
     {
-        _isTied = false;
+        (_processor, _isTied) = (processor, false);
         if (!OperatingSystem.IsLinux())
         {
             return;
@@ -35,12 +36,19 @@ internal unsafe ref struct SleepingPlace
         }
     }
 
-    /// <summary>Unties the thread.</summary>
+    /// <summary>Unties the thread, unless somebody else has moved it meanwhile.</summary>
     public void Untie()
     {
-        fixed (ulong* before = _before)
+        ulong* now = stackalloc ulong[Affinity.Words];
+        if (!_isTied || !Affinity.Get(now))
         {
-            if (_isTied)
+            return;
+        }
+
+        now[_processor / Affinity.Bits] ^= 1ul << (_processor % Affinity.Bits);
+        if (new ReadOnlySpan<ulong>(now, Affinity.Words).IndexOfAnyExcept(0ul) < 0)
+        {
+            fixed (ulong* before = _before)
             {
                 Affinity.Set(before);
             }
