@@ -7,7 +7,7 @@ namespace Tiller.Tests.Synthesis;
 /// <summary>How directions are divided among panels, lanes and blocks.</summary>
 public sealed class PassPlanTests
 {
-    // Every caller has a lane, of 128 columns or more, where there are blocks enough.
+    // Where there are blocks enough, nearly every caller has a lane, of 128 columns or more.
     [TestCase("demo", 1, 10, 1, 1, 1, 128)]
     [TestCase("demo", 2, 1, 1, 2, 2, 64)]
     [TestCase("demo", 2, 10, 2, 1, 2, 128)]

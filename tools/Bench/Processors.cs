@@ -15,19 +15,11 @@ internal static unsafe class Processors
         }
 
         ulong* allowed = stackalloc ulong[Affinity.Words];
-        ulong* one = stackalloc ulong[Affinity.Words];
-        new Span<ulong>(one, Affinity.Words).Clear();
-        if (!Affinity.Get(allowed))
+        for (int i = Affinity.Get(allowed) ? 0 : Affinity.Processors; i < Affinity.Processors; i++)
         {
-            return;
-        }
-
-        for (int i = 0; i < Affinity.Words * Affinity.Bits; i++)
-        {
-            if ((allowed[i / Affinity.Bits] & (1ul << (i % Affinity.Bits))) != 0 && processor-- == 0)
+            if (Affinity.Has(allowed, i) && processor-- == 0)
             {
-                one[i / Affinity.Bits] = 1ul << (i % Affinity.Bits);
-                Affinity.Set(one);
+                Affinity.Set(i);
                 return;
             }
         }

@@ -122,7 +122,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             gains = 8.0 * c.D * order * ((2 * horizon) + 1);
             if (!formed)
             {
-                AddPass(order, pulled: false, fromHost: true);
+                AddPass(Passes(order), pulled: false, fromHost: true);
                 single += weights * horizon * Rows(Passes(order), prompts) * block;
             }
 
@@ -136,7 +136,7 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
             int p = Math.Min(horizon, options.MaxRank);
             if (!formed)
             {
-                AddPass(p, pulled: true, fromHost: true);
+                AddPass(Passes(p), pulled: true, fromHost: true);
             }
 
             for (int k = 1; k <= horizon; k++)
@@ -202,16 +202,15 @@ public sealed record FitPlan(IReadOnlyList<PlannedMemory> Memory, IReadOnlyList<
         // The solver counts one of the Jacobians.
         void AddJacobians(int blocks)
         {
-            AddPasses(Passes(c.D, blocks), pulled: false, fromHost: false);
-            if (Passes(c.D, blocks).Blocks is > 1 and var together)
+            var passes = Passes(c.D, blocks);
+            AddPass(passes, pulled: false, fromHost: false);
+            if (passes.Blocks > 1)
             {
-                Add(new PlannedMemory("jacobians", 8L * c.D * c.D * (together - 1)));
+                Add(new PlannedMemory("jacobians", 8L * c.D * c.D * (passes.Blocks - 1)));
             }
         }
 
-        void AddPass(int directions, bool pulled, bool fromHost) => AddPasses(Passes(directions), pulled, fromHost);
-
-        void AddPasses(PassPlan passes, bool pulled, bool fromHost)
+        void AddPass(PassPlan passes, bool pulled, bool fromHost)
         {
             foreach (var buffer in Buffers(c, passes, Passes(1), prompts, pulled, fromHost))
             {

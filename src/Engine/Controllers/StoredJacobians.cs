@@ -82,7 +82,6 @@ internal sealed class StoredJacobians(JacobianFile file, DeviceOps ops) : BlockM
                 linearization.BetweenPasses = Report;
                 foreach (var (a, block) in linearization.Jacobians(blocks, cancellationToken).Zip(blocks))
                 {
-                    cancellationToken.ThrowIfCancellationRequested();
                     file.Write(block, a);
                     done++;
                     Report();

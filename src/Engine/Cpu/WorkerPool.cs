@@ -245,7 +245,6 @@ internal sealed unsafe partial class WorkerPool : IDisposable
         (t_worksFor, t_share) = (this, share);
         int next = 0, timesAside = 0, aside = 0;
         long idleSince = 0, seen = 0;
-        var place = default(SleepingPlace);
         while (!_stopping)
         {
             var help = Help.NotNeeded;
@@ -287,16 +286,14 @@ internal sealed unsafe partial class WorkerPool : IDisposable
             }
             else
             {
-                Interlocked.Increment(ref _asleep);
-                SleepUntilWork(ref place);
-                Interlocked.Decrement(ref _asleep);
+                SleepUntilWork();
                 idleSince = 0;
             }
         }
     }
 
     // Two that are tied to one processor, or one that is tied to the caller's, could only take turns there.
-    private void SleepUntilWork(ref SleepingPlace place)
+    private void SleepUntilWork()
     {
         int processor = Thread.GetCurrentProcessorId();
         bool isAlone;
@@ -309,18 +306,22 @@ internal sealed unsafe partial class WorkerPool : IDisposable
             }
         }
 
-        if (!isAlone)
+        var place = default(SleepingPlace);
+        if (isAlone)
         {
-            _work.Wait();
-            return;
+            place.Tie(processor);
         }
 
-        place.Tie(processor);
+        Interlocked.Increment(ref _asleep);
         _work.Wait();
-        place.Untie();
-        lock (_gate)
+        Interlocked.Decrement(ref _asleep);
+        if (isAlone)
         {
-            _sleepersProcessors.Remove(processor);
+            place.Untie();
+            lock (_gate)
+            {
+                _sleepersProcessors.Remove(processor);
+            }
         }
     }
 

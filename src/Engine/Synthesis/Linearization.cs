@@ -86,9 +86,8 @@ internal sealed class Linearization : BlockMaps
     {
         int together = PlanOf(D, blocks.Count).Blocks;
         using var memory = Ops.Allocate(D, D * together, out var results);
-        for (int done = 0; done < blocks.Count; done += together)
+        foreach (int[] some in blocks.Chunk(together))
         {
-            int[] some = [.. blocks.Skip(done).Take(together)];
             Sum(some, SumNode.Root(_promptBlocks.Count), rounds: true, results.Slice(0, D * some.Length), cancellationToken);
             for (int i = 0; i < some.Length; i++)
             {

@@ -33,7 +33,7 @@ internal readonly record struct PassPlan(int Directions, int Blocks, int Panels,
     /// <param name="blocks">Number of blocks that the directions are wanted of.</param>
     public static PassPlan Of(ModelConfig c, int directions, int callers, int jacobianRows, int blocks = 1)
     {
-        // From E/2 tangents on, attention forms its derivative as a matrix.
+        // From E/2 tangents on, attention forms its derivative as a matrix on every device.
         int least = Math.Max(CpuLinear.TangentsAlone, ((c.E / 2) + Step - 1) / Step * Step);
         if (directions < 2 * least)
         {
